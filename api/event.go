@@ -1,0 +1,102 @@
+package api
+
+import "time"
+
+// Severity of an event.
+type Severity string
+
+// The severities.
+const (
+	SeverityInfo    Severity = "info"
+	SeverityWarning Severity = "warning"
+	SeverityError   Severity = "error"
+)
+
+// Event says that something happened. Events of state changes have the Raft index as their ID, the
+// same on every coordinator; a node's own have its name and a counter.
+type Event struct {
+	ID            string            `json:"id"`
+	Index         uint64            `json:"index,omitempty"` // Raft index; 0 for a node's own
+	Time          time.Time         `json:"time"`
+	Type          string            `json:"type"` // "noun.verb", such as replica.failed
+	Severity      Severity          `json:"severity"`
+	Resource      string            `json:"resource"` // "workload/default/hello", "node/NAME", "replica/ID", "token/ID", "cluster"
+	Message       string            `json:"message"`
+	Node          string            `json:"node,omitempty"`
+	RequestID     string            `json:"requestId,omitempty"`
+	CorrelationID string            `json:"correlationId,omitempty"`
+	Fields        map[string]string `json:"fields,omitempty"`
+}
+
+// Types of events. "security." ones are also written to the audit log.
+const (
+	EventWorkloadCreated   = "workload.created"
+	EventWorkloadUpdated   = "workload.updated"
+	EventWorkloadScaled    = "workload.scaled"
+	EventWorkloadRestarted = "workload.restarted"
+	EventWorkloadDeleted   = "workload.deleted"
+	EventWorkloadUnplaced  = "workload.unplaced"
+	EventWorkloadRemoved   = "workload.removed"
+	EventReplicaPlaced     = "replica.placed"
+	EventReplicaReady      = "replica.ready"
+	EventReplicaUnready    = "replica.unready"
+	EventReplicaRestarted  = "replica.restarted"
+	EventReplicaFailed     = "replica.failed"
+	EventReplicaStopped    = "replica.stopped"
+	EventReplicaOrphaned   = "replica.orphaned"
+	EventReplicaAdopted    = "replica.adopted"
+	EventNodeJoined        = "node.joined"
+	EventNodeReady         = "node.ready"
+	EventNodeSuspect       = "node.suspect"
+	EventNodeLost          = "node.lost"
+	EventNodeLeft          = "node.left"
+	EventNodeCordoned      = "node.cordoned"
+	EventNodeUncordoned    = "node.uncordoned"
+	EventNodeDraining      = "node.draining"
+	EventNodeRemoved       = "node.removed"
+	EventMemberJoined      = "member.joined"
+	EventMemberLeft        = "member.left"
+	EventLeaderElected     = "leader.elected"
+	EventClusterFounded    = "cluster.founded"
+	EventClusterIsolated   = "cluster.isolated" // the leader suspects its own network
+	EventTokenCreated      = "security.token.created"
+	EventTokenRevoked      = "security.token.revoked"
+	EventTokenRefused      = "security.token.refused"
+	EventStrangerGossip    = "security.gossip.stranger"
+	EventNameClaimed       = "security.gossip.claim"
+	EventIdentityRefused   = "security.identity.refused"
+	EventArtifactStored    = "artifact.stored"
+	EventGap               = "events.gap" // events were dropped; fields say how many
+)
+
+// EventQuery filters events; zero fields match all.
+type EventQuery struct {
+	Type     string    // exact, or a prefix that ends in "."
+	Severity Severity  // at least this severe
+	Resource string    // exact, or a prefix that ends in "/"
+	Since    time.Time // inclusive
+	Until    time.Time // exclusive
+	After    uint64    // Raft index, exclusive
+	Limit    int
+}
+
+var severityRank = map[Severity]int{SeverityInfo: 0, SeverityWarning: 1, SeverityError: 2}
+
+// Match tells whether e passes the filter.
+func (q EventQuery) Match(e *Event) bool {
+	return matches(q.Type, e.Type, '.') && matches(q.Resource, e.Resource, '/') &&
+		(q.Severity == "" || severityRank[e.Severity] >= severityRank[q.Severity]) &&
+		(q.Since.IsZero() || !e.Time.Before(q.Since)) && (q.Until.IsZero() || e.Time.Before(q.Until)) &&
+		(q.After == 0 || e.Index == 0 || e.Index > q.After)
+}
+
+// matches compares exactly, or by prefix when want ends in sep; "replica" matches "replica.ready" too.
+func matches(want, have string, sep byte) bool {
+	if want == "" || want == have {
+		return true
+	}
+	if want[len(want)-1] != sep {
+		want += string(sep)
+	}
+	return len(have) >= len(want) && have[:len(want)] == want
+}
