@@ -1,0 +1,152 @@
+package state
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// bumpSet begins a new generation of a node's assignments.
+func (t *tx) bumpSet(nodeID string) { t.put(tSets, &NodeSet{nodeID, t.index}) }
+
+func (t *tx) enrolNode(e EnrolNode) Result {
+	n := e.Node
+	if old, ok := t.NodeNamed(n.Name); ok && old.Liveness != api.NodeLeft {
+		return Result{Err: api.Errorf(api.CodeConflict, "a node named %q exists (%s, %s)", n.Name, old.ID, old.Effective()).
+			WithHint("choose another --name, or remove the old one with 'cloudless node delete %s'", n.Name)}
+	}
+	if len(t.Nodes()) >= api.MaxNodes {
+		return refuse(api.CodeTooLarge, "the cluster has %d nodes already", api.MaxNodes)
+	}
+	if err := t.spend(e.TokenID, api.RoleNode, n.Name); err != nil {
+		return Result{Err: err}
+	}
+	n.Liveness, n.JoinedAt, n.ChangedAt = api.NodeJoining, t.at, t.at
+	n.CreateIndex = t.index
+	t.putNode(n)
+	t.bumpSet(n.ID)
+	t.event(api.EventNodeJoined, api.SeverityInfo, "node/"+n.Name, "node %s enrolled as %s", n.Name, n.ID)
+	return Result{Node: &n}
+}
+
+func (t *tx) putNode(n api.Node) {
+	n.ModifyIndex = t.index
+	n.State = n.Effective()
+	n.Status = nil
+	t.put(tNodes, &n)
+	t.touch(MarkServices)
+}
+
+// change copies a node's row, lets f change the copy, and stores it.
+func (t *tx) change(id string, f func(n *api.Node)) Result {
+	old, ok := t.Node(id)
+	if !ok {
+		return refuse(api.CodeNotFound, "no node %s", id)
+	}
+	n := *old
+	f(&n)
+	t.putNode(n)
+	n.State = n.Effective()
+	return Result{Node: &n}
+}
+
+// registerNode takes what a node says of itself. It is ready from then on: it called by itself. In
+// a new epoch it must report first what it runs.
+func (t *tx) registerNode(r RegisterNode) Result {
+	old, ok := t.Node(r.ID)
+	if !ok || old.Liveness == api.NodeLeft {
+		return refuse(api.CodeForbidden, "node %s is not part of the cluster any more", r.ID)
+	}
+	res := t.change(r.ID, func(n *api.Node) {
+		i := r.Info
+		n.Addr, n.Region, n.Zone, n.Labels, n.Taints = i.Addr, i.Region, i.Zone, maps.Clone(i.Labels), slices.Clone(i.Taints)
+		n.Capacity, n.Runtimes, n.Arch, n.OS, n.Version = i.Capacity, i.Runtimes, i.Arch, i.OS, i.Version
+		if n.Liveness != api.NodeReady {
+			n.ChangedAt = t.at
+		}
+		n.Liveness, n.Reason, n.Goodbye = api.NodeReady, "", ""
+	})
+	if old.Liveness != api.NodeReady {
+		t.event(api.EventNodeReady, api.SeverityInfo, "node/"+old.Name, "node %s is ready at %s", old.Name, r.Info.Addr.Node)
+	}
+	return res
+}
+
+var livenessEvents = map[api.NodeState]struct {
+	typ string
+	sev api.Severity
+}{
+	api.NodeReady:   {api.EventNodeReady, api.SeverityInfo},
+	api.NodeSuspect: {api.EventNodeSuspect, api.SeverityWarning},
+	api.NodeLost:    {api.EventNodeLost, api.SeverityError},
+	api.NodeLeft:    {api.EventNodeLeft, api.SeverityInfo},
+}
+
+func (t *tx) setLiveness(s SetLiveness) Result {
+	old, ok := t.Node(s.ID)
+	if !ok {
+		return refuse(api.CodeNotFound, "no node %s", s.ID)
+	}
+	if old.Liveness == s.Liveness {
+		return refuse(api.CodeConflict, "node %s is %s already", s.ID, s.Liveness)
+	}
+	res := t.change(s.ID, func(n *api.Node) {
+		n.Liveness, n.Reason, n.ChangedAt = s.Liveness, s.Reason, t.at
+		if s.Liveness == api.NodeLost {
+			n.Failures++
+		}
+	})
+	if e, ok := livenessEvents[s.Liveness]; ok {
+		t.event(e.typ, e.sev, "node/"+old.Name, "node %s is %s: %s", old.Name, s.Liveness, s.Reason)
+	}
+	return res
+}
+
+func (t *tx) goodbye(g NodeGoodbye) Result {
+	return t.change(g.ID, func(n *api.Node) { n.Goodbye, n.ChangedAt = g.Kind, t.at })
+}
+
+func (t *tx) cordon(c Cordon) Result {
+	res := t.change(c.ID, func(n *api.Node) {
+		n.Cordoned = c.Cordoned
+		if !c.Cordoned {
+			n.Drain = nil
+		}
+	})
+	if res.Err == nil && c.Cordoned {
+		t.event(api.EventNodeCordoned, api.SeverityInfo, "node/"+res.Node.Name, "node %s takes no new replicas", res.Node.Name)
+	} else if res.Err == nil {
+		t.event(api.EventNodeUncordoned, api.SeverityInfo, "node/"+res.Node.Name, "node %s takes new replicas again", res.Node.Name)
+	}
+	return res
+}
+
+func (t *tx) drain(d DrainNode) Result {
+	res := t.change(d.ID, func(n *api.Node) {
+		n.Drain = d.Drain
+		if d.Drain != nil {
+			n.Cordoned = true
+		}
+	})
+	if res.Err == nil && d.Drain != nil {
+		t.event(api.EventNodeDraining, api.SeverityInfo, "node/"+res.Node.Name, "node %s is being emptied", res.Node.Name)
+	}
+	return res
+}
+
+// removeNode takes a node out for good: its certificate is refused from now on. Its replicas are
+// replaced like a lost node's.
+func (t *tx) removeNode(id string) Result {
+	n, ok := t.Node(id)
+	if !ok {
+		return refuse(api.CodeNotFound, "no node %s", id)
+	}
+	for _, r := range t.ReplicasOn(id) {
+		t.dropReplica(r)
+	}
+	t.del(tNodes, n)
+	t.touch(MarkServices)
+	t.event(api.EventNodeRemoved, api.SeverityWarning, "node/"+n.Name, "node %s was removed", n.Name)
+	return Result{}
+}
