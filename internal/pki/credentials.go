@@ -1,0 +1,156 @@
+package pki
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// Credentials are a member's certificate and key and the CAs that it trusts. They can be replaced
+// while connections are open: every handshake takes what is current, open connections go on.
+type Credentials struct {
+	current  atomic.Pointer[material]
+	verifier atomic.Pointer[func(Identity) error]
+}
+
+// material is one set of credentials; it does not change.
+type material struct {
+	cert     tls.Certificate // leaf alone
+	withCA   tls.Certificate // leaf and the CA that signed it, for joiners that know only its hash
+	identity Identity
+	pool     *x509.CertPool
+	caPEM    []byte
+}
+
+// NewCredentials checks that certificate, key and CA belong together. An expired certificate loads:
+// its peers are the ones to refuse it.
+func NewCredentials(certPEM, keyPEM, caPEM []byte) (*Credentials, error) {
+	m, err := newMaterial(certPEM, keyPEM, caPEM)
+	if err != nil {
+		return nil, err
+	}
+	c := &Credentials{}
+	c.current.Store(m)
+	return c, nil
+}
+
+// Update replaces the certificate, key and CAs; the identity must stay the same.
+func (c *Credentials) Update(certPEM, keyPEM, caPEM []byte) error {
+	m, err := newMaterial(certPEM, keyPEM, caPEM)
+	if err != nil {
+		return err
+	}
+	if have := c.Identity(); m.identity != have {
+		return api.Errorf(api.CodeInvalid, "the new certificate is for %s, not for %s", m.identity, have)
+	}
+	c.current.Store(m)
+	return nil
+}
+
+func newMaterial(certPEM, keyPEM, caPEM []byte) (*material, error) {
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("load certificate: %w", err)
+	}
+	id, err := ParseIdentity(pair.Leaf)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := parsePool(caPEM)
+	if err != nil {
+		return nil, err
+	}
+	// Its own NotBefore as the time: whether the certificate is still valid is not asked here.
+	chains, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: pair.Leaf.NotBefore.Add(backdate)})
+	if err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "the certificate of %s is not signed by its CA: %w", id, err)
+	}
+	root := chains[0][len(chains[0])-1]
+	full := pair
+	full.Certificate = append(slices.Clone(pair.Certificate[:1]), root.Raw)
+	return &material{cert: pair, withCA: full, identity: id, pool: pool, caPEM: caPEM}, nil
+}
+
+func parsePool(caPEM []byte) (*x509.CertPool, error) {
+	pool, found := x509.NewCertPool(), false
+	for block, rest := pem.Decode(caPEM); block != nil; block, rest = pem.Decode(rest) {
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, api.Errorf(api.CodeInvalid, "the CA certificate is malformed: %w", err)
+		}
+		pool.AddCert(cert)
+		found = true
+	}
+	if !found {
+		return nil, api.Errorf(api.CodeInvalid, "there is no CA certificate")
+	}
+	return pool, nil
+}
+
+// Identity is who the credentials are for.
+func (c *Credentials) Identity() Identity { return c.current.Load().identity }
+
+// NotAfter is when the certificate ends.
+func (c *Credentials) NotAfter() time.Time { return c.current.Load().cert.Leaf.NotAfter }
+
+// RenewAt is when to ask for a new certificate: a third of its life is left then.
+func (c *Credentials) RenewAt() time.Time {
+	leaf := c.current.Load().cert.Leaf
+	return leaf.NotAfter.Add(-leaf.NotAfter.Sub(leaf.NotBefore) / 3)
+}
+
+// CAPEM is the CAs that the credentials trust.
+func (c *Credentials) CAPEM() []byte { return c.current.Load().caPEM }
+
+// SetVerifier makes f decide, at every later handshake, whether a peer with a good certificate is
+// still welcome (revocation). f must be quick and safe for concurrent use.
+func (c *Credentials) SetVerifier(f func(Identity) error) { c.verifier.Store(&f) }
+
+// verify checks a finished handshake: the protocol, the peer's chain against the CAs of this moment,
+// and its name.
+func (c *Credentials) verify(cs tls.ConnectionState, alpn string, usage x509.ExtKeyUsage, want func(Identity) error) error {
+	if cs.NegotiatedProtocol != alpn {
+		return api.Errorf(api.CodeUnauthorized, "the peer does not speak %s", alpn)
+	}
+	if len(cs.PeerCertificates) == 0 {
+		return api.Errorf(api.CodeUnauthorized, "the peer showed no certificate")
+	}
+	m, leaf := c.current.Load(), cs.PeerCertificates[0]
+	id, err := ParseIdentity(leaf)
+	if err != nil {
+		return err
+	}
+	if err := verifyChain(leaf, m.pool, usage); err != nil {
+		return err
+	}
+	if id.Cluster != m.identity.Cluster {
+		return api.Errorf(api.CodeUnauthorized, "%s belongs to another cluster", id)
+	}
+	if err := want(id); err != nil {
+		return err
+	}
+	if f := c.verifier.Load(); f != nil && *f != nil {
+		return (*f)(id)
+	}
+	return nil
+}
+
+func verifyChain(leaf *x509.Certificate, pool *x509.CertPool, usage x509.ExtKeyUsage) error {
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: pool, KeyUsages: []x509.ExtKeyUsage{usage}})
+	if err == nil {
+		return nil
+	}
+	refused := api.Errorf(api.CodeUnauthorized, "the peer's certificate is not valid here: %w", err)
+	var invalid x509.CertificateInvalidError
+	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
+		return refused.WithHint("compare the clocks of both machines")
+	}
+	return refused
+}
