@@ -1,0 +1,80 @@
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	stdlog "log"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/net/http2"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// Times and limits of the servers.
+const (
+	headerTimeout    = 10 * time.Second
+	serverIdle       = 2 * time.Minute  // longer than any client of ours keeps an idle connection
+	drainTime        = 10 * time.Second // for requests in flight, at the end
+	maxStreamsOfPeer = 250              // HTTP/2 requests at one time on one connection
+)
+
+// ServeHTTP2 serves h on the connections of ln, which the Mux has handshaken. When ctx ends, the
+// contexts of all requests end too, so that blocking reads and followed logs return.
+func ServeHTTP2(ctx context.Context, ln net.Listener, h http.Handler, log zerolog.Logger) error {
+	srv := newServer(ctx, h, log)
+	h2 := &http2.Server{MaxConcurrentStreams: maxStreamsOfPeer, IdleTimeout: serverIdle, ReadIdleTimeout: 15 * time.Second}
+	if err := http2.ConfigureServer(srv, h2); err != nil {
+		return err
+	}
+	serve := srv.TLSNextProto[http2.NextProtoTLS]
+	srv.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){api.ALPNNode: serve, api.ALPNPeer: serve}
+	return serveUntil(ctx, srv, ln)
+}
+
+// ServeHTTP1 is the same for HTTP/1.1, which can be upgraded. When ctx ends, requests in flight have
+// 10 s to finish; only then do their contexts end.
+func ServeHTTP1(ctx context.Context, ln net.Listener, h http.Handler, log zerolog.Logger) error {
+	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	srv := newServer(requests, h, log)
+	srv.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){} // not nil: no HTTP/2
+	return serveUntil(ctx, srv, ln)
+}
+
+func newServer(requests context.Context, h http.Handler, log zerolog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       serverIdle,
+		MaxHeaderBytes:    api.MaxHeaderBytes,
+		BaseContext:       func(net.Listener) context.Context { return requests },
+		ErrorLog:          stdlog.New(log, "", 0),
+	}
+}
+
+func serveUntil(ctx context.Context, srv *http.Server, ln net.Listener) error {
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(ln) }()
+	var err error
+	select {
+	case err = <-ended: // the listener was closed
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	if srv.Shutdown(drain) != nil {
+		srv.Close()
+	}
+	if ctx.Err() != nil && err == nil {
+		err = <-ended
+	}
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
