@@ -18,6 +18,9 @@ import (
 // size has fewer; only aliases of aliases come near it.
 const maxNodes = 1 << 17
 
+// maxErrors bounds what is reported of one document; nobody reads more.
+const maxErrors = 100
+
 // decoder fills Go values from YAML nodes. It goes on after an error, and remembers where each path
 // was written so that rules broken later can be placed.
 type decoder struct {
@@ -33,6 +36,10 @@ func newDecoder(src *source) *decoder {
 }
 
 func (d *decoder) fail(n *yaml.Node, path, format string, args ...any) {
+	if len(d.errs) >= maxErrors {
+		d.bad[""] = true
+		return
+	}
 	d.bad[path] = true
 	d.errs = append(d.errs, d.src.problem(n, path, format, args...))
 }
@@ -89,6 +96,9 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, depth int) {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
 		depth++
+	}
+	if len(d.errs) >= maxErrors {
+		return
 	}
 	if d.nodes++; d.nodes > maxNodes {
 		if d.nodes == maxNodes+1 {

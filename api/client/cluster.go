@@ -1,0 +1,98 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+func nodePath(id, more string) string { return "/v1/nodes/" + url.PathEscape(id) + more }
+
+// NodeQuery narrows a list of nodes.
+type NodeQuery struct {
+	api.ListQuery
+	Region, Zone string
+}
+
+// Nodes lists one page of nodes.
+func (c *Client) Nodes(ctx context.Context, q NodeQuery) (out api.List[api.Node], err error) {
+	v := query(q.ListQuery)
+	for key, value := range map[string]string{"region": q.Region, "zone": q.Zone} {
+		if value != "" {
+			v.Set(key, value)
+		}
+	}
+	return out, c.call(ctx, http.MethodGet, "/v1/nodes", v, nil, &out, nil)
+}
+
+// Node reads one node by id or name; with an index it waits for a change.
+func (c *Client) Node(ctx context.Context, id string, index uint64, wait time.Duration) (out api.Node, err error) {
+	v := url.Values{}
+	waiting(v, index, wait)
+	return out, c.call(ctx, http.MethodGet, nodePath(id, ""), v, nil, &out, nil)
+}
+
+// Drain moves everything off a node.
+func (c *Client) Drain(ctx context.Context, id string, r api.DrainRequest) (out api.Node, err error) {
+	return out, c.call(ctx, http.MethodPost, nodePath(id, "/drain"), nil, r, &out, nil)
+}
+
+// Cordon keeps new replicas off a node.
+func (c *Client) Cordon(ctx context.Context, id string) (out api.Node, err error) {
+	return out, c.call(ctx, http.MethodPost, nodePath(id, "/cordon"), nil, nil, &out, nil)
+}
+
+// Uncordon takes back Cordon and Drain.
+func (c *Client) Uncordon(ctx context.Context, id string) (out api.Node, err error) {
+	return out, c.call(ctx, http.MethodPost, nodePath(id, "/uncordon"), nil, nil, &out, nil)
+}
+
+// RemoveNode makes the cluster forget a node; its certificate is refused from then on.
+func (c *Client) RemoveNode(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodDelete, nodePath(id, ""), nil, nil, nil, nil)
+}
+
+// Services lists one page of services.
+func (c *Client) Services(ctx context.Context, q api.ListQuery) (out api.List[api.Service], err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/services", query(q), nil, &out, nil)
+}
+
+// Endpoints lists one page of endpoints.
+func (c *Client) Endpoints(ctx context.Context, q api.ListQuery) (out api.List[api.Endpoint], err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/endpoints", query(q), nil, &out, nil)
+}
+
+// Tokens lists tokens, without their secrets.
+func (c *Client) Tokens(ctx context.Context, q api.ListQuery) (out api.List[api.Token], err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/tokens", query(q), nil, &out, nil)
+}
+
+// CreateToken makes a token; its secret is in this answer and nowhere else.
+func (c *Client) CreateToken(ctx context.Context, r api.TokenRequest) (out api.Token, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/tokens", nil, r, &out, nil)
+}
+
+// RevokeToken ends a token.
+func (c *Client) RevokeToken(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(id), nil, nil, nil, nil)
+}
+
+// Members lists the coordinators.
+func (c *Client) Members(ctx context.Context) (out api.List[api.Member], err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/members", nil, nil, &out, nil)
+}
+
+// RemoveMember takes a coordinator out of the control plane.
+func (c *Client) RemoveMember(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/members/"+url.PathEscape(id), nil, nil, nil, nil)
+}
+
+// Status sums the cluster up; with an index it waits for a change.
+func (c *Client) Status(ctx context.Context, index uint64, wait time.Duration) (out api.ClusterStatus, err error) {
+	v := url.Values{}
+	waiting(v, index, wait)
+	return out, c.call(ctx, http.MethodGet, "/v1/status", v, nil, &out, nil)
+}

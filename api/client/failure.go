@@ -1,0 +1,77 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/url"
+	"strings"
+	"syscall"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// reason says in a few words why an address did not answer.
+func reason(err error) string {
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, errSilent), errors.Is(err, context.DeadlineExceeded):
+		return "no answer in time"
+	case errors.As(err, &dns):
+		return "unknown host"
+	}
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	return err.Error()
+}
+
+// fatal gives the error for failures that another address or a later moment would not mend: a local
+// file that cannot be read, a certificate that is not trusted, a wrong scheme.
+func fatal(err error, base *url.URL) error {
+	var own *api.Error
+	var unknown x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var verify *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &own):
+		return own
+	case errors.As(err, &unknown):
+		return api.Errorf(api.CodeUnavailable, "%s: the certificate is not from a known authority: %w", base.Host, err).
+			WithHint("give --ca-cert the ca.pem of the cluster")
+	case errors.As(err, &host):
+		return api.Errorf(api.CodeUnavailable, "%s: %w", base.Host, host).WithHint("use a name of the certificate, or start the coordinator with --tls-san")
+	case errors.As(err, &verify):
+		return api.Errorf(api.CodeUnavailable, "%s: %w", base.Host, verify).WithHint("check the clock of this machine and --ca-cert")
+	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		return api.Errorf(api.CodeUnavailable, "%s speaks plain http", base.Host).WithHint("write http:// in the address")
+	}
+	return nil
+}
+
+// unavailable is the error after the last round: the server's own words when there were any, and in
+// any case every address that was tried.
+func (c *Client) unavailable(a *attempts) error {
+	e := api.Errorf(api.CodeUnavailable, "the cluster cannot be reached: %s", strings.Join(a.failures, "; "))
+	var answered *api.Error
+	if errors.As(a.last, &answered) {
+		e.RequestID = answered.RequestID
+		if answered.Hint != "" {
+			return e.WithHint("%s", answered.Hint)
+		}
+	}
+	return e.WithHint("is it running, and is --address or the context right? see 'cloudless config view'")
+}
+
+// ended tells a deadline of the caller from an interruption.
+func ended(ctx context.Context, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &api.Error{Code: api.CodeTimeout, Message: "no answer before the time was up", Err: err}
+	}
+	return context.Cause(ctx)
+}
