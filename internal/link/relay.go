@@ -113,7 +113,7 @@ type NodeDialer struct {
 	Addr   func(nodeID string) (addr string, ok bool)
 	Relays func() []string // addresses of coordinators
 	// Local opens a stream on a tunnel of this process (coordinators); may be nil.
-	Local func(ctx context.Context, nodeID string) (net.Conn, error)
+	Local func(nodeID string) (net.Conn, error)
 
 	mu     sync.Mutex
 	failed map[string]time.Time // when the last direct dial of node@addr failed
@@ -177,7 +177,7 @@ func (d *NodeDialer) indirect(ctx context.Context, nodeID, alpn string) (net.Con
 func (d *NodeDialer) stream(ctx context.Context, nodeID string) (net.Conn, error) {
 	errs := []error{api.Errorf(api.CodeUnavailable, "no coordinator relays to it")}
 	if d.Local != nil {
-		conn, err := d.Local(ctx, nodeID)
+		conn, err := d.Local(nodeID)
 		if err == nil {
 			return conn, nil
 		}

@@ -1,0 +1,273 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"io"
+	stdlog "log"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/http/httputil"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// Public serves the workloads' users.
+func (in *Ingress) Public() http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w := &writer{ResponseWriter: rw}
+		if in.cfg.Observe != nil {
+			start := time.Now()
+			defer func() { in.cfg.Observe(w.code(), w.bytes, time.Since(start)) }()
+		}
+		in.route(w, r)
+	})
+}
+
+func (in *Ingress) route(w *writer, r *http.Request) {
+	host := hostOf(r.Host)
+	route := in.routes.Load().hosts[host]
+	if route == nil {
+		writeError(w, http.StatusNotFound, api.Errorf(api.CodeNotFound, "no workload serves host %q", host))
+		return
+	}
+	r = r.WithContext(r.Context())
+	r.Header = r.Header.Clone()
+	vouch(r)
+	targets := route.order(in.cfg.Local.Serving(route.namespace, route.service), in.avoided())
+	in.tryAll(w, r, route, targets)
+}
+
+// tryAll sends the request to one replica after the other until one has taken it.
+func (in *Ingress) tryAll(w *writer, r *http.Request, route *route, targets []target) {
+	var last *attempt
+	for _, t := range targets {
+		if last = in.try(w, r, t); last == nil {
+			return
+		}
+		in.cfg.Log.Debug().Err(last.err).Str("replica", t.replicaID).Str("node", t.nodeID).Msg("replica did not answer")
+		if w.begun() || r.Context().Err() != nil || !last.again(r) {
+			break
+		}
+	}
+	switch {
+	case w.begun():
+	case last != nil && last.sent.Load():
+		writeError(w, http.StatusBadGateway, api.Errorf(api.CodeUnavailable, "the replica broke off before it answered"))
+	default:
+		writeError(w, http.StatusServiceUnavailable, api.Errorf(api.CodeUnavailable,
+			"no replica of %s/%s is ready", route.namespace, route.service))
+	}
+}
+
+// try sends the request to one replica; nil means that it was answered.
+func (in *Ingress) try(w *writer, r *http.Request, t target) *attempt {
+	if t.nodeID != "" {
+		return in.forward(w, r, &attempt{via: in.nodes, host: t.nodeID, replica: t.replicaID})
+	}
+	a := &attempt{err: errNotHere}
+	endpoint, ports, ok := in.cfg.Local.Endpoint(t.replicaID)
+	port := httpPort(ports)
+	switch {
+	case !ok:
+		return a
+	case endpoint.Handler != nil:
+		endpoint.Handler.ServeHTTP(w, r)
+		return nil
+	case endpoint.Host == "" || port == 0:
+		return a
+	}
+	return in.forward(w, r, &attempt{via: in.containers, host: net.JoinHostPort(endpoint.Host, strconv.Itoa(port))})
+}
+
+func httpPort(ports []api.Port) int {
+	for _, p := range ports {
+		if p.Protocol == api.ProtocolHTTP || p.Protocol == "" {
+			return p.Port
+		}
+	}
+	return 0
+}
+
+var (
+	errNotHere = errors.New("the replica is not here or not ready")
+	errRefused = errors.New("the other node no longer runs the replica")
+)
+
+// attempt is one request's way to one replica.
+type attempt struct {
+	via     *http.Transport
+	host    string // address of a container, or id of a node
+	replica string // on another node
+	body    *body  // nil if there is none
+
+	sent atomic.Bool // bytes of the request may have left
+	err  error
+}
+
+type attemptKey struct{}
+
+func attemptOf(ctx context.Context) *attempt { return ctx.Value(attemptKey{}).(*attempt) }
+
+// forward proxies one attempt; nil means that it was answered.
+func (in *Ingress) forward(w *writer, r *http.Request, a *attempt) *attempt {
+	// The context ends with the ingress, which is what ends upgraded connections.
+	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), attemptKey{}, a))
+	defer cancel()
+	defer context.AfterFunc(in.group.Context(), cancel)()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { a.sent.Store(true) }})
+	out := r.WithContext(ctx)
+	if r.Body != nil && r.ContentLength != 0 {
+		a.body = &body{from: r.Body}
+		out.Body = a.body
+	}
+	in.proxy.ServeHTTP(w, out)
+	if a.err == nil {
+		return nil
+	}
+	return a
+}
+
+// again tells whether the request may go to another replica: always when nothing of it was sent, and
+// when doing it twice does no harm; never once its body was begun, which cannot be had again.
+func (a *attempt) again(r *http.Request) bool {
+	if a.body.taken() {
+		return false
+	}
+	return !a.sent.Load() || errors.Is(a.err, errRefused) || idempotent(r)
+}
+
+func idempotent(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return true
+	case http.MethodPut, http.MethodDelete:
+		return r.ContentLength == 0
+	}
+	return false
+}
+
+// body is a request's body as one attempt sees it. It keeps the real one open for the next attempt,
+// and from it: a transport may go on reading for a while after it has failed.
+type body struct {
+	from io.Reader
+
+	mu   sync.Mutex
+	read bool
+	cut  bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	if b.cut && !b.read {
+		b.mu.Unlock()
+		return 0, http.ErrBodyReadAfterClose
+	}
+	b.read = true
+	b.mu.Unlock()
+	return b.from.Read(p)
+}
+
+// Close leaves the real body to the server, which closes it.
+func (b *body) Close() error { return nil }
+
+// taken tells whether the attempt has begun to read; if it has not, it never will.
+func (b *body) taken() bool {
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cut = true
+	return b.read
+}
+
+// newProxy is the one proxy of all attempts. It streams both ways and passes upgrades.
+func (in *Ingress) newProxy() *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite:        rewrite,
+		Transport:      attemptTransport{},
+		FlushInterval:  -1,
+		BufferPool:     &buffers{},
+		ModifyResponse: checkRefusal,
+		ErrorHandler:   func(_ http.ResponseWriter, r *http.Request, err error) { attemptOf(r.Context()).err = err },
+		ErrorLog:       stdlog.New(in.cfg.Log, "", 0),
+	}
+}
+
+func rewrite(p *httputil.ProxyRequest) {
+	a := attemptOf(p.In.Context())
+	p.Out.URL.Scheme, p.Out.URL.Host = "http", a.host
+	p.Out.URL.RawQuery = p.In.URL.RawQuery // as it came, even where Go would not parse it
+	p.Out.Host = p.In.Host
+	copyTold(p.Out.Header, p.In.Header)
+	p.Out.Header.Del(headerReplica)
+	p.Out.Header.Del(headerTCPPort)
+	if a.replica != "" {
+		p.Out.Header.Set(headerReplica, a.replica)
+	}
+}
+
+// checkRefusal takes another ingress's refusal for what it is; a replica cannot fake one.
+func checkRefusal(res *http.Response) error {
+	if res.Header.Get(headerRefused) == "" {
+		return nil
+	}
+	if attemptOf(res.Request.Context()).replica != "" {
+		return errRefused
+	}
+	res.Header.Del(headerRefused)
+	return nil
+}
+
+type attemptTransport struct{}
+
+func (attemptTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	return attemptOf(r.Context()).via.RoundTrip(r)
+}
+
+// buffers are the proxy's copy buffers.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, 32<<10)
+}
+
+func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
+
+// Peer serves other nodes' ingresses: the replica that they name, if it is here and ready. It never
+// sends a request on to a third node.
+func (in *Ingress) Peer() http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w := &writer{ResponseWriter: rw}
+		t := target{replicaID: r.Header.Get(headerReplica)}
+		if port := r.Header.Get(headerTCPPort); port != "" {
+			in.serveTunnel(w, r, t, port)
+			return
+		}
+		r = r.WithContext(r.Context())
+		r.Header = r.Header.Clone()
+		r.Header.Del(headerReplica)
+		a := in.try(w, r, t)
+		switch {
+		case a == nil || w.begun():
+		case !a.sent.Load() && !a.body.taken():
+			refuse(w)
+		default:
+			writeError(w, http.StatusBadGateway, api.Errorf(api.CodeUnavailable, "the replica broke off before it answered"))
+		}
+	})
+}
+
+func refuse(w http.ResponseWriter) {
+	w.Header().Set(headerRefused, "1")
+	writeError(w, http.StatusServiceUnavailable, api.Errorf(api.CodeUnavailable, "the replica is not here or not ready"))
+}

@@ -1,0 +1,68 @@
+package ingress
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+)
+
+// writer knows what was answered so far. http.ResponseController reaches through it.
+type writer struct {
+	http.ResponseWriter
+	status   int // 0: nothing yet
+	bytes    int64
+	hijacked bool
+}
+
+// WriteHeader passes the status on; informational ones do not count as an answer.
+func (w *writer) WriteHeader(status int) {
+	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write counts the body's bytes.
+func (w *writer) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Flush sends what is buffered, for handlers that look for an http.Flusher.
+func (w *writer) Flush() { w.FlushError() }
+
+// FlushError is Flush for http.ResponseController.
+func (w *writer) FlushError() error {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Hijack hands the connection over, after which nothing else can be answered.
+func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	w.hijacked = err == nil
+	return conn, rw, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// begun tells whether it is too late to answer differently.
+func (w *writer) begun() bool { return w.status != 0 || w.hijacked }
+
+// code is the status as the client saw it.
+func (w *writer) code() int {
+	switch {
+	case w.status != 0:
+		return w.status
+	case w.hijacked:
+		return http.StatusSwitchingProtocols
+	}
+	return http.StatusOK
+}
