@@ -1,0 +1,3 @@
+package reconcile
+
+func (p *plan) planReplicas() {}

@@ -1,0 +1,192 @@
+package schedule
+
+import (
+	"math"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// bestKept is how many scores a decision keeps.
+const bestKept = 5
+
+// Points of a score, 100 in all. A node in the emptiest domain gets spreadFirst, any other at most
+// spreadOther, and spreadFirst is more than spreadOther and all the rest together: spread comes
+// first. In the same way a node without a replica of the workload comes before one with, when the
+// domain is a zone or region. tests hold these sums.
+const (
+	spreadFirst, spreadOther = 60.0, 19.0
+	aloneFirst, aloneOther   = 24.0, 8.0
+	restWithAlone            = 15.0
+	restByNode               = 40.0
+)
+
+// Place finds the best node for one more replica, and false if none fits; the decision then says
+// how many nodes each filter refused. It reserves nothing.
+func (c *Cluster) Place(w *api.Workload) (Placement, bool) {
+	p := c.profile(w)
+	d := api.Decision{Index: c.index, Nodes: len(c.nodes)}
+	least := c.sieve(p, &d)
+	top := c.rank(p, least)
+	if len(top) == 0 {
+		return Placement{Decision: d}, false
+	}
+	d.Best = make([]api.Score, len(top))
+	for k, t := range top {
+		d.Best[k] = c.score(p, t.node, least)
+	}
+	first := top[0].node
+	d.Chosen = c.nodes[first].ID
+	return Placement{NodeID: d.Chosen, Variant: p.variants[first], Decision: d}, true
+}
+
+// least is the fewest replicas that any domain of a fitting node has, and the fewest that a node
+// within such a domain has.
+type least struct{ domain, node int32 }
+
+// sieve asks every node's filters, notes the answers in passes and counts the refusals.
+func (c *Cluster) sieve(p *profile, d *api.Decision) least {
+	var refused [filterCount]int
+	low := least{math.MaxInt32, math.MaxInt32}
+	for i := range c.passes {
+		f := c.ask(p, i)
+		c.passes[i] = f
+		refused[f]++
+		if f == fits {
+			low = low.with(p.inDomain[p.domains[i]], p.onNode[i])
+		}
+	}
+	for f := fits + 1; f < filterCount; f++ {
+		if refused[f] > 0 {
+			if d.Refused == nil {
+				d.Refused = map[string]int{}
+			}
+			d.Refused[f.String()] = refused[f]
+		}
+	}
+	return low
+}
+
+func (l least) with(domain, node int32) least {
+	switch {
+	case domain < l.domain:
+		return least{domain, node}
+	case domain == l.domain && node < l.node:
+		return least{domain, node}
+	}
+	return l
+}
+
+// ask is the first filter that refuses node i.
+func (c *Cluster) ask(p *profile, i int) filter {
+	switch {
+	case p.verdicts[i] != fits:
+		return p.verdicts[i]
+	case p.selfAnti && p.everOn[i] > 0:
+		return byAntiAffinity
+	}
+	return room(p.need(i), &c.free[i])
+}
+
+type ranked struct {
+	node  int
+	total float64
+}
+
+// rank scores every node that passed and keeps the best, best first.
+func (c *Cluster) rank(p *profile, low least) []ranked {
+	top := make([]ranked, 0, bestKept+1)
+	for i, f := range c.passes {
+		if f != fits {
+			continue
+		}
+		total := c.spread(p, i, low) + c.alone(p, i, low) + c.packing(p, i) + p.base[i]
+		if len(top) == bestKept && total <= top[bestKept-1].total {
+			continue
+		}
+		at := len(top)
+		for at > 0 && total > top[at-1].total {
+			at--
+		}
+		top = append(top, ranked{})
+		copy(top[at+1:], top[at:])
+		top[at] = ranked{i, total}
+		top = top[:min(len(top), bestKept)]
+	}
+	return top
+}
+
+func (c *Cluster) spread(p *profile, i int, low least) float64 {
+	over := p.inDomain[p.domains[i]] - low.domain
+	if over <= 0 {
+		return spreadFirst
+	}
+	return spreadOther / float64(over)
+}
+
+func (c *Cluster) alone(p *profile, i int, low least) float64 {
+	over := p.onNode[i] - low.node
+	switch {
+	case p.byNode:
+		return 0
+	case over <= 0:
+		return aloneFirst
+	}
+	return aloneOther / float64(over)
+}
+
+// packing is high for a node that would be nearly full: others stay free for what is large.
+func (c *Cluster) packing(p *profile, i int) float64 {
+	need, free := p.need(i), &c.free[i]
+	left := float64(free.CPU-need.CPU)*c.perCPU[i] + float64(free.Memory-need.Memory)*c.perMem[i]
+	return p.unit * (1 - left/2)
+}
+
+// score is a node's total and its parts, as people see them.
+func (c *Cluster) score(p *profile, i int, low least) api.Score {
+	parts := make(map[string]float64, 6)
+	total := 0.0
+	add := func(name string, points float64) {
+		total += points
+		parts[name] = hundredths(points)
+	}
+	add("spread", c.spread(p, i, low))
+	if !p.byNode {
+		add("alone", c.alone(p, i, low))
+	}
+	add("packing", c.packing(p, i))
+	add("locality", p.unit*c.locality(p, i))
+	add("reliability", p.unit*c.trust[i])
+	if p.affinity != nil {
+		add("affinity", p.unit*p.affinity[i])
+	}
+	return api.Score{NodeID: c.nodes[i].ID, Node: c.nodes[i].Name, Total: hundredths(total), Parts: parts}
+}
+
+func hundredths(f float64) float64 { return math.Round(f*100) / 100 }
+
+// Explain gives every node's refusal or score, as the next Place would see them.
+func (c *Cluster) Explain(w *api.Workload) []api.NodeExplanation {
+	p := c.profile(w)
+	low := c.sieve(p, &api.Decision{})
+	rows := make([]api.NodeExplanation, len(c.nodes))
+	for i, n := range c.nodes {
+		f := c.passes[i]
+		rows[i] = api.NodeExplanation{NodeID: n.ID, Node: n.Name, Variant: p.variants[i], Filter: f.String(), Reason: c.reason(i, f, p.need(i))}
+		if f == fits {
+			rows[i].Score = c.score(p, i, low)
+		}
+	}
+	return rows
+}
+
+// FitsInstead tells whether a node could take a replica of w once an older one of w with share r
+// has gone from it.
+func (c *Cluster) FitsInstead(nodeID string, w *api.Workload, r api.Reserved) bool {
+	i, ok := c.byID[nodeID]
+	if !ok {
+		return false
+	}
+	p := c.profile(w)
+	free := c.free[i].Add(r)
+	return p.verdicts[i] == fits && (!p.selfAnti || p.everOn[i] <= 1) && room(p.need(i), &free) == fits
+}

@@ -1,0 +1,215 @@
+// Package schedule decides on which node a replica runs. It is pure: a Cluster is made from one
+// state, and Place looks at every node of it, first through filters (can the replica run there?),
+// then through scores (how good would that be?).
+//
+// Spread comes before all other scores: of the nodes that fit, one in the zone, region or node with
+// the fewest replicas of the workload always wins (by node when the manifest names no spread). Among
+// those decide how full the node would be, whether it holds the artifact, how reliable it has been,
+// and affinity. Equal nodes are told apart by id, so the same state gives the same placement.
+//
+// What depends on the workload and the node alone is worked out once per workload (a profile) and
+// kept, because one plan places many replicas of the same workload.
+package schedule
+
+import (
+	"math"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/state"
+)
+
+// Signals is what the log does not hold. Every field may be left out.
+type Signals struct {
+	Holds func(nodeID, digest string) bool // whether a node has an artifact already
+	Now   time.Time                        // lets old failures of a node fade; zero: they count in full
+}
+
+// Placement is where a replica goes, as which variant, and why.
+type Placement struct {
+	NodeID   string
+	Variant  api.Variant
+	Decision api.Decision
+}
+
+// Cluster is a state prepared for placing: one column per property of the nodes. It is not safe for
+// concurrent use.
+type Cluster struct {
+	index   uint64
+	sig     Signals
+	nodes   []*api.Node // by id; nodes that left are not among them
+	byID    map[string]int
+	free    []api.Reserved
+	perCPU  []float64 // 1/capacity, so that packing needs no division
+	perMem  []float64
+	zones   []int32 // number of the node's zone and region
+	regions []int32
+	nodeNos []int32
+	trust   []float64 // reliability, 0 … 1
+
+	tenants  map[api.Ref]*tenant
+	repels   map[api.Ref][]api.Ref // workloads whose anti-affinity names this one
+	profiles []*profile
+	passes   []filter // of the placement under way, one per node
+}
+
+// tenant lists the nodes that a workload's replicas are on, one entry a replica.
+type tenant struct {
+	template uint64
+	all      []int32 // everything that may still run
+	live     []int32 // current version, meant to run, on a node that is to stay: what spread counts
+}
+
+// New prepares the state.
+func New(v state.View, sig Signals) *Cluster {
+	c := &Cluster{index: v.Index(), sig: sig, byID: map[string]int{}, tenants: map[api.Ref]*tenant{}, repels: map[api.Ref][]api.Ref{}}
+	for _, n := range v.Nodes() {
+		if n.Liveness != api.NodeLeft {
+			c.addNode(n)
+		}
+	}
+	c.passes = make([]filter, len(c.nodes))
+	number(c.nodes, c.zones, func(n *api.Node) string { return n.Region + "\x00" + n.Zone })
+	number(c.nodes, c.regions, func(n *api.Node) string { return n.Region })
+	for _, w := range v.Workloads() {
+		c.tenant(w.Ref()).template = w.Template
+		for _, a := range w.Spec.Placement.AntiAffinity {
+			other := api.Ref{Namespace: w.Metadata.Namespace, Name: a.Workload}
+			c.repels[other] = append(c.repels[other], w.Ref())
+		}
+	}
+	for _, r := range v.Replicas() {
+		c.addReplica(r)
+	}
+	return c
+}
+
+func (c *Cluster) addNode(n *api.Node) {
+	i := len(c.nodes)
+	c.byID[n.ID] = i
+	c.nodes = append(c.nodes, n)
+	c.free = append(c.free, n.Capacity)
+	c.perCPU = append(c.perCPU, inverse(int64(n.Capacity.CPU)))
+	c.perMem = append(c.perMem, inverse(int64(n.Capacity.Memory)))
+	c.zones, c.regions = append(c.zones, 0), append(c.regions, 0)
+	c.nodeNos = append(c.nodeNos, int32(i))
+	c.trust = append(c.trust, Reliability(n, c.sig.Now))
+}
+
+func inverse(n int64) float64 {
+	if n <= 0 {
+		return 0
+	}
+	return 1 / float64(n)
+}
+
+// number gives equal names equal small numbers, in order of first appearance.
+func number(nodes []*api.Node, out []int32, name func(*api.Node) string) {
+	seen := map[string]int32{}
+	for i, n := range nodes {
+		no, ok := seen[name(n)]
+		if !ok {
+			no = int32(len(seen))
+			seen[name(n)] = no
+		}
+		out[i] = no
+	}
+}
+
+func (c *Cluster) addReplica(r *api.Replica) {
+	i, ok := c.byID[r.NodeID]
+	if !ok || r.State.Terminal() {
+		return
+	}
+	c.free[i] = c.free[i].Sub(r.Reserved)
+	t := c.tenant(r.Workload)
+	t.all = append(t.all, int32(i))
+	n := c.nodes[i]
+	if r.Desired == api.DesiredRun && !r.Orphan && r.Version >= t.template && n.Drain == nil && n.Liveness != api.NodeLost {
+		t.live = append(t.live, int32(i))
+	}
+}
+
+func (c *Cluster) tenant(r api.Ref) *tenant {
+	t, ok := c.tenants[r]
+	if !ok {
+		t = &tenant{}
+		c.tenants[r] = t
+	}
+	return t
+}
+
+// failureHalfLife is how long it takes until half of a node's failures are forgiven.
+const failureHalfLife = 24 * time.Hour
+
+// Reliability is how far a node can be trusted to stay, 0 … 1: less for each time that it was lost,
+// and more again the longer its state has not changed.
+func Reliability(n *api.Node, now time.Time) float64 {
+	failures := float64(n.Failures)
+	if quiet := now.Sub(n.ChangedAt); !now.IsZero() && quiet > 0 {
+		failures *= math.Exp2(-float64(quiet) / float64(failureHalfLife))
+	}
+	return 1 / (1 + failures/2)
+}
+
+// Reserve takes a replica's share of a node, so that the next Place sees it.
+func (c *Cluster) Reserve(nodeID string, w *api.Workload, variant api.Variant) {
+	i, ok := c.byID[nodeID]
+	if !ok {
+		return
+	}
+	c.free[i] = c.free[i].Sub(w.Spec.Reserve(variant))
+	t := c.tenant(w.Ref())
+	t.all = append(t.all, int32(i))
+	t.live = append(t.live, int32(i))
+	c.moved(w, i, 1)
+}
+
+// Release gives the share r of a replica back, w being the workload at the version that it ran.
+func (c *Cluster) Release(nodeID string, w *api.Workload, r api.Reserved) {
+	i, ok := c.byID[nodeID]
+	if !ok {
+		return
+	}
+	c.free[i] = c.free[i].Add(r)
+	t := c.tenant(w.Ref())
+	t.all = removeOne(t.all, int32(i))
+	if w.Metadata.Version >= t.template {
+		t.live = removeOne(t.live, int32(i))
+		c.moved(w, i, -1)
+		return
+	}
+	c.forget(w.Ref(), nil)
+}
+
+func removeOne(list []int32, v int32) []int32 {
+	for i, x := range list {
+		if x == v {
+			return append(list[:i], list[i+1:]...)
+		}
+	}
+	return list
+}
+
+// Domain numbers the zone, region or node, whichever w is spread by, that a node is in; -1 if the
+// node is unknown.
+func (c *Cluster) Domain(nodeID string, w *api.Workload) int {
+	i, ok := c.byID[nodeID]
+	if !ok {
+		return -1
+	}
+	return int(c.domains(&w.Spec)[i])
+}
+
+func (c *Cluster) domains(s *api.WorkloadSpec) []int32 {
+	if s.Placement.Spread == nil {
+		return c.nodeNos
+	}
+	switch s.Placement.Spread.By {
+	case "zone":
+		return c.zones
+	case "region":
+		return c.regions
+	}
+	return c.nodeNos
+}
