@@ -1,0 +1,92 @@
+package web
+
+import (
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+func digestOf(c *call) (string, error) {
+	d := c.param("digest")
+	if !api.IsDigest(d) {
+		return "", api.Errorf(api.CodeInvalid, "%q is not a digest: write sha256: and 64 hex digits", d)
+	}
+	return d, nil
+}
+
+func (s *server) getArtifact(c *call) (answer, error) {
+	d, err := digestOf(c)
+	if err != nil {
+		return failed(err)
+	}
+	return okOr(s.backend.Artifact(c.context(), d))
+}
+
+// putArtifact streams the body to the backend, which keeps it under its digest. It can be repeated
+// at will, so it knows no Idempotency-Key.
+func (s *server) putArtifact(c *call) error {
+	digest, err := digestOf(c)
+	if err != nil {
+		return err
+	}
+	kind := c.query("kind")
+	if kind != api.ArtifactWasm && kind != api.ArtifactOCI {
+		return badQuery("kind", kind, "wasm or oci")
+	}
+	limit := artifactLimit(kind)
+	if c.request().ContentLength > limit {
+		return overLimit(kind, limit)
+	}
+	end, err := s.sessions.open(c.key())
+	if err != nil {
+		return err
+	}
+	defer end()
+	body := &upload{c.request().Body, c.controller(), kind, limit, limit}
+	a, err := s.backend.PutArtifact(c.context(), c.caller, digest, kind, body)
+	if err != nil {
+		return err
+	}
+	out, err := encode(a)
+	if err != nil {
+		return err
+	}
+	return c.write(http.StatusCreated, out)
+}
+
+func artifactLimit(kind string) int64 {
+	if kind == api.ArtifactWasm {
+		return api.MaxModuleBytes
+	}
+	return api.MaxArtifactBytes
+}
+
+func overLimit(kind string, limit int64) error {
+	return api.Errorf(api.CodeTooLarge, "the %s artifact is over %s", kind, api.Bytes(limit))
+}
+
+// upload reads a body that may be as large as its limit, and that must not stall.
+type upload struct {
+	body  io.Reader
+	rc    *http.ResponseController
+	kind  string
+	limit int64
+	left  int64
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	_ = u.rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // not supported by a recorder in tests
+	if int64(len(p)) > u.left+1 {
+		p = p[:u.left+1] // one more than allowed, to see whether there is more
+	}
+	n, err := u.body.Read(p)
+	if u.left -= int64(n); u.left < 0 {
+		return 0, overLimit(u.kind, u.limit)
+	}
+	if err != nil {
+		_ = u.rc.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}

@@ -1,0 +1,130 @@
+package web
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+func (s *server) status(c *call) (answer, error) {
+	if err := s.awaitChange(c, TableWorkloads, TableReplicas, TableNodes); err != nil {
+		return failed(err)
+	}
+	st, err := s.backend.Status(c.context())
+	if st.Coordinators == nil {
+		st.Coordinators = []api.Member{}
+	}
+	return okOr(st, err)
+}
+
+func (s *server) listNodes(c *call) (answer, error) {
+	q, err := s.listQueryOf(c, TableNodes)
+	if err != nil {
+		return failed(err)
+	}
+	return listOr(s.backend.Nodes(c.context(), q))
+}
+
+func (s *server) getNode(c *call) (answer, error) {
+	if err := s.awaitChange(c, TableNodes); err != nil {
+		return failed(err)
+	}
+	return okOr(s.backend.Node(c.context(), c.param("id")))
+}
+
+func (s *server) removeNode(c *call) (answer, error) {
+	return noContentOr(s.backend.RemoveNode(c.context(), c.caller, c.param("id")))
+}
+
+func (s *server) drainNode(c *call) (answer, error) {
+	var req api.DrainRequest
+	if err := c.decodeOptional(&req); err != nil {
+		return failed(err)
+	}
+	return okOr(s.backend.DrainNode(c.context(), c.caller, c.param("id"), req))
+}
+
+func (s *server) cordonNode(cordon bool) func(*call) (answer, error) {
+	return func(c *call) (answer, error) {
+		return okOr(s.backend.CordonNode(c.context(), c.caller, c.param("id"), cordon))
+	}
+}
+
+func (s *server) listServices(c *call) (answer, error) {
+	q, err := s.listQueryOf(c, TableServices)
+	if err != nil {
+		return failed(err)
+	}
+	l, err := s.backend.Services(c.context(), q)
+	items := slices.Clone(l.Items)
+	for i := range items {
+		if items[i].Endpoints == nil {
+			items[i].Endpoints = []api.Endpoint{}
+		}
+	}
+	l.Items = items
+	return listOr(l, err)
+}
+
+func (s *server) listEndpoints(c *call) (answer, error) {
+	q, err := s.listQueryOf(c, TableServices)
+	if err != nil {
+		return failed(err)
+	}
+	return listOr(s.backend.Endpoints(c.context(), q))
+}
+
+func (s *server) whoami(c *call) (answer, error) { return ok(c.caller) }
+
+func (s *server) listTokens(c *call) (answer, error) {
+	if err := s.awaitChange(c, TableTokens); err != nil {
+		return failed(err)
+	}
+	l, err := s.backend.Tokens(c.context())
+	items := slices.Clone(l.Items)
+	for i := range items {
+		items[i] = items[i].Redacted()
+	}
+	l.Items = items
+	return listOr(l, err)
+}
+
+// createToken shows the secret in this one answer. What an Idempotency-Key remembers is the token
+// without it: the replicated state holds no secrets in plain text.
+func (s *server) createToken(c *call) (answer, error) {
+	var req api.TokenRequest
+	if err := c.decode(&req); err != nil {
+		return failed(err)
+	}
+	t, err := s.backend.CreateToken(c.context(), c.caller, req)
+	t.Hash = ""
+	return answer{http.StatusCreated, t, t.Redacted()}, err
+}
+
+func (s *server) revokeToken(c *call) (answer, error) {
+	return noContentOr(s.backend.RevokeToken(c.context(), c.caller, c.param("id")))
+}
+
+func (s *server) listMembers(c *call) (answer, error) {
+	index := s.backend.Index()
+	ms, err := s.backend.Members(c.context())
+	return listOr(api.List[api.Member]{Items: ms, Index: index}, err)
+}
+
+func (s *server) getMember(c *call) (answer, error) {
+	ms, err := s.backend.Members(c.context())
+	if err != nil {
+		return failed(err)
+	}
+	id := c.param("id")
+	i := slices.IndexFunc(ms, func(m api.Member) bool { return m.ID == id || m.Name == id })
+	if i < 0 {
+		return failed(api.Errorf(api.CodeNotFound, "there is no coordinator %q", id).WithHint("'cloudless status' lists them"))
+	}
+	return ok(ms[i])
+}
+
+func (s *server) removeMember(c *call) (answer, error) {
+	return noContentOr(s.backend.RemoveMember(c.context(), c.caller, c.param("id")))
+}

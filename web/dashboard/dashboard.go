@@ -1,0 +1,14 @@
+// Package dashboard holds the page that shows a cluster in a browser: plain HTML, one stylesheet and
+// one script module, embedded as they are. There is no build step and nothing is loaded from elsewhere.
+package dashboard
+
+import (
+	"embed"
+	"io/fs"
+)
+
+//go:embed index.html app.js app.css
+var files embed.FS
+
+// Files are the page's files.
+func Files() fs.FS { return files }

@@ -1,0 +1,141 @@
+package web
+
+import (
+	"net/http"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/web/dashboard"
+)
+
+// route is one line of the API: who may call it, what it costs, which query parameters it knows and
+// what it does. Exactly one of answer and stream is set.
+type route struct {
+	method string
+	path   string
+	role   api.Role // least role; rolePublic for none; empty admits nobody
+	class  class
+	query  []string
+	answer func(c *call) (answer, error)
+	stream func(c *call) error
+}
+
+var (
+	waitQuery  = []string{"index", "wait"}
+	listQuery  = []string{"index", "wait", "namespace", "label", "limit", "cursor"}
+	logQuery   = []string{"follow", "tail", "previous", "since", "timestamps", "replica"}
+	execQuery  = []string{"cmd", "replica", "tty", "stdin"}
+	eventQuery = []string{"index", "wait", "follow", "type", "severity", "resource", "since", "until", "after", "limit"}
+)
+
+// routes is the whole API. What is not in it does not exist.
+func (s *server) routes() []route {
+	var all []route
+	for _, part := range [][]route{s.openRoutes(), s.workloadRoutes(), s.clusterRoutes(), s.identityRoutes(), s.laterRoutes()} {
+		all = append(all, part...)
+	}
+	return all
+}
+
+func get(path string, query []string, h func(*call) (answer, error)) route {
+	return route{method: http.MethodGet, path: path, role: api.RoleViewer, class: classRead, query: query, answer: h}
+}
+
+func write(method, path string, role api.Role, h func(*call) (answer, error)) route {
+	return route{method: method, path: path, role: role, class: classWrite, answer: h}
+}
+
+func stream(method, path string, role api.Role, query []string, h func(*call) error) route {
+	return route{method: method, path: path, role: role, class: classStream, query: query, stream: h}
+}
+
+func open(path string, h func(*call) error) route {
+	return route{method: http.MethodGet, path: path, role: rolePublic, stream: h}
+}
+
+func (s *server) openRoutes() []route {
+	metrics := open("/metrics", handlerOr(s.cfg.Metrics, notHere))
+	if !s.cfg.Dev {
+		metrics.role = api.RoleViewer
+	}
+	return []route{
+		open("/health", handlerOr(s.cfg.Health, alive)),
+		open("/ready", handlerOr(s.cfg.Ready, s.ready)),
+		metrics,
+		open("/openapi.yaml", s.document("application/yaml", openAPI)),
+		open("/schema/workload.json", s.document("application/schema+json", s.cfg.Schema)),
+		open("/", toDashboard),
+		open("/ui", toDashboard),
+		open("/ui/*", handlerOr(http.StripPrefix("/ui/", http.FileServerFS(dashboard.Files())), notHere)),
+	}
+}
+
+func (s *server) workloadRoutes() []route {
+	const all, one = "/v1/workloads", "/v1/workloads/:ns/:name"
+	put := write(http.MethodPost, all, api.RoleOperator, s.createWorkload)
+	put.query = []string{"mode"}
+	plan := write(http.MethodPost, all+`\:plan`, api.RoleViewer, s.planWorkload)
+	return []route{
+		get(all, listQuery, s.listWorkloads),
+		put,
+		plan,
+		get(one, waitQuery, s.getWorkload),
+		write(http.MethodPut, one, api.RoleOperator, s.applyWorkload),
+		write(http.MethodDelete, one, api.RoleOperator, s.deleteWorkload),
+		write(http.MethodPost, one+"/scale", api.RoleOperator, s.scaleWorkload),
+		write(http.MethodPost, one+"/restart", api.RoleOperator, s.restartWorkload),
+		write(http.MethodPost, one+"/rollback", api.RoleOperator, s.rollbackWorkload),
+		get(one+"/history", waitQuery, s.history),
+		get(one+"/explain", waitQuery, s.explain),
+		get(one+"/settled", waitQuery, s.settled),
+		get(one+"/replicas", waitQuery, s.listReplicas),
+		stream(http.MethodGet, one+"/logs", api.RoleViewer, logQuery, s.logs),
+		stream(http.MethodGet, one+"/exec", api.RoleOperator, execQuery, s.exec),
+	}
+}
+
+func (s *server) clusterRoutes() []route {
+	const artifact = "/v1/artifacts/:digest"
+	return []route{
+		get("/v1/status", waitQuery, s.status),
+		get("/v1/nodes", listQuery, s.listNodes),
+		get("/v1/nodes/:id", waitQuery, s.getNode),
+		write(http.MethodDelete, "/v1/nodes/:id", api.RoleOperator, s.removeNode),
+		write(http.MethodPost, "/v1/nodes/:id/drain", api.RoleOperator, s.drainNode),
+		write(http.MethodPost, "/v1/nodes/:id/cordon", api.RoleOperator, s.cordonNode(true)),
+		write(http.MethodPost, "/v1/nodes/:id/uncordon", api.RoleOperator, s.cordonNode(false)),
+		get("/v1/services", listQuery, s.listServices),
+		get("/v1/endpoints", listQuery, s.listEndpoints),
+		{method: http.MethodGet, path: "/v1/events", role: api.RoleViewer, class: classRead, query: eventQuery, stream: s.events},
+		stream(http.MethodPut, artifact, api.RoleOperator, []string{"kind"}, s.putArtifact),
+		get(artifact, nil, s.getArtifact),
+		{method: http.MethodHead, path: artifact, role: api.RoleViewer, class: classRead, answer: s.getArtifact},
+	}
+}
+
+func (s *server) identityRoutes() []route {
+	admin := func(r route) route { r.role = api.RoleAdmin; return r }
+	return []route{
+		get("/v1/whoami", nil, s.whoami),
+		admin(get("/v1/tokens", waitQuery, s.listTokens)),
+		write(http.MethodPost, "/v1/tokens", api.RoleAdmin, s.createToken),
+		write(http.MethodDelete, "/v1/tokens/:id", api.RoleAdmin, s.revokeToken),
+		admin(get("/v1/members", nil, s.listMembers)),
+		admin(get("/v1/members/:id", nil, s.getMember)),
+		write(http.MethodDelete, "/v1/members/:id", api.RoleAdmin, s.removeMember),
+	}
+}
+
+// laterRoutes are paths of the contract whose part is not built: they say so, rather than not exist.
+func (s *server) laterRoutes() []route {
+	var rs []route
+	for _, path := range []string{"/v1/buckets", "/v1/buckets/*", "/v1/objects/*", "/v1/secrets", "/v1/secrets/*"} {
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete} {
+			rs = append(rs, stream(method, path, api.RoleViewer, nil, unsupported))
+		}
+	}
+	return rs
+}
+
+func unsupported(c *call) error {
+	return api.Errorf(api.CodeUnsupported, "%s: not supported by this version", c.request().URL.Path)
+}

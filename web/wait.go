@@ -1,0 +1,115 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// awaitChange makes a read blocking: with ?index=N it returns when one of the tables has changed
+// past N, or after ?wait, whichever is first. It leaves the index of the state that the read will at
+// least see in the header X-Cloudless-Index, from which the next read can wait.
+func (s *server) awaitChange(c *call, tables ...string) error {
+	index, err := c.index("index")
+	if err != nil {
+		return err
+	}
+	wait, err := waitOf(c)
+	if err != nil {
+		return err
+	}
+	if index > 0 {
+		if err := s.waitFor(c, index, wait, tables); err != nil {
+			return err
+		}
+	}
+	c.header().Set("X-Cloudless-Index", strconv.FormatUint(s.backend.Index(), 10))
+	return nil
+}
+
+func waitOf(c *call) (time.Duration, error) {
+	text := c.query("wait")
+	if text == "" {
+		return api.DefaultWait, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return 0, badQuery("wait", text, "a duration such as 30s")
+	}
+	return min(d, api.MaxBlockingWait), nil
+}
+
+func (s *server) waitFor(c *call, index uint64, wait time.Duration, tables []string) error {
+	end, err := s.sessions.open(c.key())
+	if err != nil {
+		return err
+	}
+	defer end()
+	ctx, cancel := context.WithTimeout(c.context(), wait)
+	defer cancel()
+	err = s.waitAny(ctx, index, tables)
+	if errors.Is(err, context.DeadlineExceeded) && c.context().Err() == nil {
+		return nil // nothing changed: answer with what there is
+	}
+	return err
+}
+
+// waitAny waits for the first of several tables. Its goroutines have ended when it returns.
+func (s *server) waitAny(ctx context.Context, index uint64, tables []string) error {
+	if len(tables) == 1 {
+		return s.backend.Wait(ctx, tables[0], index)
+	}
+	group, cancel := context.WithCancel(ctx)
+	results := make(chan error, len(tables))
+	var wg sync.WaitGroup
+	for _, t := range tables {
+		wg.Go(func() { results <- s.backend.Wait(group, t, index) })
+	}
+	first := <-results
+	cancel()
+	wg.Wait()
+	return first
+}
+
+// listQueryOf reads ?namespace=&label=k=v&limit=&cursor=, and waits for a change of the tables.
+func (s *server) listQueryOf(c *call, tables ...string) (q api.ListQuery, err error) {
+	if q.Limit, err = c.number("limit", api.DefaultListLimit, 1, api.MaxListLimit); err != nil {
+		return q, err
+	}
+	q.Namespace, q.Cursor = c.query("namespace"), c.query("cursor")
+	if q.Namespace != "" && !api.ValidName(q.Namespace) {
+		return q, badQuery("namespace", q.Namespace, "a name")
+	}
+	if q.Label, err = labels(c.echo.QueryParams()["label"]); err != nil {
+		return q, err
+	}
+	return q, s.awaitChange(c, tables...)
+}
+
+func labels(texts []string) (map[string]string, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	out := make(map[string]string, len(texts))
+	for _, text := range texts {
+		k, v, found := strings.Cut(text, "=")
+		if !found || k == "" {
+			return nil, badQuery("label", text, "KEY=VALUE")
+		}
+		out[k] = v
+	}
+	return out, nil
+}
+
+// listOr answers a list, whose items are never null.
+func listOr[T any](l api.List[T], err error) (answer, error) {
+	if l.Items == nil {
+		l.Items = []T{}
+	}
+	return okOr(l, err)
+}
