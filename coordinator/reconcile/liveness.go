@@ -145,14 +145,12 @@ func (p *plan) judgeStranger(c *contact) {
 		p.set(c, api.NodeLost, "has not been seen for %s since this coordinator started", strangerGrace)
 		return
 	}
-	if p.now.Sub(p.sig.ProcessStart) >= suspectAfter && p.now.Sub(c.node.ChangedAt) >= suspectAfter {
-		p.suspect(c, "has not been seen since this coordinator started")
-	}
-	p.wakeAt(later(p.sig.ProcessStart, c.node.ChangedAt).Add(suspectAfter))
-	if c.node.Liveness == api.NodeSuspect {
-		p.res.Next = time.Time{}
-	}
 	p.wakeAt(due)
+	if doubt := later(p.sig.ProcessStart, c.node.ChangedAt).Add(suspectAfter); p.now.Before(doubt) {
+		p.wakeAt(doubt)
+		return
+	}
+	p.suspect(c, "has not been seen since this coordinator started")
 }
 
 // strangerDue is when a node that was never seen counts as lost. One that registered with another
@@ -216,33 +214,33 @@ func (p *plan) massFailure(all []*contact) map[string]bool {
 			gone = append(gone, c)
 		}
 	}
-	slices.SortStableFunc(gone, func(a, b *contact) int { return a.wentAt().Compare(b.wentAt()) })
+	slices.SortStableFunc(gone, func(a, b *contact) int { return a.last.Compare(b.last) })
 	held := map[string]bool{}
+	var first, last time.Time
 	from := 0
-	var since time.Time
 	for to := range gone {
-		for gone[to].wentAt().Sub(gone[from].wentAt()) > massWindow {
+		for gone[to].last.Sub(gone[from].last) > massWindow {
 			from++
 		}
 		if members < massMinNodes || 2*(to-from+1) <= members {
 			continue
 		}
 		for _, c := range gone[from : to+1] {
-			if p.now.Sub(c.wentAt()) < massSilence {
-				held[c.node.ID] = true
-				since = later(since, c.wentAt())
+			if p.now.Sub(c.last) >= massSilence {
+				continue
 			}
+			if len(held) == 0 {
+				first = c.last
+			}
+			held[c.node.ID], last = true, c.last
 		}
 	}
 	if len(held) > 0 {
-		p.reportIsolation(len(held), members, gone[0].wentAt())
-		p.wakeAt(since.Add(massSilence))
+		p.reportIsolation(len(held), members, first)
+		p.wakeAt(last.Add(massSilence))
 	}
 	return held
 }
-
-// wentAt is when the last sign of life was.
-func (c *contact) wentAt() time.Time { return c.last }
 
 // reportIsolation raises the event once for each such failure.
 func (p *plan) reportIsolation(gone, members int, since time.Time) {
