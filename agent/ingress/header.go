@@ -13,7 +13,10 @@ const (
 	headerRemoteAddr = "X-Cloudless-Remote-Addr"
 	headerReplica    = "X-Cloudless-Replica"
 	headerTCPPort    = "X-Cloudless-Tcp-Port"
-	headerRefused    = "X-Cloudless-Refused" // on a response: no replica has seen the request
+	headerRefused    = "X-Cloudless-Refused" // on a response: no replica answered, and one of:
+
+	refusedUnsent = "unsent" // none has seen the request
+	refusedBroken = "broken" // one may have seen it
 )
 
 // told are the headers that a replica gets from us and can believe.

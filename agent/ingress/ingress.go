@@ -28,6 +28,7 @@ const (
 	maxAttempts     = 4                // replicas tried for one request or connection
 	maxPerUpstream  = 1024             // connections to one container, or to one node
 	maxIdleUpstream = 64               // kept open of these
+	maxRequests     = 8192             // of users, upgraded ones included, at one time
 	maxTCPConns     = 4096             // TCP connections of users at one time
 	upstreamIdle    = 30 * time.Second // shorter than servers keep idle connections
 	localDial       = 2 * time.Second
@@ -57,7 +58,8 @@ type Config struct {
 type Ingress struct {
 	cfg    Config
 	routes atomic.Pointer[table]
-	group  *run.Group // connections and listeners; its context ends with Close
+	room   chan struct{} // one place a public request
+	group  *run.Group    // connections and listeners; its context ends with Close
 
 	proxy      *httputil.ReverseProxy
 	containers *http.Transport // to containers of this node, by address
@@ -71,7 +73,7 @@ type Ingress struct {
 
 // New makes an ingress with no routes; see Update.
 func New(cfg Config) *Ingress {
-	in := &Ingress{cfg: cfg, group: run.New(context.Background()), failed: map[string]time.Time{}}
+	in := &Ingress{cfg: cfg, group: run.New(context.Background()), room: make(chan struct{}, maxRequests), failed: map[string]time.Time{}}
 	in.routes.Store(newTable(&api.EndpointTable{}, cfg))
 	dialer := &net.Dialer{Timeout: localDial}
 	in.containers = newTransport(dialer.DialContext)

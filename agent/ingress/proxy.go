@@ -25,7 +25,13 @@ func (in *Ingress) Public() http.Handler {
 			start := time.Now()
 			defer func() { in.cfg.Observe(w.code(), w.bytes, time.Since(start)) }()
 		}
-		in.route(w, r)
+		select {
+		case in.room <- struct{}{}:
+			defer func() { <-in.room }()
+			in.route(w, r)
+		default:
+			writeError(w, http.StatusServiceUnavailable, api.Errorf(api.CodeUnavailable, "this node serves too many requests at one time"))
+		}
 	})
 }
 
@@ -97,6 +103,7 @@ func httpPort(ports []api.Port) int {
 var (
 	errNotHere = errors.New("the replica is not here or not ready")
 	errRefused = errors.New("the other node no longer runs the replica")
+	errBroken  = errors.New("the replica on the other node broke off")
 )
 
 // attempt is one request's way to one replica.
@@ -215,14 +222,15 @@ func rewrite(p *httputil.ProxyRequest) {
 
 // checkRefusal takes another ingress's refusal for what it is; a replica cannot fake one.
 func checkRefusal(res *http.Response) error {
-	if res.Header.Get(headerRefused) == "" {
+	refusal := res.Header.Get(headerRefused)
+	res.Header.Del(headerRefused)
+	if refusal == "" || attemptOf(res.Request.Context()).replica == "" {
 		return nil
 	}
-	if attemptOf(res.Request.Context()).replica != "" {
+	if refusal == refusedUnsent {
 		return errRefused
 	}
-	res.Header.Del(headerRefused)
-	return nil
+	return errBroken
 }
 
 type attemptTransport struct{}
@@ -259,15 +267,20 @@ func (in *Ingress) Peer() http.Handler {
 		a := in.try(w, r, t)
 		switch {
 		case a == nil || w.begun():
-		case !a.sent.Load() && !a.body.taken():
-			refuse(w)
+		case a.sent.Load() || a.body.taken():
+			refuse(w, refusedBroken)
 		default:
-			writeError(w, http.StatusBadGateway, api.Errorf(api.CodeUnavailable, "the replica broke off before it answered"))
+			refuse(w, refusedUnsent)
 		}
 	})
 }
 
-func refuse(w http.ResponseWriter) {
-	w.Header().Set(headerRefused, "1")
-	writeError(w, http.StatusServiceUnavailable, api.Errorf(api.CodeUnavailable, "the replica is not here or not ready"))
+// refuse tells another ingress why its replica did not answer.
+func refuse(w http.ResponseWriter, why string) {
+	w.Header().Set(headerRefused, why)
+	if why == refusedUnsent {
+		writeError(w, http.StatusServiceUnavailable, api.Errorf(api.CodeUnavailable, "the replica is not here or not ready"))
+		return
+	}
+	writeError(w, http.StatusBadGateway, api.Errorf(api.CodeUnavailable, "the replica broke off before it answered"))
 }

@@ -238,7 +238,7 @@ func (in *Ingress) serveTunnel(w *writer, r *http.Request, t target, port string
 	}
 	upstream, err := in.dialTCP(r.Context(), t, number)
 	if err != nil {
-		refuse(w)
+		refuse(w, refusedUnsent)
 		return
 	}
 	defer upstream.Close()

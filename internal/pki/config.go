@@ -105,9 +105,7 @@ func verifyJoin(chain []*x509.Certificate, caHash string) error {
 	if err != nil {
 		return err
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(chain[i])
-	if err := verifyChain(chain[0], pool, x509.ExtKeyUsageServerAuth); err != nil {
+	if err := verifyChain(chain[0], poolOf(chain[i:i+1]), x509.ExtKeyUsageServerAuth); err != nil {
 		return err
 	}
 	id, err := ParseIdentity(chain[0])
@@ -132,11 +130,11 @@ func APIServerConfig(get func() (*tls.Certificate, error)) *tls.Config {
 func APIClientConfig(caPEM, clientCertPEM, clientKeyPEM []byte) (*tls.Config, error) {
 	cfg := base("h2", "http/1.1")
 	if len(caPEM) > 0 {
-		pool, err := parsePool(caPEM)
+		cas, err := parseCerts(caPEM)
 		if err != nil {
 			return nil, err
 		}
-		cfg.RootCAs = pool
+		cfg.RootCAs = poolOf(cas)
 	}
 	if len(clientCertPEM) > 0 {
 		pair, err := tls.X509KeyPair(clientCertPEM, clientKeyPEM)
