@@ -203,8 +203,11 @@ func (t *tx) removeWorkload(r api.Ref) Result {
 	if !ok || !w.Deleting {
 		return refuse(api.CodeConflict, "workload %s is not being deleted", r)
 	}
-	if len(t.ReplicasOf(r)) > 0 {
-		return refuse(api.CodeConflict, "workload %s still has replicas", r)
+	for _, rep := range t.ReplicasOf(r) {
+		// What is to be stopped on a lost node keeps its row, but not the name: the node is told when it returns.
+		if n, ok := t.Node(rep.NodeID); rep.Desired != api.DesiredStop || !ok || n.Liveness != api.NodeLost {
+			return refuse(api.CodeConflict, "workload %s still has replicas", r)
+		}
 	}
 	for _, v := range t.Versions(r) {
 		t.del(tVersions, v)
