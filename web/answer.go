@@ -57,7 +57,7 @@ func (s *server) respond(c *call, r route) error {
 	ctx, cancel := context.WithTimeout(c.context(), answerTimeout+api.MaxBlockingWait)
 	defer cancel()
 	c.setContext(ctx)
-	if key := c.request().Header.Get("Idempotency-Key"); key != "" && changesState(r.method) {
+	if key := c.request().Header.Get("Idempotency-Key"); key != "" && r.class == classWrite {
 		return s.respondOnce(c, r, key)
 	}
 	a, err := r.answer(c)

@@ -74,6 +74,7 @@ func (s *server) workloadRoutes() []route {
 	put := write(http.MethodPost, all, api.RoleOperator, s.createWorkload)
 	put.query = []string{"mode"}
 	plan := write(http.MethodPost, all+`\:plan`, api.RoleViewer, s.planWorkload)
+	plan.class = classRead // it changes nothing, and nothing of it is remembered
 	return []route{
 		get(all, listQuery, s.listWorkloads),
 		put,
