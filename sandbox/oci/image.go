@@ -16,7 +16,6 @@ import (
 	"github.com/containerd/containerd/v2/core/images/archive"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/cloudless/cloudless/api"
@@ -36,18 +35,18 @@ func (d *Driver) Prepare(ctx context.Context, spec sandbox.Spec) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := img.Spec(ctx)
+	cfg, err := configOf(ctx, img, spec.Container.Image)
 	if err != nil {
-		return api.Errorf(api.CodeInvalid, "image %s: its configuration cannot be read: %w", spec.Container.Image, err)
+		return err
 	}
 	user := spec.Container.User
 	if user == "" {
-		user = cfg.Config.User
+		user = cfg.User
 	}
 	if isRoot(user) && !spec.Container.RunAsRoot {
 		return errRoot(spec.Container.Image)
 	}
-	_, err = command(cfg.Config, spec.Container)
+	_, err = command(cfg, spec.Container)
 	return err
 }
 
@@ -61,11 +60,11 @@ func (d *Driver) ImagePort(ctx context.Context, spec sandbox.Spec) (int, bool) {
 	if err != nil {
 		return 0, false
 	}
-	cfg, err := img.Spec(ctx)
+	cfg, err := configOf(ctx, img, spec.Container.Image)
 	if err != nil {
 		return 0, false
 	}
-	return exposedPort(cfg.Config)
+	return exposedPort(cfg)
 }
 
 func exposedPort(cfg ocispec.ImageConfig) (int, bool) {
@@ -139,15 +138,16 @@ func (d *Driver) importTarball(ctx context.Context, name, path string) (containe
 	if err != nil {
 		return nil, err
 	}
-	if err := checkPlatform(ctx, store, index, platforms.Default(), "the tarball"); err != nil {
+	manifest, err := choose(ctx, store, index, "the tarball")
+	if err != nil {
 		return nil, err
 	}
-	// Labels tie the parts together, so that containerd's collector keeps those of our platform.
-	tie := images.SetChildrenLabels(store, images.FilterPlatforms(images.ChildrenHandler(store), platforms.Default()))
-	if err := images.WalkNotEmpty(ctx, tie, index); err != nil {
+	// Labels tie the parts together, so that containerd's collector keeps them.
+	tie := images.SetChildrenLabels(store, images.ChildrenHandler(store))
+	if err := images.WalkNotEmpty(ctx, tie, manifest); err != nil {
 		return nil, classify(err, api.CodeInvalid, "the tarball is incomplete: %w", err)
 	}
-	return d.nameImage(ctx, images.Image{Name: name, Target: index})
+	return d.nameImage(ctx, images.Image{Name: name, Target: manifest})
 }
 
 func readArchive(ctx context.Context, store content.Store, path string) (ocispec.Descriptor, error) {
@@ -177,25 +177,6 @@ func (d *Driver) nameImage(ctx context.Context, img images.Image) (containerd.Im
 		return nil, classify(err, api.CodeInternal, "containerd: %w", err)
 	}
 	return containerd.NewImage(d.client, made), nil
-}
-
-// checkPlatform refuses an image that has nothing for this machine, naming what it has.
-func checkPlatform(ctx context.Context, store content.Provider, target ocispec.Descriptor, want platforms.MatchComparer, shown string) error {
-	_, err := images.Manifest(ctx, store, target, want)
-	if err == nil {
-		return nil
-	}
-	have, listErr := images.Platforms(ctx, store, target)
-	if listErr != nil || len(have) == 0 {
-		return classify(err, api.CodeInvalid, "%s holds no image that can be read: %w", shown, err)
-	}
-	var names []string
-	for _, p := range have {
-		names = append(names, platforms.Format(platforms.Normalize(p)))
-	}
-	slices.Sort(names)
-	return api.Errorf(api.CodeInvalid, "%s is for %s, this node needs %s", shown,
-		strings.Join(slices.Compact(names), ", "), platforms.Format(platforms.DefaultSpec()))
 }
 
 // classify gives err a code: faults of the moment may pass, all others are as the caller says.

@@ -1,6 +1,8 @@
 package oci
 
 import (
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -103,7 +105,7 @@ func TestTarballsThatWork(t *testing.T) {
 func TestPull(t *testing.T) {
 	d := open(t, config(testNode))
 	l := must1(net.Listen("tcp", "127.0.0.1:0"))
-	server := &http.Server{Handler: registry.New()}
+	server := &http.Server{Handler: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
 	push := func(tag, arch, user string) string {

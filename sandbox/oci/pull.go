@@ -12,7 +12,6 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -63,7 +62,7 @@ func (d *Driver) pull(ctx context.Context, ref string, mayBeHere bool) (containe
 		return img, nil
 	}
 	if fetcher, fetchErr := resolver.Fetcher(ctx, name); fetchErr == nil && errdefs.IsNotFound(err) {
-		if err := checkPlatform(ctx, remoteContent{fetcher}, target, platforms.Default(), "image "+ref); err != nil {
+		if _, err := choose(ctx, remoteContent{fetcher}, target, "image "+ref); err != nil {
 			return nil, err
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/oci"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -37,7 +36,6 @@ type plan struct {
 	id      string // container id
 	spec    sandbox.Spec
 	image   containerd.Image
-	config  ocispec.ImageConfig
 	argv    []string
 	dir     string // the container's folder under the data folder
 	netns   string // path; "" on the host's network

@@ -63,11 +63,11 @@ func (d *Driver) plan(ctx context.Context, spec sandbox.Spec) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := img.Spec(ctx)
+	cfg, err := configOf(ctx, img, spec.Container.Image)
 	if err != nil {
-		return nil, classify(err, api.CodeInvalid, "image %s: its configuration cannot be read: %w", spec.Container.Image, err)
+		return nil, err
 	}
-	argv, err := command(cfg.Config, spec.Container)
+	argv, err := command(cfg, spec.Container)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (d *Driver) plan(ctx context.Context, spec sandbox.Spec) (*plan, error) {
 	}
 	id := containerID(d.cfg.NodeID, spec.ID)
 	spec.NodeID, spec.Cluster = d.cfg.NodeID, d.cfg.Cluster
-	return &plan{id: id, spec: spec, image: img, config: cfg.Config, argv: argv, dir: d.folder(id)}, nil
+	return &plan{id: id, spec: spec, image: img, argv: argv, dir: d.folder(id)}, nil
 }
 
 // releaseLeftover removes what an earlier run under the same id has left.
