@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"time"
 )
 
 // Group is a set of goroutines that end together. The zero value is not usable; see New.
@@ -73,4 +74,16 @@ func (g *Group) Wait() error {
 func (g *Group) Close() error {
 	g.Stop()
 	return g.Wait()
+}
+
+// Sleep waits for d, or returns ctx's error if that ends first.
+func Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
 }

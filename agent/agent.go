@@ -1,0 +1,280 @@
+// Package agent is one node of the cluster: it keeps a session with every coordinator, runs the
+// replicas it is assigned, and serves its ingress, with coordinators in sight or without.
+//
+// Start at Agent and Open. session.go is the conversation with one coordinator; intake.go turns what
+// is heard into actions (by converge, purely) and hands them to supervise; reports.go tells the
+// coordinators how replicas fare; nodeapi.go is what others may ask of this node.
+package agent
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/cloudless/cloudless/agent/ingress"
+	"github.com/cloudless/cloudless/agent/ledger"
+	"github.com/cloudless/cloudless/agent/supervise"
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/chunkstore"
+	"github.com/cloudless/cloudless/internal/datadir"
+	"github.com/cloudless/cloudless/internal/gossip"
+	"github.com/cloudless/cloudless/internal/link"
+	"github.com/cloudless/cloudless/internal/pki"
+	"github.com/cloudless/cloudless/internal/run"
+	"github.com/cloudless/cloudless/internal/telemetry"
+	"github.com/cloudless/cloudless/sandbox"
+)
+
+// Config is what one agent needs to know. Listener is its mTLS port and Ingress its HTTP port, both
+// already bound; PublishHost is where published tcp ports listen, "" to publish none.
+type Config struct {
+	DataDir         string
+	Name            string
+	Region, Zone    string
+	Labels          map[string]string
+	Taints          []api.Taint
+	Reserve         api.Reserved // kept back from workloads
+	Listener        net.Listener
+	Ingress         net.Listener
+	PublishHost     string
+	AdvertiseHost   string
+	GossipAddr      string
+	Join            []string
+	Token           string
+	Version         string
+	OnStop          string // restart (default) | drain | kill
+	Tel             *telemetry.Telemetry
+	Log             zerolog.Logger
+	NetDial         link.NetDial
+	Drivers         func(id Identity) (map[api.Variant]sandbox.Driver, error)
+	ContainersTried bool
+}
+
+// Identity is who a node is; drivers name their things by it.
+type Identity struct {
+	ClusterID string `json:"clusterId"`
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+}
+
+// Agent is one node.
+type Agent struct {
+	cfg   Config
+	log   zerolog.Logger
+	id    Identity
+	key   string // gossip key, base64
+	creds *pki.Credentials
+
+	drivers   map[api.Variant]sandbox.Driver
+	artifacts *chunkstore.Files
+	ledger    *ledger.Ledger
+	sup       *supervise.Supervisor
+	ingress   *ingress.Ingress
+	mux       *link.Mux
+	dialer    *link.Dialer
+	nodes     *link.NodeDialer
+	peers     *http.Client // to other agents
+	gossip    *gossip.Gossip
+
+	started  time.Time
+	intake   *intake
+	reports  *reporter
+	sessions *sessions
+	events   *eventSender
+	table    tableBox
+	group    *run.Group
+	stopOnce sync.Once
+	stopErr  error
+}
+
+// Open starts a node: it enrols if its data folder is new, takes up what it ran before, and serves
+// until Close.
+func Open(ctx context.Context, cfg Config) (*Agent, error) {
+	a := &Agent{cfg: cfg, log: cfg.Log, started: time.Now(), group: run.New(context.Background())}
+	steps := []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"open the data folder", a.openData},
+		{"load or make the identity", a.openIdentity},
+		{"open the mTLS port", a.openLink},
+		{"open the sandboxes", a.openSandboxes},
+		{"start gossip", a.openGossip},
+		{"take up what ran before", a.resume},
+		{"serve", a.serve},
+	}
+	for _, step := range steps {
+		if err := step.do(ctx); err != nil {
+			return nil, errors.Join(wrap(step.what, err), a.Close())
+		}
+	}
+	return a, nil
+}
+
+func wrap(what string, err error) error {
+	var e *api.Error
+	if errors.As(err, &e) {
+		return e.WithOp("cannot " + what)
+	}
+	return fmt.Errorf("cannot %s: %w", what, err)
+}
+
+func (a *Agent) openData(context.Context) (err error) {
+	if err := datadir.Make(a.cfg.DataDir); err != nil {
+		return err
+	}
+	if a.ledger, err = ledger.Open(filepath.Join(a.cfg.DataDir, "ledger"), nil); err != nil {
+		return err
+	}
+	a.artifacts, err = chunkstore.NewFiles(filepath.Join(a.cfg.DataDir, "artifacts"))
+	return err
+}
+
+func (a *Agent) openLink(context.Context) error {
+	a.mux = link.NewMux(a.cfg.Listener, a.creds, a.log)
+	a.dialer = &link.Dialer{Creds: a.creds, Net: a.cfg.NetDial}
+	a.sessions = newSessions(a)
+	a.nodes = &link.NodeDialer{Dialer: a.dialer, Addr: a.table.addr, Relays: a.sessions.addrs}
+	a.peers = a.nodes.HTTPClient(api.ALPNNode)
+	return nil
+}
+
+func (a *Agent) openSandboxes(ctx context.Context) (err error) {
+	if a.drivers, err = a.cfg.Drivers(a.id); err != nil {
+		return err
+	}
+	a.reports = newReporter(a)
+	a.events = newEventSender(a)
+	a.sup = supervise.New(supervise.Config{
+		NodeID: a.id.ID, Cluster: a.id.ClusterID, Drivers: a.drivers, Fetch: a.fetch, Ledger: a.ledger,
+		LogDir: filepath.Join(a.cfg.DataDir, "logs"), OnStatus: a.reports.add, OnEvent: a.events.add, Log: a.log,
+	})
+	a.ingress = ingress.New(ingress.Config{
+		NodeID: a.id.ID, Zone: a.cfg.Zone, Region: a.cfg.Region, Local: a.sup, Dial: a.nodes.Dial, Log: a.log, Observe: a.observeRequest,
+	})
+	a.ingress.PublishTCP(a.cfg.PublishHost, a.cfg.PublishHost != "")
+	return nil
+}
+
+func (a *Agent) observeRequest(status int, bytes int64, took time.Duration) {
+	m := a.cfg.Tel.Metrics
+	m.NetworkConnections.Inc("ingress")
+	m.NetworkBytes.Add(float64(bytes), "out")
+	m.NetworkLatency.Observe(took.Seconds(), "ingress")
+}
+
+func (a *Agent) openGossip(context.Context) error {
+	key, err := base64.StdEncoding.DecodeString(a.key)
+	if err != nil {
+		return fmt.Errorf("read the gossip key: %w", err)
+	}
+	a.gossip, err = gossip.New(gossip.Config{
+		Name: a.id.ID, Bind: a.cfg.GossipAddr, Advertise: a.cfg.AdvertiseHost, Key: key, Log: a.log, OnEvent: func(gossip.Event) {},
+		Tags: map[string]string{"role": "node", "name": a.cfg.Name, "node": a.advertised(a.cfg.Listener), "cluster": a.id.ClusterID},
+	})
+	return err
+}
+
+// resume takes up, with no coordinator's help, what the ledger says this node was to run:
+// containers that still run are adopted, the rest is started anew.
+func (a *Agent) resume(ctx context.Context) error {
+	set, err := a.ledger.Set()
+	if err != nil {
+		return err
+	}
+	records, err := a.ledger.Replicas()
+	if err != nil {
+		return err
+	}
+	a.intake = newIntake(a, set)
+	a.sup.Resume(ctx, records)
+	keep := map[string]bool{}
+	for _, r := range records {
+		keep[r.ReplicaID] = true
+	}
+	for v, d := range a.drivers {
+		if d.Info(ctx).Available {
+			if err := d.Clean(ctx, keep); err != nil {
+				a.log.Warn().Err(err).Str("variant", string(v)).Msg("leftovers not all removed")
+			}
+		}
+	}
+	return nil
+}
+
+func (a *Agent) serve(context.Context) error {
+	ctx, g := a.group.Context(), a.group
+	node := a.mux.Handle(api.ALPNNode, api.RoleServer, api.RoleNode)
+	peer := a.mux.Handle(api.ALPNIngress, api.RoleNode)
+	g.Go("node API", func(context.Context) error { return link.ServeHTTP2(ctx, node, a.nodeAPI(), a.log) })
+	g.Go("peer ingress", func(context.Context) error { return link.ServeHTTP1(ctx, peer, a.ingress.Peer(), a.log) })
+	g.Go("mTLS port", a.mux.Serve)
+	g.Go("ingress", a.serveIngress)
+	g.Go("intake", a.intake.run)
+	g.Go("reports", a.reports.run)
+	g.Go("node events", a.events.run)
+	g.Go("gauges", a.keepGauges)
+	g.Go("own certificate", a.keepCertificate)
+	g.Go("gossip peers", a.keepGossipJoined)
+	g.Go("artifact cache", a.keepCache)
+	a.sessions.start(a.knownCoordinators())
+	return nil
+}
+
+// Done is closed when the node can no longer serve.
+func (a *Agent) Done() <-chan struct{} { return a.group.Context().Done() }
+
+// ID is the node's id; GossipAddr is where gossip is bound.
+func (a *Agent) ID() string         { return a.id.ID }
+func (a *Agent) GossipAddr() string { return a.gossip.Addr() }
+
+// Close says goodbye, lets requests in flight end, stops replicas as OnStop says, and releases
+// everything in reverse order. It may be called at any stage of Open, and twice.
+func (a *Agent) Close() error {
+	a.stopOnce.Do(func() { a.stopErr = a.close() })
+	return a.stopErr
+}
+
+func (a *Agent) close() error {
+	var errs []error
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if a.sessions != nil {
+		a.sessions.goodbye(ctx)
+	}
+	if a.sup != nil {
+		mode := "restart"
+		if a.cfg.OnStop == "kill" {
+			mode = "kill"
+		}
+		errs = append(errs, a.sup.Stop(ctx, mode))
+	}
+	a.group.Stop()
+	if a.ingress != nil {
+		errs = append(errs, a.ingress.Close())
+	}
+	if a.mux != nil {
+		errs = append(errs, a.mux.Close())
+	}
+	if a.gossip != nil {
+		errs = append(errs, a.gossip.Close())
+	}
+	errs = append(errs, a.group.Wait())
+	for _, v := range []api.Variant{api.VariantWasm, api.VariantContainer} {
+		if d, ok := a.drivers[v]; ok {
+			errs = append(errs, d.Close())
+		}
+	}
+	if a.ledger != nil {
+		errs = append(errs, a.ledger.Close())
+	}
+	return errors.Join(errs...)
+}

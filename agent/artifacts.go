@@ -1,0 +1,168 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/run"
+)
+
+// Bounds of the artifact cache.
+const (
+	fetchTimeout  = 10 * time.Minute
+	cacheBytes    = 8 << 30 // beyond this the least used goes, but nothing that an assignment names
+	cacheInterval = time.Minute
+	maxPeersToAsk = 3
+)
+
+// fetch gives the local, verified file of an artifact: from the cache, from a coordinator, or from
+// another agent. Concurrent fetches of one digest share one download.
+func (a *Agent) fetch(ctx context.Context, digest string) (string, error) {
+	if a.artifacts.Has(digest) {
+		return a.artifacts.Path(digest)
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	release, err := a.table.lockDigest(ctx, digest)
+	if err != nil {
+		return "", err
+	}
+	defer release()
+	if a.artifacts.Has(digest) {
+		return a.artifacts.Path(digest)
+	}
+	last := error(api.Errorf(api.CodeUnavailable, "artifact %s: no coordinator or agent is known", digest))
+	for _, s := range a.sessions.inOrder() {
+		if last = a.download(digest, func() (*http.Response, error) {
+			return s.do(ctx, http.MethodGet, api.PathArtifacts+digest, nil)
+		}); last == nil {
+			return a.artifacts.Path(digest)
+		}
+	}
+	for _, id := range a.table.peers(a.id.ID, maxPeersToAsk) {
+		if last = a.download(digest, func() (*http.Response, error) { return a.peerGet(ctx, id, digest) }); last == nil {
+			return a.artifacts.Path(digest)
+		}
+	}
+	return "", last
+}
+
+func (a *Agent) peerGet(ctx context.Context, nodeID, digest string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+nodeID+api.PathArtifacts+digest, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := a.peers.Do(req)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		return nil, errors.Join(api.Errorf(api.CodeNotFound, "node %s does not have artifact %s", nodeID, digest), resp.Body.Close())
+	}
+	return resp, err
+}
+
+func (a *Agent) download(digest string, get func() (*http.Response, error)) error {
+	resp, err := get()
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = a.artifacts.Put(resp.Request.Context(), digest, resp.Body)
+	return err
+}
+
+// keepCache evicts what no assignment names once the cache is over its size. It ends with the agent.
+func (a *Agent) keepCache(ctx context.Context) error {
+	for run.Sleep(ctx, cacheInterval) == nil {
+		keep := map[string]bool{}
+		if set, err := a.ledger.Set(); err == nil && set != nil {
+			for _, s := range set.Specs {
+				for _, v := range []api.Variant{api.VariantWasm, api.VariantContainer} {
+					if d, ok := s.Spec.Digest(v); ok {
+						keep[d] = true
+					}
+				}
+			}
+		}
+		if freed, err := a.artifacts.Evict(keep, cacheBytes); err != nil {
+			a.log.Warn().Err(err).Msg("artifact cache not trimmed")
+		} else if freed > 0 {
+			a.log.Info().Int64("bytes", freed).Msg("artifact cache trimmed")
+		}
+	}
+	return nil
+}
+
+// tableBox holds the newest endpoint table and the downloads under way.
+type tableBox struct {
+	mu    sync.Mutex
+	table *api.EndpointTable
+	locks map[string]chan struct{}
+}
+
+// takeEndpoints keeps and routes by a table, unless an older one comes late.
+func (a *Agent) takeEndpoints(t *api.EndpointTable) {
+	a.table.mu.Lock()
+	defer a.table.mu.Unlock()
+	if old := a.table.table; old != nil && !api.Older(old.Epoch, old.Index, t.Epoch, t.Index) {
+		return
+	}
+	a.table.table = t
+	a.ingress.Update(t)
+}
+
+func (b *tableBox) addr(nodeID string) (string, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.table == nil {
+		return "", false
+	}
+	n, ok := b.table.Nodes[nodeID]
+	return n.Addr, ok && n.Addr != ""
+}
+
+// peers lists up to n other nodes that are ready.
+func (b *tableBox) peers(self string, n int) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []string
+	if b.table == nil {
+		return nil
+	}
+	for id, p := range b.table.Nodes { // any of them will do: the order of a map spreads the load
+		if id != self && p.State == api.NodeReady && len(out) < n {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// lockDigest lets one download of a digest go on at a time.
+func (b *tableBox) lockDigest(ctx context.Context, digest string) (release func(), err error) {
+	for {
+		b.mu.Lock()
+		if b.locks == nil {
+			b.locks = map[string]chan struct{}{}
+		}
+		busy, ok := b.locks[digest]
+		if !ok {
+			done := make(chan struct{})
+			b.locks[digest] = done
+			b.mu.Unlock()
+			return func() {
+				b.mu.Lock()
+				delete(b.locks, digest)
+				b.mu.Unlock()
+				close(done)
+			}, nil
+		}
+		b.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-busy:
+		}
+	}
+}

@@ -1,0 +1,145 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/cloudless/cloudless/agent/converge"
+	"github.com/cloudless/cloudless/api"
+)
+
+// intake takes assignment sets from all sessions, keeps the newest, and does what converge says.
+type intake struct {
+	a     *Agent
+	mu    sync.Mutex
+	set   *api.AssignmentSet // the newest accepted; nil before the first
+	since time.Time          // when its epoch was first seen
+	next  *api.AssignmentSet // offered, not yet looked at
+	poke  chan struct{}
+	moved chan struct{} // closed when set or next changes
+}
+
+func newIntake(a *Agent, set *api.AssignmentSet) *intake {
+	return &intake{a: a, set: set, since: time.Now(), poke: make(chan struct{}, 1), moved: make(chan struct{})}
+}
+
+// have is the pair of the newest accepted set.
+func (in *intake) have() (epoch, generation uint64) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.set == nil {
+		return 0, 0
+	}
+	return in.set.Epoch, in.set.Generation
+}
+
+// offer hands in a set; only the newest of those that wait is kept.
+func (in *intake) offer(set *api.AssignmentSet) {
+	in.mu.Lock()
+	if in.next == nil || api.Older(in.next.Epoch, in.next.Generation, set.Epoch, set.Generation) {
+		in.next = set
+	}
+	in.mu.Unlock()
+	in.wake()
+}
+
+func (in *intake) wake() {
+	select {
+	case in.poke <- struct{}{}:
+	default:
+	}
+}
+
+// settled waits until a set at least as new as the pair has been accepted, or everything offered has
+// been looked at: the next watch then asks from the right place.
+func (in *intake) settled(ctx context.Context, epoch, generation uint64) error {
+	for {
+		in.mu.Lock()
+		done := in.next == nil || in.set != nil && !api.Older(in.set.Epoch, in.set.Generation, epoch, generation)
+		moved := in.moved
+		in.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-moved:
+		}
+	}
+}
+
+// run looks at every new set, and at the old one when its time has come. It ends with the agent.
+func (in *intake) run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-in.poke:
+		case <-timer.C:
+		}
+		if next := in.step(time.Now()); !next.IsZero() {
+			timer.Reset(max(time.Until(next), time.Millisecond))
+		}
+	}
+}
+
+// step decides once, purely, and hands the actions to the supervisor. The set is in the ledger
+// before anything is done about it.
+func (in *intake) step(now time.Time) (next time.Time) {
+	in.mu.Lock()
+	set, offered := in.set, in.next
+	if offered != nil {
+		set = offered
+	}
+	local := converge.Local{EpochSince: in.since, Replicas: in.a.sup.Local()}
+	if in.set != nil {
+		local.Epoch, local.Generation = in.set.Epoch, in.set.Generation
+	}
+	in.mu.Unlock()
+	if set == nil {
+		return time.Time{}
+	}
+	if set.Epoch != local.Epoch {
+		local.EpochSince = now
+	}
+	actions, out := converge.Step(local, converge.Input{Set: set}, now)
+	if out.Accepted && offered != nil {
+		if err := in.a.ledger.SaveSet(set); err != nil {
+			in.a.log.Error().Err(err).Msg("assignments not kept; trying again")
+			return now.Add(time.Second)
+		}
+	}
+	in.done(offered, out.Accepted, now)
+	if !out.Accepted {
+		in.a.log.Debug().Str("reason", out.Reason).Msg("assignments refused")
+		return out.NextCheck
+	}
+	in.a.sup.Apply(actions)
+	return out.NextCheck
+}
+
+// done notes that an offered set was looked at, and asks for a full report in a new epoch.
+func (in *intake) done(offered *api.AssignmentSet, accepted bool, now time.Time) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if offered != nil && accepted {
+		if in.set == nil || in.set.Epoch != offered.Epoch {
+			in.since = now
+		}
+		in.set = offered
+		if !offered.Reported {
+			in.a.reports.reportAll(offered.Epoch)
+		}
+	}
+	if in.next == offered {
+		in.next = nil
+	} else if in.next != nil {
+		in.wake()
+	}
+	close(in.moved)
+	in.moved = make(chan struct{})
+}

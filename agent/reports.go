@@ -1,0 +1,187 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/run"
+)
+
+// Batching of what goes up.
+const (
+	batchPause     = 20 * time.Millisecond // between two status reports; the first goes at once
+	maxBatch       = 2000                  // statuses in one report
+	eventPause     = time.Second
+	eventsPerType  = 50  // a second, of one type
+	maxEventsAhead = 500 // waiting to be sent
+)
+
+// reporter tells the coordinators how replicas fare: the first transition at once, later ones in
+// batches, the newest status of each replica. What cannot be sent waits; nothing is lost, since only
+// the newest counts.
+type reporter struct {
+	a       *Agent
+	mu      sync.Mutex
+	pending map[string]api.ReplicaReport
+	order   []string
+	full    uint64 // epoch that asks for a full report; 0: none
+	poke    chan struct{}
+}
+
+func newReporter(a *Agent) *reporter {
+	return &reporter{a: a, pending: map[string]api.ReplicaReport{}, poke: make(chan struct{}, 1)}
+}
+
+// add notes a replica's newest status.
+func (r *reporter) add(rep api.ReplicaReport) {
+	r.mu.Lock()
+	if _, ok := r.pending[rep.ReplicaID]; !ok {
+		r.order = append(r.order, rep.ReplicaID)
+	}
+	r.pending[rep.ReplicaID] = rep
+	r.mu.Unlock()
+	r.wake()
+}
+
+// reportAll asks for a report of everything, as a new epoch wants it.
+func (r *reporter) reportAll(epoch uint64) {
+	r.mu.Lock()
+	r.full = epoch
+	r.mu.Unlock()
+	r.wake()
+}
+
+func (r *reporter) wake() {
+	select {
+	case r.poke <- struct{}{}:
+	default:
+	}
+}
+
+// take removes a batch from what waits.
+func (r *reporter) take() (api.StatusReport, bool) {
+	epoch, _ := r.a.intake.have()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.full != 0 {
+		rep := api.StatusReport{Epoch: r.full, Full: true, Reports: r.a.sup.Reports()}
+		return rep, true
+	}
+	n := min(len(r.order), maxBatch)
+	if n == 0 {
+		return api.StatusReport{}, false
+	}
+	rep := api.StatusReport{Epoch: epoch}
+	for _, id := range r.order[:n] {
+		rep.Reports = append(rep.Reports, r.pending[id])
+		delete(r.pending, id)
+	}
+	r.order = append([]string(nil), r.order[n:]...)
+	return rep, true
+}
+
+// back returns what could not be sent, unless a newer status came meanwhile.
+func (r *reporter) back(rep api.StatusReport) {
+	if rep.Full {
+		return // full is still asked for
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, one := range rep.Reports {
+		if _, newer := r.pending[one.ReplicaID]; !newer {
+			r.pending[one.ReplicaID] = one
+			r.order = append(r.order, one.ReplicaID)
+		}
+	}
+}
+
+func (r *reporter) sent(rep api.StatusReport) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if rep.Full && r.full == rep.Epoch {
+		r.full = 0
+	}
+}
+
+// run sends reports until the agent ends.
+func (r *reporter) run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.poke:
+		}
+		for {
+			rep, ok := r.take()
+			if !ok {
+				break
+			}
+			pause := batchPause
+			var ack api.StatusAck
+			err := r.a.sessions.call(ctx, api.PathStatuses, rep, &ack)
+			switch code := api.CodeOf(err); {
+			case err == nil:
+				r.sent(rep)
+			case code == api.CodeConflict && rep.Full: // the epoch moved on; its set will ask anew
+				r.sent(rep)
+			default:
+				r.a.log.Debug().Err(err).Msg("statuses not reported yet")
+				r.back(rep)
+				pause = redialAfter
+			}
+			if run.Sleep(ctx, pause) != nil {
+				return nil
+			}
+		}
+	}
+}
+
+// eventSender sends a node's own events up in batches, limited per type; what is over the limit is
+// counted, and told as a gap.
+type eventSender struct {
+	a       *Agent
+	mu      sync.Mutex
+	waiting []api.Event
+	count   map[string]int // of each type in this interval
+	dropped map[string]int
+}
+
+func newEventSender(a *Agent) *eventSender {
+	return &eventSender{a: a, count: map[string]int{}, dropped: map[string]int{}}
+}
+
+func (s *eventSender) add(e api.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count[e.Type]++
+	if s.count[e.Type] > eventsPerType || len(s.waiting) >= maxEventsAhead {
+		s.dropped[e.Type]++
+		return
+	}
+	s.waiting = append(s.waiting, e)
+}
+
+func (s *eventSender) run(ctx context.Context) error {
+	for run.Sleep(ctx, eventPause) == nil {
+		s.mu.Lock()
+		batch := api.NodeEvents{Events: s.waiting, Dropped: s.dropped}
+		s.waiting, s.dropped, s.count = nil, map[string]int{}, map[string]int{}
+		s.mu.Unlock()
+		if len(batch.Events) == 0 && len(batch.Dropped) == 0 {
+			continue
+		}
+		if err := s.a.sessions.call(ctx, api.PathNodeEvents, batch, &struct{}{}); err != nil {
+			s.mu.Lock()
+			for _, e := range batch.Events {
+				s.dropped[e.Type]++
+			}
+			for t, n := range batch.Dropped {
+				s.dropped[t] += n
+			}
+			s.mu.Unlock()
+		}
+	}
+	return nil
+}

@@ -1,0 +1,314 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/link"
+	"github.com/cloudless/cloudless/internal/pki"
+	"github.com/cloudless/cloudless/internal/run"
+)
+
+// Times of the conversation with a coordinator.
+const (
+	callTimeout  = 10 * time.Second
+	watchWait    = 55 * time.Second
+	redialAfter  = 200 * time.Millisecond
+	redialMax    = 2 * time.Second
+	stopTimeout  = 20 * time.Second
+	goodbyeWait  = 2 * time.Second
+	maxWatchBody = 256 << 20 // a set or table of the largest cluster
+)
+
+// sessions is the conversation with every coordinator that is known. The list grows with what they
+// tell, and is kept in the ledger for the next start.
+type sessions struct {
+	a      *Agent
+	mu     sync.Mutex
+	byID   map[string]*session
+	leader string
+}
+
+// session is the conversation with one coordinator: a tunnel, heartbeats and two watches.
+type session struct {
+	a      *Agent
+	member api.Member
+	client *http.Client
+	cancel context.CancelFunc
+}
+
+func newSessions(a *Agent) *sessions { return &sessions{a: a, byID: map[string]*session{}} }
+
+// knownCoordinators are those of the ledger, or else the addresses given at the start, of which the
+// ids are learnt later.
+func (a *Agent) knownCoordinators() []api.Member {
+	members, err := a.ledger.Members()
+	if err != nil {
+		a.log.Error().Err(err).Msg("known coordinators not read from the ledger")
+	}
+	return members
+}
+
+// start begins a session with each coordinator that has none, and ends those of coordinators that
+// are no longer among them.
+func (ss *sessions) start(members []api.Member) {
+	if len(members) == 0 {
+		return
+	}
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	keep := map[string]bool{}
+	changed := false
+	for _, m := range members {
+		if m.NodeAddr == "" {
+			continue
+		}
+		keep[m.ID] = true
+		old, ok := ss.byID[m.ID]
+		if ok && old.member.NodeAddr == m.NodeAddr {
+			continue
+		}
+		if ok {
+			old.cancel()
+		}
+		changed = true
+		ss.byID[m.ID] = ss.open(m)
+	}
+	for id, s := range ss.byID {
+		if !keep[id] {
+			s.cancel()
+			delete(ss.byID, id)
+			changed = true
+		}
+	}
+	if changed {
+		if err := ss.a.ledger.SaveMembers(members); err != nil {
+			ss.a.log.Error().Err(err).Msg("known coordinators not kept")
+		}
+	}
+}
+
+func (ss *sessions) open(m api.Member) *session {
+	want := pki.Identity{Cluster: ss.a.id.ClusterID, Role: api.RoleServer, ID: m.ID}
+	ctx, cancel := context.WithCancel(ss.a.group.Context())
+	s := &session{a: ss.a, member: m, client: ss.a.dialer.HTTPClient(api.ALPNNode, want), cancel: cancel}
+	for name, f := range map[string]func(context.Context) error{
+		"tunnel": s.tunnel, "heartbeat": s.heartbeat, "assignments": s.watchAssignments, "endpoints": s.watchEndpoints,
+	} {
+		ss.a.group.Go(name+" of "+m.Name, func(context.Context) error { return s.keep(ctx, name, f) })
+	}
+	return s
+}
+
+// keep runs f again and again until ctx ends, with a pause that grows with failures.
+func (s *session) keep(ctx context.Context, name string, f func(context.Context) error) error {
+	pause := redialAfter
+	for {
+		began := time.Now()
+		err := f(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		s.a.log.Debug().Err(err).Str("coordinator", s.member.Name).Str("part", name).Msg("session interrupted")
+		if time.Since(began) > redialMax {
+			pause = redialAfter
+		}
+		if run.Sleep(ctx, pause) != nil {
+			return nil
+		}
+		pause = min(pause*2, redialMax)
+	}
+}
+
+// tunnel gives the coordinator a connection on which it can open streams to this node.
+func (s *session) tunnel(ctx context.Context) error {
+	want := pki.Identity{Cluster: s.a.id.ClusterID, Role: api.RoleServer, ID: s.member.ID}
+	conn, err := s.a.dialer.Dial(ctx, s.member.NodeAddr, api.ALPNTunnel, want)
+	if err != nil {
+		return err
+	}
+	return link.ServeTunnel(ctx, conn, s.a.mux.Inject)
+}
+
+// heartbeat registers this node and then says every second that it lives. A coordinator that does
+// not know the node, or has forgotten its goodbye, makes it register again.
+func (s *session) heartbeat(ctx context.Context) error {
+	hb, known := api.Heartbeat{}, false
+	for {
+		if !known {
+			if err := s.register(ctx); err != nil {
+				return err
+			}
+		}
+		sent := time.Now()
+		hb = s.a.fillHeartbeat(hb, sent)
+		var ack api.HeartbeatAck
+		if err := s.call(ctx, http.MethodPost, api.PathHeartbeat, hb, &ack); err != nil {
+			return err
+		}
+		hb.RTTMillis = float64(time.Since(sent).Microseconds()) / 1000
+		known = ack.Known
+		s.a.sessions.heard(ack)
+		if err := run.Sleep(ctx, api.HeartbeatInterval); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *session) register(ctx context.Context) error {
+	var resp api.RegisterResponse
+	if err := s.call(ctx, http.MethodPost, api.PathRegister, s.a.describe(ctx), &resp); err != nil {
+		return err
+	}
+	s.a.sessions.start(resp.Coordinators)
+	return nil
+}
+
+func (ss *sessions) heard(ack api.HeartbeatAck) {
+	ss.mu.Lock()
+	if ack.LeaderID != "" {
+		ss.leader = ack.LeaderID
+	}
+	ss.mu.Unlock()
+	ss.start(ack.Coordinators)
+}
+
+func (s *session) watchAssignments(ctx context.Context) error {
+	for {
+		epoch, gen := s.a.intake.have()
+		path := fmt.Sprintf("%s?epoch=%d&generation=%d&wait=%s", api.PathAssignments, epoch, gen, watchWait)
+		var set api.AssignmentSet
+		if got, err := s.watch(ctx, path, &set); err != nil {
+			return err
+		} else if got {
+			s.a.intake.offer(&set)
+			if err := s.a.intake.settled(ctx, set.Epoch, set.Generation); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (s *session) watchEndpoints(ctx context.Context) error {
+	for {
+		path := fmt.Sprintf("%s?index=%d&wait=%s", api.PathEndpoints, s.a.ingress.Index(), watchWait)
+		var t api.EndpointTable
+		if got, err := s.watch(ctx, path, &t); err != nil {
+			return err
+		} else if got {
+			s.a.takeEndpoints(&t)
+		}
+	}
+}
+
+// watch makes one blocking read; false when nothing changed.
+func (s *session) watch(ctx context.Context, path string, out any) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, watchWait+callTimeout)
+	defer cancel()
+	resp, err := s.do(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNoContent {
+		return false, nil
+	}
+	return true, json.NewDecoder(io.LimitReader(resp.Body, maxWatchBody)).Decode(out)
+}
+
+func (s *session) call(ctx context.Context, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	resp, err := s.do(ctx, method, path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return json.NewDecoder(io.LimitReader(resp.Body, api.MaxBodyBytes)).Decode(out)
+}
+
+func (s *session) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+s.member.NodeAddr+path, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close()
+		var eb api.ErrorBody
+		if json.NewDecoder(io.LimitReader(resp.Body, api.MaxBodyBytes)).Decode(&eb) == nil && eb.Error != nil {
+			return nil, eb.Error
+		}
+		return nil, api.Errorf(api.CodeUnavailable, "coordinator %s answered with status %d", s.member.Name, resp.StatusCode)
+	}
+	return resp, nil
+}
+
+// inOrder lists the sessions, the leader's first.
+func (ss *sessions) inOrder() []*session {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	var out []*session
+	for _, id := range slices.Sorted(maps.Keys(ss.byID)) {
+		if id == ss.leader {
+			out = slices.Insert(out, 0, ss.byID[id])
+		} else {
+			out = append(out, ss.byID[id])
+		}
+	}
+	return out
+}
+
+// addrs lists the coordinators' node ports, for relays.
+func (ss *sessions) addrs() []string {
+	var out []string
+	for _, s := range ss.inOrder() {
+		out = append(out, s.member.NodeAddr)
+	}
+	return out
+}
+
+// call makes one POST to the first coordinator that answers. A refusal is an answer.
+func (ss *sessions) call(ctx context.Context, path string, in, out any) error {
+	last := error(api.Errorf(api.CodeUnavailable, "no coordinator is known"))
+	for _, s := range ss.inOrder() {
+		last = s.call(ctx, http.MethodPost, path, in, out)
+		code := api.CodeOf(last)
+		if last == nil || code != api.CodeInternal && code != api.CodeUnavailable && code != "not_leader" {
+			return last
+		}
+	}
+	return last
+}
+
+// goodbye tells every coordinator that this stop is meant.
+func (ss *sessions) goodbye(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, goodbyeWait)
+	defer cancel()
+	kind := api.GoodbyeRestart
+	g := run.New(ctx)
+	for _, s := range ss.inOrder() {
+		g.Go("goodbye", func(ctx context.Context) error {
+			err := s.call(ctx, http.MethodPost, api.PathGoodbye, api.Goodbye{Kind: kind}, &struct{}{})
+			return errors.Join(err, context.Canceled) // one coordinator's silence ends nothing
+		})
+	}
+	_ = g.Wait()
+}

@@ -1,0 +1,238 @@
+package coordinator
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/state"
+)
+
+// checkWorkload fills defaults in and refuses what is wrong, all of it at once.
+func checkWorkload(w *api.Workload) error {
+	w.Default()
+	w.Status = nil
+	return w.Validate().Err()
+}
+
+func (s *Server) writeWorkload(ctx context.Context, c api.Caller, what string, ref api.Ref, cmd state.Command) (api.WriteResult, error) {
+	cmd.By = &c
+	res, _, err := s.propose(ctx, cmd)
+	s.auditWrite(c, what, "workload/"+ref.String(), err)
+	if err != nil {
+		return api.WriteResult{}, err
+	}
+	out := *res.Write
+	v := s.store.View()
+	if row, ok := v.Workload(ref); ok {
+		out.Workload = v.Describe(row)
+	}
+	return out, nil
+}
+
+// PutWorkload creates or updates a workload. What needs privileges (a container as root or with
+// capabilities, the host's network) needs role admin.
+func (s *Server) PutWorkload(ctx context.Context, c api.Caller, w api.Workload, create bool, ifMatch uint64) (api.WriteResult, error) {
+	if err := checkWorkload(&w); err != nil {
+		return api.WriteResult{}, err
+	}
+	if err := checkPrivileges(c, &w); err != nil {
+		return api.WriteResult{}, err
+	}
+	put := &state.PutWorkload{Workload: w, UID: api.NewID("w"), Create: create, IfMatch: ifMatch}
+	return s.writeWorkload(ctx, c, "put", w.Ref(), state.Command{PutWorkload: put})
+}
+
+func checkPrivileges(c api.Caller, w *api.Workload) error {
+	k := w.Spec.Container
+	if k == nil || c.Role == api.RoleAdmin {
+		return nil
+	}
+	for field, set := range map[string]bool{
+		"spec.container.runAsRoot": k.RunAsRoot, "spec.container.capabilities": len(k.Capabilities) > 0, "spec.container.network": k.Network == "host",
+	} {
+		if set {
+			return api.Errorf(api.CodeForbidden, "%s needs a token of role admin", field)
+		}
+	}
+	return nil
+}
+
+// DeleteWorkload begins to stop a workload.
+func (s *Server) DeleteWorkload(ctx context.Context, c api.Caller, ns, name string) (api.WriteResult, error) {
+	ref := api.Ref{Namespace: ns, Name: name}
+	return s.writeWorkload(ctx, c, "delete", ref, state.Command{DeleteWorkload: &state.ByRef{Ref: ref}})
+}
+
+// ScaleWorkload changes the number of replicas.
+func (s *Server) ScaleWorkload(ctx context.Context, c api.Caller, ns, name string, replicas int) (api.WriteResult, error) {
+	if replicas < 0 || replicas > api.MaxReplicas {
+		return api.WriteResult{}, api.Errorf(api.CodeInvalid, "replicas: %d is not between 0 and %d", replicas, api.MaxReplicas)
+	}
+	ref := api.Ref{Namespace: ns, Name: name}
+	s.tel().WorkloadScaleOperations.Inc()
+	return s.writeWorkload(ctx, c, "scale", ref, state.Command{ScaleWorkload: &state.ScaleWorkload{Ref: ref, Replicas: replicas}})
+}
+
+// RestartWorkload replaces all replicas, one at a time.
+func (s *Server) RestartWorkload(ctx context.Context, c api.Caller, ns, name string) (api.WriteResult, error) {
+	ref := api.Ref{Namespace: ns, Name: name}
+	return s.writeWorkload(ctx, c, "restart", ref, state.Command{RestartWorkload: &state.ByRef{Ref: ref}})
+}
+
+// RollbackWorkload makes an earlier spec current again.
+func (s *Server) RollbackWorkload(ctx context.Context, c api.Caller, ns, name string, version uint64) (api.WriteResult, error) {
+	ref := api.Ref{Namespace: ns, Name: name}
+	return s.writeWorkload(ctx, c, "roll back", ref, state.Command{RollbackWork: &state.RollbackWork{Ref: ref, Version: version}})
+}
+
+// PlanWorkload tells what applying would do, by the real scheduler on the current state, and changes nothing.
+func (s *Server) PlanWorkload(_ context.Context, w api.Workload) (api.Plan, error) {
+	if err := checkWorkload(&w); err != nil {
+		return api.Plan{}, err
+	}
+	v := s.store.View()
+	plan := api.Plan{Outcome: "create", Explanation: s.explain(v, &w)}
+	var old api.WorkloadSpec
+	if row, ok := v.Workload(w.Ref()); ok {
+		plan.Outcome, old = "update", row.Spec
+	}
+	plan.Changes = diff(old, w.Spec)
+	if plan.Outcome == "update" && len(plan.Changes) == 0 {
+		plan.Outcome = "unchanged"
+	}
+	return plan, nil
+}
+
+// diff lists the fields in which two specs differ, in the order of their paths.
+func diff(old, now api.WorkloadSpec) []api.PlanChange {
+	a, b := flatten(old), flatten(now)
+	var out []api.PlanChange
+	for _, k := range sortedKeys(b) {
+		if a[k] != b[k] {
+			out = append(out, api.PlanChange{Field: k, Old: a[k], New: b[k]})
+		}
+	}
+	for _, k := range sortedKeys(a) {
+		if _, kept := b[k]; !kept {
+			out = append(out, api.PlanChange{Field: k, Old: a[k]})
+		}
+	}
+	slices.SortFunc(out, func(x, y api.PlanChange) int { return compareStrings(x.Field, y.Field) })
+	return out
+}
+
+func compareStrings(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// flatten maps the path of every leaf of a spec to its JSON.
+func flatten(spec api.WorkloadSpec) map[string]string {
+	data, err := json.Marshal(spec)
+	if err != nil {
+		return nil
+	}
+	var tree any
+	if err := json.Unmarshal(data, &tree); err != nil {
+		return nil
+	}
+	out := map[string]string{}
+	walk("spec", tree, out)
+	return out
+}
+
+func walk(path string, v any, out map[string]string) {
+	if m, ok := v.(map[string]any); ok && len(m) > 0 {
+		for k, child := range m {
+			walk(path+"."+k, child, out)
+		}
+		return
+	}
+	if data, err := json.Marshal(v); err == nil {
+		out[path] = string(data)
+	}
+}
+
+func (s *Server) writeNode(ctx context.Context, c api.Caller, what, idOrName string, cmd func(id string) state.Command) (api.Node, error) {
+	n, err := s.findNode(s.store.View(), idOrName)
+	if err != nil {
+		return api.Node{}, err
+	}
+	command := cmd(n.ID)
+	command.By = &c
+	_, _, err = s.propose(ctx, command)
+	s.auditWrite(c, what, "node/"+n.Name, err)
+	if err != nil {
+		return api.Node{}, err
+	}
+	v := s.store.View()
+	if row, ok := v.Node(n.ID); ok {
+		return s.describeNode(v, row), nil
+	}
+	return *n, nil
+}
+
+// DrainNode empties a node and keeps new replicas off it.
+func (s *Server) DrainNode(ctx context.Context, c api.Caller, idOrName string, r api.DrainRequest) (api.Node, error) {
+	d := &api.Drain{Graceful: r.Graceful, Started: time.Now().UTC()}
+	if r.Deadline > 0 {
+		d.Deadline = d.Started.Add(r.Deadline.D())
+	}
+	return s.writeNode(ctx, c, "drain", idOrName, func(id string) state.Command {
+		return state.Command{Drain: &state.DrainNode{ID: id, Drain: d}}
+	})
+}
+
+// CordonNode keeps new replicas off a node, or lets them again (which ends a drain too).
+func (s *Server) CordonNode(ctx context.Context, c api.Caller, idOrName string, cordon bool) (api.Node, error) {
+	return s.writeNode(ctx, c, "cordon", idOrName, func(id string) state.Command {
+		return state.Command{Cordon: &state.Cordon{ID: id, Cordoned: cordon}}
+	})
+}
+
+// RemoveNode takes a node out of the cluster for good.
+func (s *Server) RemoveNode(ctx context.Context, c api.Caller, idOrName string) error {
+	_, err := s.writeNode(ctx, c, "remove", idOrName, func(id string) state.Command {
+		return state.Command{RemoveNode: &state.ByID{ID: id}}
+	})
+	return err
+}
+
+// RemoveMember takes a coordinator out of the group for good.
+func (s *Server) RemoveMember(ctx context.Context, c api.Caller, idOrName string) error {
+	for _, m := range s.members() {
+		if m.ID == idOrName || m.Name == idOrName {
+			err := s.removeMember(ctx, m.ID)
+			s.auditWrite(c, "remove", "member/"+m.Name, err)
+			return err
+		}
+	}
+	return api.Errorf(api.CodeNotFound, "no coordinator %s", idOrName).WithHint("see 'cloudless status'")
+}
+
+// Idempotent runs do once for a key: a repeated request gets the answer of the first.
+func (s *Server) Idempotent(ctx context.Context, c api.Caller, key, fingerprint string, do func() (int, []byte, error)) (status int, body []byte, replay bool, err error) {
+	full := c.TokenID + "|" + key
+	if a, ok := s.store.View().Answer(full); ok && a.Expires.After(time.Now()) {
+		if a.Fingerprint != fingerprint {
+			return 0, nil, false, api.Errorf(api.CodeConflict, "Idempotency-Key %q was used for another request", key)
+		}
+		return a.Status, a.Body, true, nil
+	}
+	if status, body, err = do(); err != nil {
+		return status, body, false, err
+	}
+	row := &state.Answer{Key: full, Fingerprint: fingerprint, Status: status, Body: body, Expires: time.Now().UTC().Add(api.IdempotencyWindow)}
+	if _, _, e := s.propose(ctx, state.Command{Remember: row}); e != nil {
+		s.log.Warn().Err(e).Msg("answer not remembered for its idempotency key")
+	}
+	return status, body, false, nil
+}

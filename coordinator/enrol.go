@@ -1,0 +1,148 @@
+package coordinator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/internal/pki"
+)
+
+// Rates of enrolment, which needs no certificate: all strangers together.
+const (
+	enrolPerSecond = 20
+	enrolBurst     = 100
+)
+
+// joinAPI is all that a caller without a certificate can reach.
+func (s *Server) joinAPI() http.Handler {
+	limit := rate.NewLimiter(enrolPerSecond, enrolBurst)
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+api.PathEnrol, func(w http.ResponseWriter, r *http.Request) {
+		if !limit.Allow() {
+			writeError(w, api.Errorf(api.CodeRateLimited, "too many enrolments at once").WithHint("try again in a second"))
+			return
+		}
+		var req api.EnrolRequest
+		if !readJSON(w, r, &req) {
+			return
+		}
+		resp, err := s.enrolPeer(r.Context(), req)
+		s.auditJoin(r, req, err)
+		answer(w, resp, err)
+	})
+	return mux
+}
+
+func (s *Server) auditJoin(r *http.Request, req api.EnrolRequest, err error) {
+	outcome := "ok"
+	if err != nil {
+		outcome = string(api.CodeOf(err))
+		s.ownEvent(api.EventTokenRefused, api.SeverityWarning, "gossip/"+req.Name, "enrolment of "+req.Name+" from "+r.RemoteAddr+" refused: "+api.AsError(err).Message)
+	}
+	s.audit.write(auditLine{Who: "join", What: "enrol " + string(req.Role), Object: req.Name, Outcome: outcome, Source: r.RemoteAddr})
+}
+
+// enrolPeer checks a join token and issues a certificate. The name in it is the server's choice; of
+// the request's CSR only the key counts.
+func (s *Server) enrolPeer(ctx context.Context, req api.EnrolRequest) (*api.EnrolResponse, error) {
+	id, err := s.checkJoinToken(req)
+	if err != nil {
+		return nil, err
+	}
+	errs := append(api.ValidateLabels("labels", req.Labels), api.ValidateTaints("taints", req.Taints)...)
+	if !api.ValidName(req.Name) {
+		return nil, api.Errorf(api.CodeInvalid, "name: %q is not a name: use a-z, 0-9 and '-' inside, 1 to %d characters", req.Name, api.MaxNameLen)
+	}
+	if err := errs.Err(); err != nil {
+		return nil, err
+	}
+	resp := &api.EnrolResponse{ClusterID: s.id.ClusterID, CA: string(s.ca.CertPEM()), GossipKey: s.id.GossipKey}
+	var cmd state.Command
+	if req.Role == api.RoleNode {
+		resp.ID = api.NewID("n")
+		node := api.Node{ID: resp.ID, Name: req.Name, Region: req.Region, Zone: req.Zone, Labels: req.Labels, Taints: req.Taints}
+		cmd.EnrolNode = &state.EnrolNode{Node: node, TokenID: id}
+	} else {
+		resp.ID, resp.CAKey = api.NewID("s"), string(s.ca.KeyPEM())
+		cmd.UseToken = &state.UseToken{TokenID: id, Role: req.Role, Name: req.Name}
+	}
+	cert, err := s.ca.Issue([]byte(req.CSR), pki.Identity{Cluster: s.id.ClusterID, Role: req.Role, ID: resp.ID}, nil, time.Now(), api.LeafLifetime)
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := s.propose(ctx, cmd); err != nil {
+		s.tel().NodeEnrollments.Inc("refused")
+		return nil, err
+	}
+	s.tel().NodeEnrollments.Inc("ok")
+	resp.Cert, resp.Coordinators = string(cert), s.membersNow()
+	return resp, nil
+}
+
+// checkJoinToken compares the secret; what else the token demands is checked where it is spent.
+func (s *Server) checkJoinToken(req api.EnrolRequest) (id string, err error) {
+	if !req.Role.Joins() {
+		return "", api.Errorf(api.CodeInvalid, "role: %q is not node or server", req.Role)
+	}
+	tok, err := pki.ParseJoinToken(req.Token)
+	if err != nil {
+		return "", err
+	}
+	row, ok := s.store.View().Token(tok.ID)
+	if !ok || !sameHash(row.Hash, hashSecret(tok.Secret)) {
+		return "", api.Errorf(api.CodeUnauthorized, "the join token is unknown or was revoked").WithHint("make one with 'cloudless token create --role %s'", req.Role)
+	}
+	return tok.ID, nil
+}
+
+// renew issues a certificate with the caller's own name.
+func (s *Server) renew(id pki.Identity, csr string) (*api.RenewResponse, error) {
+	cert, err := s.ca.Issue([]byte(csr), id, nil, time.Now(), api.LeafLifetime)
+	if err != nil {
+		return nil, err
+	}
+	return &api.RenewResponse{Cert: string(cert), CA: string(s.ca.CertPEM())}, nil
+}
+
+// readJSON decodes a bounded body strictly; on failure it has answered.
+func readJSON(w http.ResponseWriter, r *http.Request, v any) bool {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, api.MaxBodyBytes))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		writeError(w, api.Errorf(api.CodeInvalid, "the body is not what was expected: %v", err))
+		return false
+	}
+	return true
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the peer is gone; nobody is left to tell
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	e := api.AsError(err)
+	if errors.Is(err, errNotSent) {
+		c := *e
+		c.Code, e = codeNotLeader, &c
+		writeJSON(w, http.StatusServiceUnavailable, api.ErrorBody{Error: e})
+		return
+	}
+	writeJSON(w, e.Code.HTTPStatus(), api.ErrorBody{Error: e})
+}
+
+func answer(w http.ResponseWriter, v any, err error) {
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, v)
+}

@@ -1,0 +1,167 @@
+package coordinator
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/datadir"
+	"github.com/cloudless/cloudless/internal/gossip"
+	"github.com/cloudless/cloudless/internal/link"
+	"github.com/cloudless/cloudless/internal/pki"
+	"github.com/cloudless/cloudless/internal/run"
+)
+
+// identity is who a coordinator is, kept in its data folder. Members are the last known
+// coordinators, so that a restart finds them before its state has caught up.
+type identity struct {
+	ClusterID string       `json:"clusterId"`
+	ID        string       `json:"id"`
+	Founder   bool         `json:"founder,omitempty"`
+	Members   []api.Member `json:"members,omitempty"`
+	GossipKey string       `json:"-"` // in gossip.key
+}
+
+// Files of the data folder; all are 0600.
+const (
+	fileIdentity   = "identity.json"
+	fileCA         = "ca.pem"
+	fileCAKey      = "ca.key"
+	fileCert       = "server.pem"
+	fileKey        = "server.key"
+	fileGossipKey  = "gossip.key"
+	fileAdminToken = "admin.token"
+)
+
+func (s *Server) path(name string) string { return filepath.Join(s.cfg.DataDir, name) }
+
+func (s *Server) openIdentity(ctx context.Context) error {
+	data, err := os.ReadFile(s.path(fileIdentity))
+	switch {
+	case err == nil:
+		return s.loadIdentity(data)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	case len(s.cfg.Join) > 0 && s.cfg.Token != "":
+		return s.enrol(ctx)
+	case len(s.cfg.Join) > 0 || s.cfg.Token != "":
+		return api.Errorf(api.CodeInvalid, "--join and --token go together").WithHint("give both to join a cluster, neither to found one")
+	}
+	return s.foundIdentity()
+}
+
+func (s *Server) loadIdentity(data []byte) error {
+	if err := json.Unmarshal(data, &s.id); err != nil {
+		return fmt.Errorf("%s is damaged: %w", s.path(fileIdentity), err)
+	}
+	files := map[string][]byte{}
+	for _, name := range []string{fileCA, fileCAKey, fileCert, fileKey, fileGossipKey} {
+		b, err := os.ReadFile(s.path(name))
+		if err != nil {
+			return err
+		}
+		files[name] = b
+	}
+	s.id.GossipKey = string(files[fileGossipKey])
+	return s.useKeys(files[fileCA], files[fileCAKey], files[fileCert], files[fileKey])
+}
+
+func (s *Server) useKeys(ca, caKey, cert, key []byte) (err error) {
+	if s.ca, err = pki.LoadCA(ca, caKey); err != nil {
+		return fmt.Errorf("load the CA: %w", err)
+	}
+	s.creds, err = pki.NewCredentials(cert, key, ca)
+	return err
+}
+
+// foundIdentity makes a cluster's keys. identity.json is written last: without it a next start
+// begins anew.
+func (s *Server) foundIdentity() error {
+	clusterID := api.NewID("c")
+	ca, err := pki.NewCA(clusterID, time.Now())
+	if err != nil {
+		return err
+	}
+	s.ca = ca
+	s.id = identity{ClusterID: clusterID, ID: api.NewID("s"), Founder: true, GossipKey: base64.StdEncoding.EncodeToString(gossip.NewKey())}
+	key, csr, err := pki.NewKeyCSR()
+	if err != nil {
+		return err
+	}
+	cert, err := ca.Issue(csr, s.serverIdentity(s.id.ID), nil, time.Now(), api.LeafLifetime)
+	if err != nil {
+		return err
+	}
+	token := "cl_" + api.NewID("t") + "_" + api.NewSecret()
+	if err := datadir.WriteFile(s.path(fileAdminToken), []byte(token+"\n")); err != nil {
+		return err
+	}
+	return s.saveIdentity(ca.CertPEM(), ca.KeyPEM(), cert, key)
+}
+
+func (s *Server) saveIdentity(ca, caKey, cert, key []byte) error {
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{{fileCA, ca}, {fileCAKey, caKey}, {fileCert, cert}, {fileKey, key}, {fileGossipKey, []byte(s.id.GossipKey)}} {
+		if err := datadir.WriteFile(s.path(f.name), f.data); err != nil {
+			return err
+		}
+	}
+	if err := s.useKeys(ca, caKey, cert, key); err != nil {
+		return err
+	}
+	return s.saveIdentityFile()
+}
+
+func (s *Server) saveIdentityFile() error {
+	data, err := json.MarshalIndent(s.id, "", "  ")
+	if err != nil {
+		return err
+	}
+	return datadir.WriteFile(s.path(fileIdentity), data)
+}
+
+// enrol becomes a coordinator of an existing cluster: the CA is checked against the token before the
+// token is sent.
+func (s *Server) enrol(ctx context.Context) error {
+	key, csr, err := pki.NewKeyCSR()
+	if err != nil {
+		return err
+	}
+	resp, err := link.Enrol(ctx, s.cfg.NetDial, s.cfg.Join, api.EnrolRequest{Token: s.cfg.Token, Role: api.RoleServer, CSR: string(csr), Name: s.cfg.Name})
+	if err != nil {
+		return err
+	}
+	s.id = identity{ClusterID: resp.ClusterID, ID: resp.ID, Members: resp.Coordinators, GossipKey: resp.GossipKey}
+	return s.saveIdentity([]byte(resp.CA), []byte(resp.CAKey), []byte(resp.Cert), key)
+}
+
+// keepCertificate renews the own leaf when a third of its life is left. Connections that are open
+// stay open.
+func (s *Server) keepCertificate(ctx context.Context) error {
+	for {
+		if err := run.Sleep(ctx, max(time.Until(s.creds.RenewAt()), time.Second)); err != nil {
+			return nil
+		}
+		key, csr, err := pki.NewKeyCSR()
+		if err != nil {
+			return err
+		}
+		cert, err := s.ca.Issue(csr, s.serverIdentity(s.id.ID), nil, time.Now(), api.LeafLifetime)
+		if err != nil {
+			return err
+		}
+		err = errors.Join(datadir.WriteFile(s.path(fileCert), cert), datadir.WriteFile(s.path(fileKey), key), s.creds.Update(cert, key, s.ca.CertPEM()))
+		if err != nil {
+			s.log.Error().Err(err).Msg("certificate not renewed; trying again")
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package coordinator
+
+import (
+	"context"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/reconcile"
+	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/internal/run"
+)
+
+// watchLeadership runs lead while this coordinator leads; it ends with the coordinator.
+func (s *Server) watchLeadership(ctx context.Context) error {
+	var stop context.CancelFunc
+	var done chan struct{}
+	end := func() {
+		if stop != nil {
+			stop()
+			<-done
+			stop = nil
+		}
+	}
+	defer end()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case leading, ok := <-s.raft.Leadership():
+			if !ok {
+				return nil
+			}
+			end()
+			s.tel().IsLeader.Set(boolFloat(leading))
+			if leading {
+				var lctx context.Context
+				lctx, stop = context.WithCancel(ctx)
+				done = make(chan struct{})
+				s.group.Go("leader", func(context.Context) error {
+					defer close(done)
+					return s.lead(lctx)
+				})
+			}
+		}
+	}
+}
+
+// lead is what leading means. Everything it starts ends with ctx, which ends with the leadership.
+func (s *Server) lead(ctx context.Context) error {
+	for s.raft.Barrier(ctx) != nil {
+		if run.Sleep(ctx, 50*time.Millisecond) != nil {
+			return nil
+		}
+	}
+	for s.ensureFounded(ctx) != nil {
+		if run.Sleep(ctx, 100*time.Millisecond) != nil {
+			return nil
+		}
+	}
+	s.log.Info().Str("server", s.id.ID).Msg("leading")
+	s.group.Go("voters", func(context.Context) error { return s.keepVoters(ctx) })
+	s.recordElection(ctx)
+	for {
+		v := s.store.View()
+		next, err := s.reconcileOnce(ctx, v)
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn().Err(err).Msg("plan not carried out; trying again")
+			next = time.Now().Add(200 * time.Millisecond)
+		}
+		if !s.awaitChange(ctx, v, next) {
+			return nil
+		}
+	}
+}
+
+// ensureFounded writes the first entries of a cluster, once, whatever crash came between.
+func (s *Server) ensureFounded(ctx context.Context) error {
+	v := s.store.View()
+	if v.Meta().ClusterID == "" {
+		epoch := max(uint64(time.Now().UnixMilli()), v.Meta().Epoch+1)
+		if _, _, err := s.propose(ctx, state.Command{Found: &state.Found{ClusterID: s.id.ClusterID, Epoch: epoch}}); err != nil {
+			return err
+		}
+	}
+	if len(s.store.View().Tokens()) == 0 && s.id.Founder {
+		return s.putAdminToken(ctx)
+	}
+	return nil
+}
+
+func (s *Server) putAdminToken(ctx context.Context) error {
+	text, err := os.ReadFile(s.path(fileAdminToken))
+	if err != nil {
+		return err
+	}
+	id, secret, err := splitToken(strings.TrimSpace(string(text)))
+	if err != nil {
+		return err
+	}
+	_, _, err = s.propose(ctx, state.Command{PutToken: &api.Token{ID: id, Role: api.RoleAdmin, Description: "made when the cluster was founded", Hash: hashSecret(secret)}})
+	return err
+}
+
+func (s *Server) recordElection(ctx context.Context) {
+	s.tel().LeaderElections.Inc()
+	e := api.Event{Time: time.Now().UTC(), Type: api.EventLeaderElected, Severity: api.SeverityInfo, Resource: "member/" + s.cfg.Name, Message: "coordinator " + s.cfg.Name + " leads"}
+	if _, _, err := s.propose(ctx, state.Command{RecordEvent: &e}); err != nil {
+		s.log.Debug().Err(err).Msg("election not recorded")
+	}
+}
+
+// reconcileOnce plans on a state, and puts the whole plan into the log as one entry.
+func (s *Server) reconcileOnce(ctx context.Context, v state.View) (next time.Time, err error) {
+	now := time.Now().UTC()
+	res := reconcile.Plan(v, reconcile.Signals{Nodes: s.signals.all(now), ProcessStart: s.started, Holds: holdings(v)}, now)
+	s.observePlan(v, res, time.Since(now))
+	for _, id := range res.Probe {
+		s.probe(id)
+	}
+	if len(res.Commands) == 0 {
+		return res.Next, nil
+	}
+	applied, _, err := s.propose(ctx, state.Command{At: now, Batch: res.Commands})
+	if err == nil && applied.Applied == 0 { // the state moved on since; look again, but not at once
+		return now.Add(50 * time.Millisecond), nil
+	}
+	return res.Next, err
+}
+
+// holdings tells which artifacts a node is known to have: those of the replicas bound to it. The
+// table is made at the first question, since most plans ask none.
+func holdings(v state.View) func(nodeID, digest string) bool {
+	table := sync.OnceValue(func() map[[2]string]bool {
+		t := map[[2]string]bool{}
+		for _, r := range v.Replicas() {
+			if ver, ok := v.Version(r.Workload, r.UID, r.Version); ok {
+				if d, ok := ver.Spec.Digest(r.Variant); ok {
+					t[[2]string{r.NodeID, d}] = true
+				}
+			}
+		}
+		return t
+	})
+	return func(nodeID, digest string) bool { return table()[[2]string{nodeID, digest}] }
+}
+
+// awaitChange blocks until the state is past v, the signals changed, or next has come; false when
+// ctx ends. Watching the very state that was planned on, it misses nothing.
+func (s *Server) awaitChange(ctx context.Context, v state.View, next time.Time) bool {
+	var timer <-chan time.Time
+	if !next.IsZero() {
+		t := time.NewTimer(max(time.Until(next), time.Millisecond))
+		defer t.Stop()
+		timer = t.C
+	}
+	_, nodes := v.Mark(state.MarkNodes)
+	_, works := v.Mark(state.MarkWorkloads)
+	_, reps := v.Mark(state.MarkReplicas)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-nodes:
+	case <-works:
+	case <-reps:
+	case <-s.poke:
+	case <-timer:
+	}
+	return true
+}

@@ -1,0 +1,239 @@
+package coordinator
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/internal/run"
+)
+
+// promoteGap is how far behind the leader's log a non-voter may be to become a voter.
+const promoteGap = 100
+
+func (s *Server) self() api.Member {
+	return api.Member{ID: s.id.ID, Name: s.cfg.Name, NodeAddr: s.cfg.AdvertiseNode, HTTPAddr: s.cfg.AdvertiseHTTP, GossipAddr: s.advertisedGossip(), Version: s.cfg.Version}
+}
+
+func (s *Server) advertisedGossip() string {
+	_, port, err := net.SplitHostPort(s.gossip.Addr())
+	if err != nil {
+		return s.gossip.Addr()
+	}
+	return net.JoinHostPort(s.cfg.AdvertiseHost, port)
+}
+
+// enter makes this coordinator a member of the Raft group: as its founder, by asking the leader, or
+// by being one already.
+func (s *Server) enter(ctx context.Context) error {
+	servers, err := s.raft.Servers()
+	if err != nil {
+		return err
+	}
+	if len(servers) > 0 {
+		return nil
+	}
+	if s.id.Founder {
+		return s.raft.Bootstrap()
+	}
+	for {
+		err := s.askToJoin(ctx)
+		if err == nil {
+			return nil
+		}
+		s.log.Warn().Err(err).Msg("not a member yet; asking again")
+		if e := run.Sleep(ctx, 500*time.Millisecond); e != nil {
+			return err
+		}
+	}
+}
+
+// askToJoin asks every coordinator that is known; the one that leads, or can forward to it, agrees.
+func (s *Server) askToJoin(ctx context.Context) error {
+	err := error(api.Errorf(api.CodeUnavailable, "no coordinator is known"))
+	body, _ := json.Marshal(s.self()) // a struct of strings cannot fail
+	for _, m := range s.id.Members {
+		rctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+		err = s.peerCall(rctx, m.ID, http.MethodPost, api.PathPeerJoin, jsonBody(body), nil)
+		cancel()
+		if err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// admit adds a coordinator to the group as a non-voter; keepVoters makes it a voter later.
+func (s *Server) admit(ctx context.Context, m api.Member) error {
+	if _, _, err := s.propose(ctx, state.Command{PutMember: &m}); err != nil {
+		return err
+	}
+	s.joinMu.Lock()
+	defer s.joinMu.Unlock()
+	servers, err := s.raft.Servers()
+	if err != nil {
+		return err
+	}
+	for _, sv := range servers {
+		if sv.ID == m.ID {
+			return nil
+		}
+	}
+	return s.raft.AddNonvoter(ctx, m.ID)
+}
+
+// keepVoters promotes non-voters that have caught up, one at a time, while this coordinator leads.
+func (s *Server) keepVoters(ctx context.Context) error {
+	for run.Sleep(ctx, 200*time.Millisecond) == nil {
+		servers, err := s.raft.Servers()
+		if err != nil {
+			continue
+		}
+		for _, sv := range servers {
+			if !sv.Voter && s.caughtUp(ctx, sv.ID) {
+				s.promote(ctx, sv.ID)
+				break
+			}
+		}
+	}
+	return nil
+}
+
+func (s *Server) promote(ctx context.Context, id string) {
+	s.joinMu.Lock()
+	defer s.joinMu.Unlock()
+	if err := s.raft.Promote(ctx, id); err != nil {
+		s.log.Warn().Err(err).Str("server", id).Msg("not made a voter yet")
+		return
+	}
+	s.log.Info().Str("server", id).Msg("made a voter")
+}
+
+func (s *Server) caughtUp(ctx context.Context, id string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var info api.PeerInfo
+	if err := s.peerCall(ctx, id, http.MethodGet, api.PathPeerInfo, nil, &info); err != nil {
+		return false
+	}
+	return info.Applied+promoteGap >= s.raft.LastIndex()
+}
+
+// removeMember takes a coordinator out of the group for good. The leader does it; another one
+// forwards the wish as a request to the leader's peer API.
+func (s *Server) removeMember(ctx context.Context, id string) error {
+	if !s.raft.IsLeader() {
+		leader := s.raft.LeaderID()
+		if leader == "" || leader == s.id.ID {
+			return notSent("there is no leader")
+		}
+		return s.peerCall(ctx, leader, http.MethodDelete, api.PathPeerJoin+"/"+id, nil, nil)
+	}
+	s.joinMu.Lock()
+	defer s.joinMu.Unlock()
+	if err := s.raft.Remove(ctx, id); err != nil {
+		return err
+	}
+	if id == s.id.ID {
+		return nil // the next leader drops the row
+	}
+	_, _, err := s.propose(ctx, state.Command{RemoveMember: &state.ByID{ID: id}})
+	return err
+}
+
+// keepMemberEntry keeps this coordinator's row true: it is how others find it after a restart on
+// another address.
+func (s *Server) keepMemberEntry(ctx context.Context) error {
+	for ctx.Err() == nil {
+		want := s.self()
+		if have, ok := s.store.View().Member(s.id.ID); ok && sameAddress(*have, want) {
+			_, changed := s.store.View().Mark(state.MarkMembers)
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			}
+			continue
+		}
+		pctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+		if s.raft.LeaderID() != "" {
+			if _, _, err := s.propose(pctx, state.Command{PutMember: &want}); err != nil {
+				s.log.Debug().Err(err).Msg("own entry not written yet")
+			}
+		}
+		cancel()
+		if run.Sleep(ctx, 100*time.Millisecond) != nil {
+			break
+		}
+	}
+	return nil
+}
+
+func sameAddress(a, b api.Member) bool {
+	return a.NodeAddr == b.NodeAddr && a.HTTPAddr == b.HTTPAddr && a.GossipAddr == b.GossipAddr && a.Name == b.Name && a.Version == b.Version
+}
+
+// keepMemberFile keeps the last known coordinators beside the identity: the state itself may be
+// behind at a restart, when addresses are needed most.
+func (s *Server) keepMemberFile(ctx context.Context) error {
+	for ctx.Err() == nil {
+		v := s.store.View()
+		_, changed := v.Mark(state.MarkMembers)
+		members := s.members()
+		if len(members) > 0 && !slices.Equal(members, s.id.Members) {
+			s.id.Members = members
+			if err := s.saveIdentityFile(); err != nil {
+				s.log.Error().Err(err).Msg("members not written to the data folder")
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		}
+	}
+	return nil
+}
+
+// keepGossipJoined joins the gossip of the other coordinators, and again whenever none is in sight.
+func (s *Server) keepGossipJoined(ctx context.Context) error {
+	for {
+		var addrs []string
+		for _, m := range append(s.members(), s.id.Members...) {
+			if m.ID != s.id.ID && m.GossipAddr != "" && s.gossip.Status(m.ID) != "alive" && !slices.Contains(addrs, m.GossipAddr) {
+				addrs = append(addrs, m.GossipAddr)
+			}
+		}
+		if len(addrs) > 0 {
+			jctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			if _, err := s.gossip.Join(jctx, addrs); err != nil {
+				s.log.Debug().Err(err).Msg("gossip not joined yet")
+			}
+			cancel()
+		}
+		if run.Sleep(ctx, 3*time.Second) != nil {
+			return nil
+		}
+	}
+}
+
+// membersNow lists the coordinators with what is true at this moment.
+func (s *Server) membersNow() []api.Member {
+	voters := map[string]bool{}
+	if servers, err := s.raft.Servers(); err == nil {
+		for _, sv := range servers {
+			voters[sv.ID] = sv.Voter
+		}
+	}
+	leader := s.raft.LeaderID()
+	out := s.members()
+	for i := range out {
+		m := &out[i]
+		m.Voter, m.Leader = voters[m.ID], m.ID == leader
+		m.Healthy = m.ID == s.id.ID || s.gossip.Status(m.ID) == "alive"
+	}
+	return out
+}

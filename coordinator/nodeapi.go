@@ -1,0 +1,196 @@
+package coordinator
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/internal/link"
+	"github.com/cloudless/cloudless/internal/pki"
+)
+
+// nodeAPI is what agents may ask. The caller is whoever the certificate names, and acts for that
+// node alone: no path and no body names another one.
+func (s *Server) nodeAPI() http.Handler {
+	mux := http.NewServeMux()
+	route := func(pattern string, f func(w http.ResponseWriter, r *http.Request, node string)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			id, ok := link.PeerOfRequest(r)
+			if !ok || id.Role != api.RoleNode {
+				writeError(w, api.Errorf(api.CodeForbidden, "this is for nodes only"))
+				return
+			}
+			if err := s.verifyPeer(id); err != nil { // a stream that was open when the node was removed
+				writeError(w, err)
+				return
+			}
+			f(w, r, id.ID)
+		})
+	}
+	route("POST "+api.PathRegister, s.handleRegister)
+	route("POST "+api.PathHeartbeat, s.handleHeartbeat)
+	route("GET "+api.PathAssignments, s.handleAssignments)
+	route("GET "+api.PathEndpoints, s.handleEndpoints)
+	route("POST "+api.PathStatuses, s.handleStatuses)
+	route("POST "+api.PathNodeEvents, s.handleNodeEvents)
+	route("POST "+api.PathGoodbye, s.handleGoodbye)
+	route("POST "+api.PathRenew, s.handleRenew)
+	route("GET "+api.PathArtifacts+"{digest}", s.handleArtifact)
+	return mux
+}
+
+func (s *Server) handleRegister(w http.ResponseWriter, r *http.Request, node string) {
+	var req api.RegisterRequest
+	if !readJSON(w, r, &req) {
+		return
+	}
+	_, _, err := s.propose(r.Context(), state.Command{RegisterNode: &state.RegisterNode{ID: node, Info: req}})
+	answer(w, api.RegisterResponse{Epoch: s.store.View().Meta().Epoch, Coordinators: s.membersNow()}, err)
+}
+
+func (s *Server) handleHeartbeat(w http.ResponseWriter, r *http.Request, node string) {
+	var hb api.Heartbeat
+	if !readJSON(w, r, &hb) {
+		return
+	}
+	s.heartbeatFrom(node, hb)
+	s.tel().NodeHeartbeatLatency.Observe(hb.RTTMillis / 1000)
+	n, ok := s.store.View().Node(node)
+	known := ok && n.Liveness != api.NodeJoining && n.Liveness != api.NodeLeft && n.Goodbye == ""
+	if ok && (n.Liveness == api.NodeSuspect || n.Liveness == api.NodeLost) {
+		s.wake()
+	}
+	writeJSON(w, http.StatusOK, api.HeartbeatAck{Epoch: s.store.View().Meta().Epoch, LeaderID: s.raft.LeaderID(), Coordinators: s.membersNow(), Known: known})
+}
+
+func queryUint(r *http.Request, name string) uint64 {
+	n, _ := strconv.ParseUint(r.URL.Query().Get(name), 10, 64) // absent or wrong is 0: from the beginning
+	return n
+}
+
+func waitOf(r *http.Request) time.Duration {
+	d, err := time.ParseDuration(r.URL.Query().Get("wait"))
+	if err != nil || d < 0 {
+		return 0
+	}
+	return min(d, api.MaxBlockingWait)
+}
+
+// poll answers as soon as next gives a value, or 204 when the wait is over. next returns the channel
+// that is closed at the next change.
+func poll(w http.ResponseWriter, r *http.Request, next func() (any, <-chan struct{})) {
+	ctx, cancel := context.WithTimeout(r.Context(), waitOf(r))
+	defer cancel()
+	for {
+		v, changed := next()
+		if v != nil {
+			writeJSON(w, http.StatusOK, v)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			w.WriteHeader(http.StatusNoContent)
+			return
+		case <-changed:
+		}
+	}
+}
+
+func (s *Server) handleAssignments(w http.ResponseWriter, r *http.Request, node string) {
+	epoch, gen := queryUint(r, "epoch"), queryUint(r, "generation")
+	poll(w, r, func() (any, <-chan struct{}) {
+		v := s.store.View()
+		have, changed := v.Set(node)
+		if v.Meta().Epoch == 0 || !api.Older(epoch, gen, v.Meta().Epoch, have) {
+			return nil, changed
+		}
+		return v.Assignments(node), changed
+	})
+}
+
+// handleEndpoints serves the endpoint table. Asking for what comes after an index acknowledges it.
+func (s *Server) handleEndpoints(w http.ResponseWriter, r *http.Request, node string) {
+	index := queryUint(r, "index")
+	s.signals.update(node, func(n *nodeSignal) { n.endpointIndex = max(n.endpointIndex, index) })
+	poll(w, r, func() (any, <-chan struct{}) {
+		v := s.store.View()
+		have, changed := v.Mark(state.MarkServices)
+		if have <= index {
+			return nil, changed
+		}
+		return v.Endpoints(), changed
+	})
+}
+
+func (s *Server) handleStatuses(w http.ResponseWriter, r *http.Request, node string) {
+	var rep api.StatusReport
+	if !readJSON(w, r, &rep) {
+		return
+	}
+	_, index, err := s.propose(r.Context(), state.Command{ReportStatuses: &state.ReportStatuses{NodeID: node, Report: rep}})
+	answer(w, api.StatusAck{Index: index}, err)
+}
+
+func (s *Server) handleNodeEvents(w http.ResponseWriter, r *http.Request, node string) {
+	var batch api.NodeEvents
+	if !readJSON(w, r, &batch) {
+		return
+	}
+	name := node
+	if n, ok := s.store.View().Node(node); ok {
+		name = n.Name
+	}
+	for _, e := range batch.Events {
+		e.Node, e.Index = name, 0
+		s.nodeRing.add(e)
+	}
+	for _, typ := range sortedKeys(batch.Dropped) {
+		s.nodeRing.add(gapEvent(name, typ, batch.Dropped[typ]))
+	}
+	writeJSON(w, http.StatusOK, struct{}{})
+}
+
+func (s *Server) handleGoodbye(w http.ResponseWriter, r *http.Request, node string) {
+	var bye api.Goodbye
+	if !readJSON(w, r, &bye) {
+		return
+	}
+	if bye.Kind != api.GoodbyeRestart && bye.Kind != api.GoodbyeLeave {
+		writeError(w, api.Errorf(api.CodeInvalid, "kind: %q is not restart or leave", bye.Kind))
+		return
+	}
+	s.signals.update(node, func(n *nodeSignal) { n.Goodbye, n.GoodbyeAt = bye.Kind, time.Now() })
+	_, _, err := s.propose(r.Context(), state.Command{Goodbye: &state.NodeGoodbye{ID: node, Kind: bye.Kind}})
+	answer(w, struct{}{}, err)
+}
+
+func (s *Server) handleRenew(w http.ResponseWriter, r *http.Request, node string) {
+	var req api.RenewRequest
+	if !readJSON(w, r, &req) {
+		return
+	}
+	resp, err := s.renew(pki.Identity{Cluster: s.id.ClusterID, Role: api.RoleNode, ID: node}, req.CSR)
+	answer(w, resp, err)
+}
+
+func (s *Server) handleArtifact(w http.ResponseWriter, r *http.Request, _ string) {
+	s.serveArtifact(w, strings.TrimSpace(r.PathValue("digest")))
+}
+
+// serveArtifact sends the bytes of an artifact that this coordinator holds.
+func (s *Server) serveArtifact(w http.ResponseWriter, digest string) {
+	f, size, err := s.artifacts.Open(digest)
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	defer f.Close()
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = io.Copy(w, f) // the reader checks length and digest
+}

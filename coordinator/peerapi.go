@@ -1,0 +1,87 @@
+package coordinator
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/internal/link"
+)
+
+// peerAPI is what other coordinators may ask.
+func (s *Server) peerAPI() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+api.PathPropose, s.handlePropose)
+	mux.HandleFunc("POST "+api.PathPeerJoin, s.handlePeerJoin)
+	mux.HandleFunc("DELETE "+api.PathPeerJoin+"/{id}", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, s.leaderOnly(func() error { return s.removeMember(r.Context(), r.PathValue("id")) }))
+	})
+	mux.HandleFunc("GET "+api.PathPeerInfo, func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, api.PeerInfo{Member: s.self(), Applied: s.raft.AppliedIndex()})
+	})
+	mux.HandleFunc("GET "+api.PathPeerArtifacts+"{digest}", func(w http.ResponseWriter, r *http.Request) {
+		s.serveArtifact(w, r.PathValue("digest"))
+	})
+	mux.HandleFunc("PUT "+api.PathPeerArtifacts+"{digest}", func(w http.ResponseWriter, r *http.Request) {
+		_, err := s.artifacts.Put(r.Context(), r.PathValue("digest"), r.Body)
+		answer(w, struct{}{}, err)
+	})
+	return mux
+}
+
+// leaderOnly refuses, in a way that tells the caller that nothing was done, unless this one leads.
+func (s *Server) leaderOnly(f func() error) error {
+	if !s.raft.IsLeader() {
+		return notSent("coordinator %s does not lead", s.cfg.Name)
+	}
+	return f()
+}
+
+func (s *Server) handlePropose(w http.ResponseWriter, r *http.Request) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 4*api.MaxBodyBytes))
+	if err != nil {
+		writeError(w, api.Errorf(api.CodeInvalid, "read the command: %v", err))
+		return
+	}
+	if _, err := state.Decode(data); err != nil { // before the log, where it could not be taken back
+		writeError(w, api.Errorf(api.CodeInvalid, "%v", err))
+		return
+	}
+	err = s.leaderOnly(func() error {
+		res, index, err := s.proposeHere(r.Context(), data)
+		if err != nil {
+			return err
+		}
+		resp := api.ProposeResponse{Index: index, Error: res.Err}
+		res.Err = nil
+		if resp.Value, err = json.Marshal(res); err != nil {
+			return err
+		}
+		writeJSON(w, http.StatusOK, resp)
+		return nil
+	})
+	if err != nil {
+		writeError(w, err)
+	}
+}
+
+func (s *Server) handlePeerJoin(w http.ResponseWriter, r *http.Request) {
+	var m api.Member
+	if !readJSON(w, r, &m) {
+		return
+	}
+	if id, ok := link.PeerOfRequest(r); !ok || id.ID != m.ID {
+		writeError(w, api.Errorf(api.CodeForbidden, "a coordinator can ask only for itself"))
+		return
+	}
+	if s.raft.IsLeader() {
+		answer(w, struct{}{}, s.admit(r.Context(), m))
+		return
+	}
+	answer(w, nil, notSent("coordinator %s does not lead", s.cfg.Name))
+}
+
+func jsonBody(b []byte) io.Reader { return bytes.NewReader(b) }

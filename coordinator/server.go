@@ -1,0 +1,301 @@
+// Package coordinator is one member of the control plane: it keeps the replicated state with the
+// others, answers agents and the REST API, and, while it leads, decides what runs where.
+//
+// Start at Server and its Run; leader.go is what leading means; backend*.go is what the REST API may
+// ask; nodeapi.go and peerapi.go are what agents and other coordinators may ask; signals.go is what
+// a coordinator knows of nodes that is not in the log.
+package coordinator
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/chunkstore"
+	"github.com/cloudless/cloudless/coordinator/consensus"
+	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/internal/datadir"
+	"github.com/cloudless/cloudless/internal/gossip"
+	"github.com/cloudless/cloudless/internal/link"
+	"github.com/cloudless/cloudless/internal/pki"
+	"github.com/cloudless/cloudless/internal/run"
+	"github.com/cloudless/cloudless/internal/telemetry"
+)
+
+// Bounds of a coordinator.
+const (
+	maxTunnels      = api.MaxNodes
+	maxRelayStreams = 1024
+	proposeTimeout  = 10 * time.Second
+	followTimeout   = 5 * time.Second // for a follower to see its own write
+)
+
+// Config is what one coordinator needs to know. Listener is its mTLS port, already bound.
+type Config struct {
+	DataDir       string
+	Name          string
+	Listener      net.Listener
+	AdvertiseNode string // HOST:PORT that others dial
+	AdvertiseHTTP string // URL of the REST API
+	GossipAddr    string // HOST:PORT to bind
+	AdvertiseHost string
+	Join          []string // node ports of coordinators of an existing cluster
+	Token         string
+	Version       string
+	Tel           *telemetry.Telemetry
+	Log           zerolog.Logger
+	NetDial       func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the machine's network
+}
+
+// Server is one coordinator.
+type Server struct {
+	cfg   Config
+	log   zerolog.Logger
+	id    identity
+	ca    *pki.CA
+	creds *pki.Credentials
+
+	store     *state.Store
+	artifacts *chunkstore.Files
+	mux       *link.Mux
+	dialer    *link.Dialer
+	nodes     *link.NodeDialer
+	tunnels   *link.Tunnels
+	clients   *clients
+	gossip    *gossip.Gossip
+	raft      *consensus.Node
+	signals   *signals
+	nodeRing  *eventRing
+	audit     *auditLog
+
+	started time.Time
+	poke    chan struct{} // wakes the leader's loop; holds one
+	group   *run.Group
+	joinMu  sync.Mutex // one membership change at a time
+}
+
+// Open starts a coordinator: it founds a cluster, joins one, or goes on as the member that its data
+// folder says it is. It serves until Close.
+func Open(ctx context.Context, cfg Config) (*Server, error) {
+	s := &Server{
+		cfg: cfg, log: cfg.Log, store: state.New(), started: time.Now(), poke: make(chan struct{}, 1),
+		signals: newSignals(), nodeRing: newEventRing(api.MaxNodeEvents), group: run.New(context.Background()),
+	}
+	steps := []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"open the data folder", s.openData},
+		{"load or make the identity", s.openIdentity},
+		{"open the mTLS port", s.openLink},
+		{"start gossip", s.openGossip},
+		{"start Raft", s.openRaft},
+		{"serve the mTLS port", s.serveLink},
+		{"become a member", s.enter},
+	}
+	for _, step := range steps {
+		if err := step.do(ctx); err != nil {
+			return nil, errors.Join(wrap(step.what, err), s.Close())
+		}
+	}
+	s.background()
+	return s, nil
+}
+
+// wrap names what could not be done and keeps the code of the cause.
+func wrap(what string, err error) error {
+	var e *api.Error
+	if errors.As(err, &e) {
+		return e.WithOp("cannot " + what)
+	}
+	return fmt.Errorf("cannot %s: %w", what, err)
+}
+
+func (s *Server) openData(context.Context) (err error) {
+	if err := datadir.Make(s.cfg.DataDir); err != nil {
+		return err
+	}
+	if s.artifacts, err = chunkstore.NewFiles(filepath.Join(s.cfg.DataDir, "artifacts")); err != nil {
+		return err
+	}
+	s.audit, err = openAudit(filepath.Join(s.cfg.DataDir, "audit.log"))
+	return err
+}
+
+func (s *Server) openLink(context.Context) error {
+	s.mux = link.NewMux(s.cfg.Listener, s.creds, s.log)
+	s.creds.SetVerifier(s.verifyPeer)
+	s.dialer = &link.Dialer{Creds: s.creds, Net: s.cfg.NetDial}
+	s.tunnels = link.NewTunnels(maxTunnels, s.sessionOpened, s.sessionClosed, s.log)
+	s.nodes = &link.NodeDialer{
+		Dialer: s.dialer, Addr: s.nodeAddr, Relays: func() []string { return nil },
+		Local: s.openTunnel,
+	}
+	s.clients = newClients(s)
+	return nil
+}
+
+func (s *Server) openTunnel(nodeID string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(s.group.Context(), nodeTimeout)
+	defer cancel()
+	return s.tunnels.Open(ctx, nodeID)
+}
+
+// verifyPeer refuses nodes that were removed. A coordinator that has no state yet refuses none: it
+// answers nothing that matters either.
+func (s *Server) verifyPeer(id pki.Identity) error {
+	if id.Role != api.RoleNode || s.store.View().Meta().ClusterID == "" {
+		return nil
+	}
+	if n, ok := s.store.View().Node(id.ID); !ok || n.Liveness == api.NodeLeft {
+		return api.Errorf(api.CodeForbidden, "node %s is not part of the cluster any more", id.ID)
+	}
+	return nil
+}
+
+func (s *Server) nodeAddr(id string) (string, bool) {
+	n, ok := s.store.View().Node(id)
+	if !ok || n.Addr.Node == "" {
+		return "", false
+	}
+	return n.Addr.Node, true
+}
+
+func (s *Server) openGossip(context.Context) (err error) {
+	key, err := base64.StdEncoding.DecodeString(s.id.GossipKey)
+	if err != nil {
+		return fmt.Errorf("read the gossip key: %w", err)
+	}
+	s.gossip, err = gossip.New(gossip.Config{
+		Name: s.id.ID, Bind: s.cfg.GossipAddr, Advertise: s.cfg.AdvertiseHost, Key: key, Log: s.log, OnEvent: s.onGossip,
+		Tags: map[string]string{"role": "server", "name": s.cfg.Name, "node": s.cfg.AdvertiseNode, "cluster": s.id.ClusterID},
+	})
+	return err
+}
+
+func (s *Server) openRaft(context.Context) (err error) {
+	dir := filepath.Join(s.cfg.DataDir, "raft")
+	s.raft, err = consensus.Open(consensus.Config{
+		ID: s.id.ID, DataDir: dir, Listener: s.mux.Handle(api.ALPNRaft, api.RoleServer), Dial: s.dialRaft, FSM: fsm{s}, Log: s.log,
+	})
+	return err
+}
+
+// dialRaft finds a member by its id: an address from gossip or the state is only a hint, the
+// certificate at its end is what counts.
+func (s *Server) dialRaft(ctx context.Context, id string) (net.Conn, error) {
+	err := error(api.Errorf(api.CodeUnavailable, "no address of coordinator %s is known", id))
+	for _, addr := range s.memberAddrs(id) {
+		conn, e := s.dialer.Dial(ctx, addr, api.ALPNRaft, s.serverIdentity(id))
+		if e == nil {
+			return conn, nil
+		}
+		err = e
+	}
+	return nil, err
+}
+
+func (s *Server) serverIdentity(id string) pki.Identity {
+	return pki.Identity{Cluster: s.id.ClusterID, Role: api.RoleServer, ID: id}
+}
+
+// memberAddrs lists where a coordinator may be, the likeliest first.
+func (s *Server) memberAddrs(id string) []string {
+	var addrs []string
+	if s.gossip != nil {
+		for _, m := range s.gossip.Members() {
+			if m.Name == id && m.Status == "alive" && m.Tags["node"] != "" {
+				addrs = append(addrs, m.Tags["node"])
+			}
+		}
+	}
+	for _, m := range append(s.members(), s.id.Members...) {
+		if m.ID == id && m.NodeAddr != "" {
+			addrs = append(addrs, m.NodeAddr)
+		}
+	}
+	return addrs
+}
+
+func (s *Server) members() []api.Member {
+	var out []api.Member
+	for _, m := range s.store.View().Members() {
+		out = append(out, *m)
+	}
+	return out
+}
+
+func (s *Server) serveLink(context.Context) error {
+	ctx, g := s.group.Context(), s.group
+	join, node, peer := s.mux.Handle(api.ALPNJoin), s.mux.Handle(api.ALPNNode, api.RoleNode), s.mux.Handle(api.ALPNPeer, api.RoleServer)
+	tunnel, relay := s.mux.Handle(api.ALPNTunnel, api.RoleNode), s.mux.Handle(api.ALPNRelay, api.RoleNode, api.RoleServer)
+	g.Go("join API", func(context.Context) error { return link.ServeHTTP1(ctx, join, s.joinAPI(), s.log) })
+	g.Go("node API", func(context.Context) error { return link.ServeHTTP2(ctx, node, s.nodeAPI(), s.log) })
+	g.Go("peer API", func(context.Context) error { return link.ServeHTTP2(ctx, peer, s.peerAPI(), s.log) })
+	g.Go("tunnels", func(context.Context) error { return s.tunnels.Serve(ctx, tunnel) })
+	g.Go("relay", func(context.Context) error { return link.ServeRelay(ctx, relay, s.tunnels, maxRelayStreams, s.log) })
+	g.Go("mTLS port", func(ctx context.Context) error { return s.mux.Serve(ctx) })
+	return nil
+}
+
+// background starts what runs for the whole life of a coordinator. Each ends with the group.
+func (s *Server) background() {
+	s.group.Go("leadership", s.watchLeadership)
+	s.group.Go("own entry", s.keepMemberEntry)
+	s.group.Go("gossip peers", s.keepGossipJoined)
+	s.group.Go("own certificate", s.keepCertificate)
+	s.group.Go("member file", s.keepMemberFile)
+	s.group.Go("artifacts", s.keepArtifacts)
+	s.group.Go("gauges", s.keepGauges)
+}
+
+// Done is closed when the coordinator can no longer serve; Err then says why.
+func (s *Server) Done() <-chan struct{} { return s.group.Context().Done() }
+
+// Close stops in reverse order and waits for every goroutine. It may be called at any stage of Open.
+func (s *Server) Close() error {
+	var errs []error
+	if s.raft != nil && s.raft.IsLeader() {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		if err := s.raft.TransferLeadership(ctx); err != nil {
+			s.log.Debug().Err(err).Msg("leadership not handed over")
+		}
+		cancel()
+	}
+	s.group.Stop()
+	if s.mux != nil {
+		errs = append(errs, s.mux.Close())
+	}
+	if s.raft != nil {
+		errs = append(errs, s.raft.Close())
+	}
+	if s.gossip != nil {
+		errs = append(errs, s.gossip.Close())
+	}
+	errs = append(errs, s.group.Wait())
+	if s.audit != nil {
+		errs = append(errs, s.audit.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ID is the coordinator's server id; ClusterID its cluster's.
+func (s *Server) ID() string        { return s.id.ID }
+func (s *Server) ClusterID() string { return s.id.ClusterID }
+
+// CA is the cluster's authority; the role that serves the REST API has it make a certificate.
+func (s *Server) CA() *pki.CA { return s.ca }
+
+// GossipAddr is where gossip is bound.
+func (s *Server) GossipAddr() string { return s.gossip.Addr() }
+
+// CAPEM is the certificate that clients are to trust.
+func (s *Server) CAPEM() []byte { return s.ca.CertPEM() }

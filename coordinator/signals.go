@@ -1,0 +1,184 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/reconcile"
+	"github.com/cloudless/cloudless/internal/gossip"
+	"github.com/cloudless/cloudless/internal/pki"
+)
+
+// Times of probing a node that has fallen silent.
+const (
+	probeDialTimeout = 300 * time.Millisecond
+	probeInterval    = 100 * time.Millisecond
+)
+
+// nodeSignal is what this process knows of one node that is not in the log.
+type nodeSignal struct {
+	reconcile.NodeSignal
+	heartbeat     api.Heartbeat
+	endpointIndex uint64
+	unansweredAt  time.Time // since when probes go unanswered
+	probing       bool
+	lastProbe     time.Time
+}
+
+// signals gathers sessions, heartbeats, gossip and probes. Every coordinator keeps its own, leader
+// or not, so that a new leader knows from its first moment.
+type signals struct {
+	mu    sync.Mutex
+	nodes map[string]*nodeSignal
+}
+
+func newSignals() *signals { return &signals{nodes: map[string]*nodeSignal{}} }
+
+// update changes what is known of a node under the lock.
+func (g *signals) update(id string, f func(n *nodeSignal)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n, ok := g.nodes[id]
+	if !ok {
+		n = &nodeSignal{NodeSignal: reconcile.NodeSignal{Gossip: "unknown"}}
+		g.nodes[id] = n
+	}
+	f(n)
+}
+
+// get copies what is known of a node.
+func (g *signals) get(id string) nodeSignal {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n, ok := g.nodes[id]; ok {
+		return *n
+	}
+	return nodeSignal{NodeSignal: reconcile.NodeSignal{Gossip: "unknown"}}
+}
+
+// all is the reconciler's view at a moment.
+func (g *signals) all(now time.Time) map[string]reconcile.NodeSignal {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make(map[string]reconcile.NodeSignal, len(g.nodes))
+	for id, n := range g.nodes {
+		sig := n.NodeSignal
+		if !n.unansweredAt.IsZero() {
+			sig.Unanswered = now.Sub(n.unansweredAt)
+		}
+		out[id] = sig
+	}
+	return out
+}
+
+// wake makes the leader's loop look again; the channel holds one, so it never blocks.
+func (s *Server) wake() {
+	select {
+	case s.poke <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Server) sessionOpened(nodeID string) {
+	s.signals.update(nodeID, func(n *nodeSignal) {
+		n.Session, n.Seen, n.ClosedAt, n.Refused, n.unansweredAt = true, true, time.Time{}, 0, time.Time{}
+		n.Goodbye, n.GoodbyeAt = "", time.Time{}
+	})
+	s.wake()
+	s.probe(nodeID)
+}
+
+func (s *Server) sessionClosed(nodeID string) {
+	s.signals.update(nodeID, func(n *nodeSignal) { n.Session, n.ClosedAt, n.Refused = false, time.Now(), 0 })
+	s.wake()
+}
+
+func (s *Server) heartbeatFrom(nodeID string, hb api.Heartbeat) {
+	s.signals.update(nodeID, func(n *nodeSignal) {
+		n.LastHeartbeat, n.Seen, n.heartbeat, n.unansweredAt = time.Now(), true, hb, time.Time{}
+		n.endpointIndex = max(n.endpointIndex, hb.EndpointIndex)
+	})
+}
+
+// onGossip takes Serf's word as a hint. A member that is not enrolled, or a name claimed from a
+// second address, is an event and nothing else.
+func (s *Server) onGossip(e gossip.Event) {
+	id := e.Member.Name
+	v := s.store.View()
+	_, isNode := v.Node(id)
+	_, isMember := v.Member(id)
+	switch {
+	case e.Kind == "claim":
+		s.ownEvent(api.EventNameClaimed, api.SeverityWarning, "gossip/"+id, "the name "+id+" is claimed from a second address, "+e.Member.Addr)
+		return
+	case !isNode && !isMember:
+		if e.Kind == "join" && v.Meta().ClusterID != "" && id != s.id.ID {
+			s.ownEvent(api.EventStrangerGossip, api.SeverityWarning, "gossip/"+id, "a member that is not enrolled gossips: "+id+" at "+e.Member.Addr)
+		}
+		return
+	case !isNode:
+		return
+	}
+	s.signals.update(id, func(n *nodeSignal) {
+		n.Gossip = e.Member.Status
+		n.Seen = n.Seen || e.Member.Status == "alive"
+	})
+	s.wake()
+}
+
+// probe dials a node's port and pings it by Serf, once, unless a probe is under way. A refused dial
+// counts, an answer clears the suspicion, silence is timed.
+func (s *Server) probe(nodeID string) {
+	start := false
+	s.signals.update(nodeID, func(n *nodeSignal) {
+		if !n.probing && time.Since(n.lastProbe) >= probeInterval {
+			n.probing, n.lastProbe, start = true, time.Now(), true
+		}
+	})
+	if !start {
+		return
+	}
+	s.group.Go("probe", func(ctx context.Context) error {
+		answered, refused := s.probeOnce(ctx, nodeID)
+		s.signals.update(nodeID, func(n *nodeSignal) {
+			n.probing = false
+			switch {
+			case answered:
+				n.Reached, n.Refused, n.unansweredAt = true, 0, time.Time{}
+			case refused && n.Reached:
+				n.Refused++
+			case n.unansweredAt.IsZero():
+				n.unansweredAt = time.Now()
+			}
+		})
+		s.wake()
+		return nil
+	})
+}
+
+// probeOnce reports whether the node's TLS answered, else whether the dial was refused. A dial that
+// merely connects proves nothing: the kernel accepts for a frozen process.
+func (s *Server) probeOnce(ctx context.Context, nodeID string) (answered, refused bool) {
+	addr, ok := s.nodeAddr(nodeID)
+	if !ok {
+		return false, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeDialTimeout)
+	defer cancel()
+	conn, err := s.dialer.Dial(ctx, addr, api.ALPNNode, pki.Identity{Cluster: s.id.ClusterID, Role: api.RoleNode, ID: nodeID})
+	if err == nil {
+		return true, errors.Is(conn.Close(), net.ErrClosed)
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return false, true
+	}
+	if _, err := s.gossip.Ping(ctx, nodeID); err == nil {
+		return true, false
+	}
+	return false, false
+}

@@ -1,0 +1,105 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/internal/pki"
+)
+
+func hashSecret(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+// sameHash compares in constant time.
+func sameHash(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
+
+// splitToken takes "cl_ID_SECRET" apart.
+func splitToken(text string) (id, secret string, err error) {
+	parts := strings.Split(text, "_")
+	if len(parts) != 3 || parts[0] != "cl" || parts[1] == "" || parts[2] == "" {
+		return "", "", api.Errorf(api.CodeUnauthorized, "the token is not of the form cl_ID_SECRET").WithHint("use the content of admin.token, or of 'cloudless token create'")
+	}
+	return parts[1], parts[2], nil
+}
+
+// Authenticate finds who a token belongs to.
+func (s *Server) Authenticate(_ context.Context, text string) (api.Caller, error) {
+	id, secret, err := splitToken(text)
+	if err != nil {
+		return api.Caller{}, err
+	}
+	tok, ok := s.store.View().Token(id)
+	switch {
+	case !ok || !sameHash(tok.Hash, hashSecret(secret)) || tok.Role.Joins():
+		return api.Caller{}, api.Errorf(api.CodeUnauthorized, "the token is unknown or was revoked").WithHint("set CLOUDLESS_TOKEN or --token @FILE")
+	case tok.ExpiresAt != nil && time.Now().After(*tok.ExpiresAt):
+		return api.Caller{}, api.Errorf(api.CodeUnauthorized, "the token expired at %s", tok.ExpiresAt.Format(time.RFC3339)).WithHint("an admin can make a new one with 'cloudless token create'")
+	}
+	return api.Caller{TokenID: tok.ID, Role: tok.Role}, nil
+}
+
+// Tokens lists the tokens without hashes.
+func (s *Server) Tokens(context.Context) (api.List[api.Token], error) {
+	v := s.store.View()
+	index, _ := v.Mark(state.MarkTokens)
+	out := api.List[api.Token]{Items: []api.Token{}, Index: index}
+	for _, t := range v.Tokens() {
+		out.Items = append(out.Items, t.Redacted())
+	}
+	return out, nil
+}
+
+// CreateToken makes a token; its secret is in the answer and nowhere else.
+func (s *Server) CreateToken(ctx context.Context, c api.Caller, r api.TokenRequest) (api.Token, error) {
+	tok := api.Token{ID: api.NewID("t"), Role: r.Role, Description: r.Description, Name: r.Name, Uses: r.Uses, Limited: r.Uses > 0}
+	switch {
+	case r.Role != api.RoleAdmin && r.Role != api.RoleOperator && r.Role != api.RoleViewer && !r.Role.Joins():
+		return api.Token{}, api.Errorf(api.CodeInvalid, "role: %q is not admin, operator, viewer, node or server", r.Role)
+	case r.Uses < 0:
+		return api.Token{}, api.Errorf(api.CodeInvalid, "uses: %d is less than 0", r.Uses)
+	case !r.Role.Joins() && (r.Uses != 0 || r.Name != ""):
+		return api.Token{}, api.Errorf(api.CodeInvalid, "uses and name are for tokens of role node or server")
+	case r.TTL == 0 && r.Role.Joins():
+		r.TTL = api.Duration(api.DefaultJoinTTL)
+	}
+	if r.TTL > 0 {
+		end := time.Now().UTC().Add(r.TTL.D())
+		tok.ExpiresAt = &end
+	}
+	secret := api.NewSecret()
+	tok.Hash = hashSecret(secret)
+	res, _, err := s.propose(ctx, state.Command{By: &c, PutToken: &tok})
+	s.auditWrite(c, "create token", string(tok.Role)+"/"+tok.ID, err)
+	if err != nil {
+		return api.Token{}, err
+	}
+	out := *res.Token
+	out.Secret = "cl_" + tok.ID + "_" + secret
+	if r.Role.Joins() {
+		out.Secret = pki.JoinToken{CAHash: s.ca.Hash(), ID: tok.ID, Secret: secret}.String()
+	}
+	return out, nil
+}
+
+// RevokeToken ends a token at once.
+func (s *Server) RevokeToken(ctx context.Context, c api.Caller, id string) error {
+	_, _, err := s.propose(ctx, state.Command{By: &c, RevokeToken: &state.ByID{ID: id}})
+	s.auditWrite(c, "revoke token", id, err)
+	return err
+}
+
+func (s *Server) auditWrite(c api.Caller, what, object string, err error) {
+	outcome := "ok"
+	if err != nil {
+		outcome = string(api.CodeOf(err))
+	}
+	s.audit.write(auditLine{Who: c.TokenID, What: what, Object: object, Outcome: outcome, RequestID: c.RequestID, Source: c.Source})
+}

@@ -1,0 +1,50 @@
+// Package datadir keeps a role's files: a folder that only its owner may enter, and files that are
+// replaced whole and durably.
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// Make makes a folder with mode 0700 and proves that it can be written to.
+func Make(dir string) error {
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		var probe *os.File
+		if probe, err = os.CreateTemp(dir, ".writable-*"); err == nil {
+			return errors.Join(probe.Close(), os.Remove(probe.Name()), os.Chmod(dir, 0o700))
+		}
+	}
+	return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("data folder %s: %v", dir, err), Hint: "name another with --data-dir, or make it writable", Err: err}
+}
+
+// WriteFile replaces a file at once and durably, readable by its owner alone (0600): after a crash
+// it has its old content or its new one, never a part.
+func WriteFile(path string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	_, err = tmp.Write(data)
+	err = errors.Join(err, tmp.Chmod(0o600), tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(tmp.Name()))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
