@@ -50,7 +50,7 @@ func (p *plan) planWorkload(w *state.Workload, rows []*api.Replica) {
 			p.end(r, "it belongs to an earlier workload of this name")
 		case r.Desired == api.DesiredStop:
 			p.end(r, r.Reason)
-			stopping++
+			stopping += toInt(p.ready(r.NodeID)) // what is silent frees nothing
 		default:
 			mine = append(mine, r)
 		}

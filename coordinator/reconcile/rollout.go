@@ -22,7 +22,7 @@ type group struct {
 	want     int
 	keep     []member
 	leaving  []member
-	stopping int // told to stop, not gone yet
+	stopping int // told to stop, not gone yet, on nodes that answer
 }
 
 type member struct {
@@ -118,7 +118,7 @@ func (p *plan) evict(g *group) {
 			return false
 		}
 		p.end(m.Replica, reasonDrain)
-		g.stopping++
+		g.stopping += toInt(p.ready(m.NodeID))
 		return true
 	})
 }
@@ -139,7 +139,7 @@ func (p *plan) dismiss(g *group, n int) {
 		serving -= toInt(m.serves)
 		p.end(m.Replica, m.reason())
 		g.leaving = g.leaving[1:]
-		g.stopping++
+		g.stopping += toInt(p.ready(m.NodeID))
 	}
 }
 
@@ -165,7 +165,7 @@ func (p *plan) trim(g *group, n int) {
 	})
 	for _, m := range g.keep[len(g.keep)-n:] {
 		p.end(m.Replica, reasonSurplus)
-		g.stopping++
+		g.stopping += toInt(p.ready(m.NodeID))
 	}
 	g.keep = g.keep[:len(g.keep)-n]
 }

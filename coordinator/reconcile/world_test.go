@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -28,8 +27,8 @@ type world struct {
 	alive  map[string]bool // nodes that run and are connected
 	closed map[string]time.Time
 	beat   map[string]time.Time
-	unseen bool            // the leader has just started and seen nobody
-	broken map[string]bool // workloads whose new replicas never get ready
+	unseen bool              // the leader has just started and seen nobody
+	broken map[string]uint64 // versions after this one never get ready
 	trace  *strings.Builder
 	rules  func() // checked after every step
 }
@@ -39,7 +38,7 @@ var epoch0 = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func newWorld(t fataler) *world {
 	w := &world{
 		t: t, store: state.New(), now: epoch0, start: epoch0, alive: map[string]bool{}, closed: map[string]time.Time{},
-		beat: map[string]time.Time{}, broken: map[string]bool{}, trace: &strings.Builder{}, rules: func() {},
+		beat: map[string]time.Time{}, broken: map[string]uint64{}, trace: &strings.Builder{}, rules: func() {},
 	}
 	w.must(state.Command{Found: &state.Found{ClusterID: "c", Epoch: 1}})
 	w.must(state.Command{PutToken: &api.Token{ID: "t", Role: api.RoleNode}})
@@ -114,7 +113,7 @@ func (w *world) signals() Signals {
 func (w *world) kill(id string) {
 	if w.alive[id] {
 		delete(w.alive, id)
-		w.closed[id] = w.now
+		w.closed[id], w.beat[id] = w.now, w.now
 	}
 }
 
@@ -125,6 +124,12 @@ func (w *world) revive(id string) {
 	}
 }
 
+// works tells whether a replica gets ready.
+func (w *world) works(r *api.Replica) bool {
+	last, broken := w.broken[r.Workload.Name]
+	return !broken || r.Version <= last
+}
+
 // agents lets every connected node obey, and tells whether anything changed.
 func (w *world) agents() bool {
 	changed := false
@@ -132,7 +137,7 @@ func (w *world) agents() bool {
 	for _, id := range slices.Sorted(maps.Keys(w.alive)) {
 		var reports []api.ReplicaReport
 		for _, r := range v.ReplicasOn(id) {
-			rep := api.ReplicaReport{ReplicaID: r.ID, State: api.ReplicaRunning, Ready: !w.broken[r.Workload.Name], At: w.now}
+			rep := api.ReplicaReport{ReplicaID: r.ID, State: api.ReplicaRunning, Ready: w.works(r), At: w.now}
 			switch {
 			case r.Desired == api.DesiredStop:
 				rep.State, rep.Ready = api.ReplicaStopped, false
@@ -210,7 +215,7 @@ func (w *world) tell(c state.Command) {
 	}
 }
 
-// running counts the copies of a workload that truly run on connected nodes and are ready.
+// serving counts the copies of a workload that run on connected nodes and are ready.
 func (w *world) serving(name string) int {
 	n := 0
 	for _, r := range w.store.View().ReplicasOf(ref(name)) {
@@ -226,5 +231,3 @@ func nodes(w *world, n int) {
 		w.addNode(api.Node{ID: fmt.Sprintf("n%d", i), Region: "eu", Zone: fmt.Sprintf("z%d", i%3), Capacity: api.Reserved{CPU: 1000, Memory: 1 << 30}})
 	}
 }
-
-var _ fataler = (*testing.T)(nil)
