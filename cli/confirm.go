@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// confirm asks before something is lost, on a terminal only: scripts are never held up.
+func (e *Env) confirm(what string) error {
+	if e.flags.yes || !isTerminal(e.In) || !isTerminal(e.Err) {
+		return nil
+	}
+	s, err := e.settings()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.Err, "%s%s at %s? [y/N] ", strings.ToUpper(what[:1]), what[1:], s.where())
+	line, err := bufio.NewReader(e.In).ReadString('\n')
+	if err == nil && strings.HasPrefix(strings.ToLower(strings.TrimSpace(line)), "y") {
+		return nil
+	}
+	return api.Errorf(api.CodeInternal, "nothing was done").WithHint("answer y, or give --yes")
+}
+
+// where names the cluster for a question: the context, or the address.
+func (s settings) where() string {
+	if s.context.value != "" && !strings.HasPrefix(s.address.origin, "flag") {
+		return "context " + s.context.value
+	}
+	return s.address.value
+}

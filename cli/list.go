@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/client"
+)
+
+// listFlags narrow, order and follow a list.
+type listFlags struct {
+	selector []string
+	fields   []string
+	sortBy   string
+	limit    int
+	cursor   string
+	watch    bool
+	all      bool // namespaces
+}
+
+func (l *listFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringSliceVarP(&l.selector, "selector", "l", nil, "only with these labels, k=v")
+	f.StringSliceVar(&l.fields, "field", nil, "only where a column has a value, COLUMN=VALUE")
+	f.StringVar(&l.sortBy, "sort-by", "", "order by a column")
+	f.IntVar(&l.limit, "limit", 0, "at most so many (default: all)")
+	f.StringVar(&l.cursor, "continue", "", "go on from the cursor of an earlier list")
+	f.BoolVarP(&l.watch, "watch", "w", false, "show changes as they come")
+}
+
+func (l *listFlags) addNamespaced(cmd *cobra.Command) {
+	l.add(cmd)
+	cmd.Flags().BoolVarP(&l.all, "all-namespaces", "A", false, "of all namespaces")
+}
+
+// query is what the server can do of the flags.
+func (l *listFlags) query(e *Env, namespaced bool) (api.ListQuery, error) {
+	q := api.ListQuery{Limit: l.limit, Cursor: l.cursor}
+	if l.limit < 0 || l.limit > api.MaxListLimit {
+		return q, usageError("--limit %d is not between 0 and %d", l.limit, api.MaxListLimit)
+	}
+	var err error
+	if q.Label, err = pairs("--selector", l.selector); err != nil {
+		return q, err
+	}
+	if namespaced && !l.all {
+		q.Namespace, err = e.namespace()
+	}
+	return q, err
+}
+
+// pairs reads k=v words.
+func pairs(flag string, words []string) (map[string]string, error) {
+	m := map[string]string{}
+	for _, word := range words {
+		k, v, ok := strings.Cut(word, "=")
+		if !ok || k == "" {
+			return nil, usageError("%s %q is not KEY=VALUE", flag, word)
+		}
+		m[k] = v
+	}
+	return m, nil
+}
+
+// listing is one kind of list command.
+type listing[T any] struct {
+	flags *listFlags
+	view  view[T]
+	fetch func(context.Context, *client.Client, api.ListQuery) (api.List[T], error)
+}
+
+// run fetches, filters, sorts and prints; with --watch again for each change.
+func (l listing[T]) run(ctx context.Context, e *Env, c *client.Client, q api.ListQuery) error {
+	get := func(index uint64) (api.List[T], error) {
+		q.Index, q.Wait = index, api.DefaultWait
+		if l.flags.limit > 0 || l.flags.cursor != "" {
+			return l.fetch(ctx, c, q)
+		}
+		return client.Pages(q, func(q api.ListQuery) (api.List[T], error) { return l.fetch(ctx, c, q) })
+	}
+	list, err := get(0)
+	if err == nil {
+		list.Items, err = l.narrow(list.Items)
+	}
+	if err != nil {
+		return err
+	}
+	if l.flags.watch {
+		return l.follow(ctx, e, list, get)
+	}
+	if list.Cursor != "" && !e.shows("json", "yaml") {
+		e.say("more: --continue %s", list.Cursor)
+	}
+	return printList(e, list, l.view)
+}
+
+// narrow keeps the items whose columns have the values of --field, in the order of --sort-by.
+func (l listing[T]) narrow(items []T) ([]T, error) {
+	for _, word := range l.flags.fields {
+		name, want, ok := strings.Cut(word, "=")
+		if !ok {
+			return nil, usageError("--field %q is not COLUMN=VALUE", word)
+		}
+		value, err := l.view.column(name)
+		if err != nil {
+			return nil, err
+		}
+		items = slices.DeleteFunc(items, func(item T) bool { return !strings.EqualFold(value(item), want) })
+	}
+	if l.flags.sortBy == "" {
+		return items, nil
+	}
+	value, err := l.view.column(l.flags.sortBy)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(items, func(a, b T) int { return natural(value(a), value(b)) })
+	return items, nil
+}
+
+// natural orders texts, and numbers by their value.
+func natural(a, b string) int {
+	if len(a) != len(b) && strings.Trim(a+b, "0123456789") == "" {
+		return len(a) - len(b)
+	}
+	return strings.Compare(a, b)
+}
+
+// column finds a column by its title, in any case.
+func (v view[T]) column(name string) (func(T) string, error) {
+	var titles []string
+	for _, c := range v.columns {
+		if strings.EqualFold(c.title, name) {
+			return c.value, nil
+		}
+		titles = append(titles, strings.ToLower(c.title))
+	}
+	return nil, usageError("there is no column %q", name).WithHint("there are %s", strings.Join(titles, ", "))
+}
+
+// follow draws the list anew on a terminal, and elsewhere appends what changed: a row, or a line of JSON.
+func (l listing[T]) follow(ctx context.Context, e *Env, list api.List[T], get func(uint64) (api.List[T], error)) error {
+	shown := map[string]string{}
+	for {
+		if err := l.draw(e, list.Items, shown); err != nil {
+			return err
+		}
+		next, err := get(list.Index)
+		if err == nil {
+			next.Items, err = l.narrow(next.Items)
+		}
+		if err != nil {
+			return err
+		}
+		if next.Index <= list.Index {
+			if err := pause(ctx, 200*time.Millisecond); err != nil {
+				return err
+			}
+		}
+		list = next
+	}
+}
+
+func (l listing[T]) draw(e *Env, items []T, shown map[string]string) error {
+	if isTerminal(e.Out) && !e.shows("json", "yaml") {
+		fmt.Fprint(e.Out, "\x1b[H\x1b[2J")
+		return printItems(e, items, l.view)
+	}
+	heads := len(shown) > 0
+	var changed []T
+	for _, item := range items {
+		data, err := json.Marshal(item)
+		if err != nil {
+			return err
+		}
+		if name := l.view.name(item); shown[name] != string(data) {
+			shown[name] = string(data)
+			changed = append(changed, item)
+			if e.shows("json", "yaml") {
+				fmt.Fprintln(e.Out, string(data))
+			}
+		}
+	}
+	if e.shows("json", "yaml") || len(changed) == 0 {
+		return nil
+	}
+	quiet := *e
+	quiet.flags.noHeaders = e.flags.noHeaders || heads
+	return printItems(&quiet, changed, l.view)
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}

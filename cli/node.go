@@ -1,0 +1,256 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/client"
+)
+
+func nodeCommand(e *Env) *cobra.Command {
+	cmd := newGroup("node", "See and manage nodes", "  cloudless node list\n  cloudless node drain edge-1 --graceful --wait",
+		nodeList(e), nodeGet(e), nodeDescribe(e), nodeDrain(e),
+		nodeMark(e, "cordon", "Keep new replicas off a node", "cordoned", (*client.Client).Cordon),
+		nodeMark(e, "uncordon", "Let a node take replicas again, and end its drain", "uncordoned", (*client.Client).Uncordon),
+		nodeRemove(e))
+	cmd.Aliases = []string{"nodes"}
+	return cmd
+}
+
+func (e *Env) nodeView() view[api.Node] {
+	return view[api.Node]{
+		name: func(n api.Node) string { return n.Name },
+		columns: []column[api.Node]{
+			{"NAME", false, func(n api.Node) string { return n.Name }},
+			{"STATE", false, func(n api.Node) string { return string(n.State) }},
+			{"REGION", false, func(n api.Node) string { return n.Region }},
+			{"ZONE", false, func(n api.Node) string { return n.Zone }},
+			{"RUNTIMES", false, runtimes},
+			{"REPLICAS", false, func(n api.Node) string { return fmt.Sprint(live(n).Replicas) }},
+			{"CPU", false, func(n api.Node) string { return live(n).Allocated.CPU.String() + "/" + n.Capacity.CPU.String() }},
+			{"MEMORY", false, func(n api.Node) string { return live(n).Allocated.Memory.String() + "/" + n.Capacity.Memory.String() }},
+			{"AGE", false, func(n api.Node) string { return e.age(n.JoinedAt) }},
+			{"ID", true, func(n api.Node) string { return n.ID }},
+			{"ARCH", true, func(n api.Node) string { return n.OS + "/" + n.Arch }},
+			{"VERSION", true, func(n api.Node) string { return n.Version }},
+			{"ADDRESS", true, func(n api.Node) string { return n.Addr.Node }},
+			{"RTT", true, func(n api.Node) string { return fmt.Sprintf("%.1fms", live(n).RTTMillis) }},
+			{"LABELS", true, func(n api.Node) string { return labels(n.Labels) }},
+			{"REASON", true, func(n api.Node) string { return n.Reason }},
+		},
+	}
+}
+
+func live(n api.Node) api.NodeStatus {
+	if n.Status == nil {
+		return api.NodeStatus{}
+	}
+	return *n.Status
+}
+
+func runtimes(n api.Node) string {
+	var out []string
+	if n.Runtimes.WasmEngine != "" {
+		out = append(out, "wasm")
+	}
+	if n.Runtimes.Containers {
+		out = append(out, "containers")
+	}
+	return strings.Join(out, ",")
+}
+
+func nodeList(e *Env) *cobra.Command {
+	var f listFlags
+	var region, zone string
+	var extra []string
+	cmd := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List nodes", Args: cobra.NoArgs,
+		Example: "  cloudless node list --region eu --labels disk=ssd\n  cloudless node list -o wide",
+		RunE: e.with(func(ctx context.Context, c *client.Client, _ []string) error {
+			f.selector = append(f.selector, extra...)
+			q, err := f.query(e, false)
+			if err != nil {
+				return err
+			}
+			fetch := func(ctx context.Context, c *client.Client, q api.ListQuery) (api.List[api.Node], error) {
+				return c.Nodes(ctx, client.NodeQuery{ListQuery: q, Region: region, Zone: zone})
+			}
+			return listing[api.Node]{&f, e.nodeView(), fetch}.run(ctx, e, c, q)
+		}),
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&region, "region", "", "of this region only")
+	cmd.Flags().StringVar(&zone, "zone", "", "of this zone only")
+	cmd.Flags().StringSliceVar(&extra, "labels", nil, "only with these labels, k=v")
+	return cmd
+}
+
+func nodeGet(e *Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "get NODE", Short: "Show a node", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeNodes(),
+		Example: "  cloudless node get edge-1 -o yaml",
+		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
+			return e.onNode(ctx, c, args[0], false, func(id string) error {
+				n, err := c.Node(ctx, id, 0, 0)
+				return orElse(err, func() error { return printOne(e, n, e.nodeView()) })
+			})
+		}),
+	}
+}
+
+func nodeDescribe(e *Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "describe NODE", Short: "Show everything about a node", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeNodes(),
+		Example: "  cloudless node describe edge-1",
+		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
+			return e.onNode(ctx, c, args[0], false, func(id string) error {
+				n, err := c.Node(ctx, id, 0, 0)
+				return orElse(err, func() error { return e.describeNode(ctx, c, n) })
+			})
+		}),
+	}
+}
+
+func (e *Env) describeNode(ctx context.Context, c *client.Client, n api.Node) error {
+	if done, err := e.machine(n); done {
+		return err
+	}
+	s := live(n)
+	var taints []string
+	for _, t := range n.Taints {
+		taints = append(taints, t.Key+"="+t.Value+":"+t.Effect)
+	}
+	e.fields([][2]string{
+		{"Name", n.Name}, {"ID", n.ID}, {"State", string(n.State)}, {"Reason", n.Reason}, {"Region", n.Region}, {"Zone", n.Zone},
+		{"Labels", labels(n.Labels)}, {"Taints", strings.Join(taints, ",")}, {"Platform", n.OS + "/" + n.Arch}, {"Version", n.Version},
+		{"Node port", n.Addr.Node}, {"Ingress", n.Addr.Ingress}, {"Wasm", n.Runtimes.WasmEngine},
+		{"Containers", strings.TrimSpace(yesNo(n.Runtimes.Containers) + " " + n.Runtimes.ContainersVer + n.Runtimes.ContainersReason)},
+		{"CPU", s.Allocated.CPU.String() + " of " + n.Capacity.CPU.String()}, {"Memory", s.Allocated.Memory.String() + " of " + n.Capacity.Memory.String()},
+		{"Storage", s.Allocated.Storage.String() + " of " + n.Capacity.Storage.String()}, {"Replicas", fmt.Sprint(s.Replicas)},
+		{"Connected", yesNo(s.Connected)}, {"Gossip", s.Gossip}, {"Reliability", fmt.Sprintf("%.2f", s.Reliability)}, {"Joined", e.age(n.JoinedAt)},
+	})
+	return e.lastEvents(ctx, c, "node/"+n.Name)
+}
+
+// nodeMark makes a command that changes a node in one step.
+func nodeMark(e *Env, verb, short, done string, do func(*client.Client, context.Context, string) (api.Node, error)) *cobra.Command {
+	return &cobra.Command{
+		Use: verb + " NODE", Short: short, Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeNodes(),
+		Example: "  cloudless node " + verb + " edge-1",
+		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
+			return e.onNode(ctx, c, args[0], false, func(id string) error {
+				n, err := do(c, ctx, id)
+				return orElse(err, func() error { return e.nodeOutcome(n, id, done) })
+			})
+		}),
+	}
+}
+
+func (e *Env) nodeOutcome(n api.Node, id, what string) error {
+	if done, err := e.machine(n); done {
+		return err
+	}
+	if n.Name != "" {
+		id = n.Name
+	}
+	return e.did(id, "node %s %s", id, what)
+}
+
+// did tells what was done: a sentence for people, the name alone with -o name.
+func (e *Env) did(name, format string, args ...any) error {
+	text := fmt.Sprintf(format, args...)
+	switch {
+	case e.shows("name"):
+		text = name
+	case e.flags.quiet:
+		return nil
+	}
+	_, err := fmt.Fprintln(e.Out, text)
+	return err
+}
+
+func nodeDrain(e *Env) *cobra.Command {
+	var graceful, dryRun bool
+	var deadline time.Duration
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use: "drain NODE", Short: "Move everything off a node", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeNodes(),
+		Example: "  cloudless node drain edge-1 --graceful --deadline 5m --wait",
+		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
+			return e.onNode(ctx, c, args[0], false, func(id string) error {
+				n, err := c.Node(ctx, id, 0, 0)
+				if err != nil {
+					return err
+				}
+				if dryRun {
+					return e.nodeOutcome(n, id, fmt.Sprintf("would be drained of %d replicas", live(n).Replicas))
+				}
+				if err := e.confirm(fmt.Sprintf("drain node %s (%d replicas)", n.Name, live(n).Replicas)); err != nil {
+					return err
+				}
+				n, err = c.Drain(ctx, id, api.DrainRequest{Graceful: graceful, Deadline: api.Duration(deadline)})
+				if err == nil && wait.set() {
+					n, err = e.waitDrained(ctx, c, id, &wait)
+				}
+				return orElse(err, func() error { return e.nodeOutcome(n, id, drained(n)) })
+			})
+		}),
+	}
+	cmd.Flags().BoolVar(&graceful, "graceful", false, "start each replacement before its replica stops")
+	cmd.Flags().DurationVar(&deadline, "deadline", 0, "stop what is left after this time (default: never)")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would move, and move nothing")
+	wait.add(cmd, "until nothing runs on the node")
+	return cmd
+}
+
+func drained(n api.Node) string {
+	if n.Status != nil && n.Status.Replicas == 0 {
+		return "drained"
+	}
+	return "draining"
+}
+
+func (e *Env) waitDrained(ctx context.Context, c *client.Client, id string, f *waitFlags) (api.Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	p := e.progress()
+	defer p.clear()
+	for {
+		n, err := c.Node(ctx, id, 0, 0)
+		if err == nil && n.Status != nil && n.Status.Replicas == 0 {
+			return n, nil
+		}
+		if err == nil {
+			p.line("waiting: %d replicas on node %s", live(n).Replicas, n.Name)
+			err = pause(ctx, 200*time.Millisecond)
+		}
+		switch {
+		case api.CodeOf(err) == api.CodeTimeout || ctx.Err() == context.DeadlineExceeded:
+			return n, api.Errorf(api.CodeTimeout, "node %s is not empty after %s: %d replicas are left", id, f.timeout, live(n).Replicas).
+				WithHint("the drain goes on; see 'cloudless node get %s'", id)
+		case err != nil:
+			return n, err
+		}
+	}
+}
+
+func nodeRemove(e *Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "remove NODE", Short: "Forget a node, and refuse its certificate from then on", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeNodes(),
+		Example: "  cloudless node remove edge-1",
+		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
+			return e.onNode(ctx, c, args[0], true, func(id string) error {
+				if err := e.confirm("remove node " + id + " for good"); err != nil {
+					return err
+				}
+				err := c.RemoveNode(ctx, id)
+				return orElse(err, func() error { return e.did(id, "node %s removed", id) })
+			})
+		}),
+	}
+}

@@ -1,0 +1,230 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/client"
+)
+
+// Times of --wait. Once all replicas are ready, nodes get routeGrace to take up the routes.
+const (
+	routeGrace  = 2 * time.Second
+	routePoll   = 20 * time.Millisecond
+	defaultWait = 5 * time.Minute
+)
+
+// waitFlags are --wait[=ready|routed] and --timeout.
+type waitFlags struct {
+	until   string
+	timeout time.Duration
+}
+
+func (w *waitFlags) add(cmd *cobra.Command, until string) {
+	cmd.Flags().StringVar(&w.until, "wait", "", "return only when done: "+until+" (ready: do not wait for the routes)")
+	cmd.Flags().Lookup("wait").NoOptDefVal = "true"
+	w.addTimeout(cmd)
+}
+
+func (w *waitFlags) addTimeout(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&w.timeout, "timeout", defaultWait, "how long to wait at most")
+}
+
+func (w *waitFlags) set() bool { return w.until != "" && w.until != "false" }
+
+func (w *waitFlags) check() error {
+	switch w.until {
+	case "", "true", "false", "ready", "routed":
+		return nil
+	}
+	return usageError("--wait %q is not ready or routed", w.until)
+}
+
+// waitReady returns when the current version's replicas are ready and every connected ready node has
+// taken up the routes to them, or a little later with a warning that names the slow nodes. after is the
+// index of the write that is waited for.
+func (e *Env) waitReady(ctx context.Context, c *client.Client, w api.Workload, after uint64, f *waitFlags) (api.Workload, error) {
+	if err := f.check(); err != nil {
+		return w, err
+	}
+	ref := w.Ref()
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	p := e.progress()
+	defer p.clear()
+	var s api.Settled
+	err := e.settle(ctx, c, ref, after, p, &s, func() (bool, error) {
+		switch {
+		case s.Workload == nil:
+			return false, api.Errorf(api.CodeNotFound, "workload %s was deleted meanwhile", ref)
+		case s.Workload.Status != nil && s.Workload.Status.Phase == api.PhaseFailed && !s.Ready:
+			return false, api.Errorf(api.CodeInternal, "workload %s failed: %s", ref, why(*s.Workload)).WithHint("see 'cloudless workload logs %s'", ref)
+		}
+		return s.Ready, nil
+	})
+	if s.Workload != nil {
+		w = *s.Workload
+	}
+	if err != nil {
+		return w, e.waitEnded(err, ref, f.timeout, why(w))
+	}
+	if f.until == "ready" {
+		return w, nil
+	}
+	return w, e.waitRouted(ctx, c, ref, &s)
+}
+
+// waitGone returns when the workload is gone and no connected ingress routes to it.
+func (e *Env) waitGone(ctx context.Context, c *client.Client, ref api.Ref, after uint64, f *waitFlags) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	p := e.progress()
+	defer p.clear()
+	var s api.Settled
+	err := e.settle(ctx, c, ref, after, p, &s, func() (bool, error) { return s.Workload == nil, nil })
+	if client.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return e.waitEnded(err, ref, f.timeout, "it is still there")
+	}
+	return e.waitRouted(ctx, c, ref, &s)
+}
+
+// settle asks until done, each time waiting for a change of the cluster's state. The first answer is
+// of a state at or past index after, so that a follower that lags is not believed.
+func (e *Env) settle(ctx context.Context, c *client.Client, ref api.Ref, after uint64, p *progress, s *api.Settled, done func() (bool, error)) error {
+	for index := max(after, 1) - 1; ; {
+		asked := time.Now()
+		next, err := c.Settled(ctx, ref, index, api.DefaultWait)
+		if err != nil {
+			return err
+		}
+		*s = next
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		p.show(s.Workload)
+		if next.Index <= index && time.Since(asked) < routePoll {
+			if err := pause(ctx, routePoll); err != nil {
+				return err
+			}
+		}
+		index = max(next.Index, 1)
+	}
+}
+
+// waitRouted gives the nodes a moment to acknowledge; acknowledgements do not move the index, so it asks often.
+func (e *Env) waitRouted(ctx context.Context, c *client.Client, ref api.Ref, s *api.Settled) error {
+	until := time.Now().Add(routeGrace)
+	for !s.Routed {
+		if time.Now().After(until) {
+			e.warn("these nodes have not taken up the routes yet: %s", strings.Join(s.Slow, ", "))
+			return nil
+		}
+		if err := pause(ctx, routePoll); err != nil {
+			return e.waitEnded(err, ref, 0, "the routes are on their way")
+		}
+		next, err := c.Settled(ctx, ref, 0, 0)
+		if client.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		*s = next
+	}
+	return nil
+}
+
+// waitEnded says that waiting is over and the work goes on.
+func (e *Env) waitEnded(err error, ref api.Ref, timeout time.Duration, state string) error {
+	if code := api.CodeOf(err); code == api.CodeTimeout || errors.Is(err, context.DeadlineExceeded) {
+		return api.Errorf(api.CodeTimeout, "workload %s is not there after %s: %s", ref, timeout, state).
+			WithHint("the work goes on; follow it with 'cloudless workload wait %s' or 'cloudless workload explain %s'", ref, ref)
+	}
+	if errors.Is(err, context.Canceled) {
+		e.say("no longer waiting; the work goes on: follow it with 'cloudless workload wait %s'", ref)
+	}
+	return err
+}
+
+// why sums up what a workload still lacks.
+func why(w api.Workload) string {
+	st := status(w)
+	text := fmt.Sprintf("%d of %d replicas ready", st.Ready, st.Desired)
+	if st.Message != "" {
+		return text + ", " + st.Message
+	}
+	for _, r := range st.Replicas {
+		if !r.Ready && r.Reason != "" {
+			return fmt.Sprintf("%s, %s on %s is %s: %s", text, r.ID, r.Node, r.State, r.Reason)
+		}
+	}
+	return text
+}
+
+// progress shows on a terminal how far things are, on one line that is drawn over.
+type progress struct {
+	e     *Env
+	drawn bool
+}
+
+func (e *Env) progress() *progress { return &progress{e: e} }
+
+func (p *progress) show(w *api.Workload) {
+	if w != nil {
+		p.line("waiting: %s", why(*w))
+	}
+}
+
+func (p *progress) line(format string, args ...any) {
+	if isTerminal(p.e.Err) && !p.e.flags.quiet {
+		fmt.Fprintf(p.e.Err, "\r\x1b[K"+format, args...)
+		p.drawn = true
+	}
+}
+
+func (p *progress) clear() {
+	if p.drawn {
+		fmt.Fprint(p.e.Err, "\r\x1b[K")
+		p.drawn = false
+	}
+}
+
+func waitCommand(e *Env) *cobra.Command {
+	f := waitFlags{until: "true"}
+	var condition string
+	cmd := &cobra.Command{
+		Use: "wait NAME", Short: "Wait until a workload is ready, or gone", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeWorkloads(),
+		Example: "  cloudless workload wait hi --timeout 30s\n  cloudless workload wait hi --for deleted",
+		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
+			ref, err := e.ref(args[0])
+			if err != nil {
+				return err
+			}
+			switch condition {
+			case "deleted":
+				return e.waitGone(ctx, c, ref, 0, &f)
+			case "ready", "routed":
+				f.until = condition
+			default:
+				return usageError("--for %q is not ready, routed or deleted", condition)
+			}
+			w, err := e.waitReady(ctx, c, api.Workload{Metadata: api.Metadata{Namespace: ref.Namespace, Name: ref.Name}}, 0, &f)
+			return orElse(err, func() error { return e.outcome(w, "ready") })
+		}),
+	}
+	cmd.Flags().StringVar(&condition, "for", "routed", "what to wait for: ready, routed (ready and reachable everywhere) or deleted")
+	f.addTimeout(cmd)
+	return cmd
+}

@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/client"
+)
+
+func explainCommand(e *Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "explain NAME", Short: "Say why replicas are where they are, and not elsewhere", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeWorkloads(),
+		Example: "  cloudless workload explain hi\n  cloudless workload explain hi -o json",
+		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
+			return e.onWorkload(ctx, c, args[0], false, func(ref api.Ref) error {
+				x, err := c.Explain(ctx, ref)
+				if err != nil {
+					return err
+				}
+				if done, err := e.machine(x); done {
+					return err
+				}
+				return e.printExplanation(x)
+			})
+		}),
+	}
+}
+
+// printExplanation shows every node with its score or the filter that refused it, then the replicas.
+func (e *Env) printExplanation(x api.Explanation) error {
+	var rows [][]string
+	for _, n := range x.Nodes {
+		verdict, score := n.Reason, fmt.Sprintf("%.1f", n.Score.Total)
+		if n.Filter != "" {
+			verdict, score = n.Filter+": "+n.Reason, ""
+		} else if verdict == "" {
+			verdict = parts(n.Score.Parts)
+		}
+		rows = append(rows, []string{dash(n.Node), dash(string(n.Variant)), dash(score), dash(verdict)})
+	}
+	if err := e.table([]string{"NODE", "VARIANT", "SCORE", "WHY"}, rows); err != nil {
+		return err
+	}
+	for _, r := range x.Replicas {
+		fmt.Fprintf(e.Out, "replica %s on %s: best of %d nodes%s\n", r.ID, r.Node, r.Decision.Nodes, refused(r.Decision.Refused))
+	}
+	if x.Unplaced > 0 {
+		fmt.Fprintf(e.Out, "%d replicas have no node: %s\n", x.Unplaced, x.Message)
+	}
+	for _, d := range x.Different {
+		fmt.Fprintln(e.Out, "changed since: "+d)
+	}
+	return nil
+}
+
+func parts(m map[string]float64) string {
+	var out []string
+	for k, v := range m {
+		out = append(out, fmt.Sprintf("%s %.1f", k, v))
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+func refused(m map[string]int) string {
+	var out []string
+	for k, n := range m {
+		out = append(out, fmt.Sprintf("%d refused by %s", n, k))
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	slices.Sort(out)
+	return ", " + strings.Join(out, ", ")
+}
+
+func workloadDescribe(e *Env) *cobra.Command {
+	return &cobra.Command{
+		Use: "describe NAME", Short: "Show everything about a workload, and why", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeWorkloads(),
+		Example: "  cloudless workload describe hi",
+		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
+			return e.onWorkload(ctx, c, args[0], false, func(ref api.Ref) error { return e.describeWorkload(ctx, c, ref) })
+		}),
+	}
+}
+
+func (e *Env) describeWorkload(ctx context.Context, c *client.Client, ref api.Ref) error {
+	w, err := c.Workload(ctx, ref, 0, 0)
+	if err != nil {
+		return err
+	}
+	if done, err := e.machine(w); done {
+		return err
+	}
+	st := status(w)
+	e.fields([][2]string{
+		{"Name", w.Metadata.Name}, {"Namespace", w.Metadata.Namespace}, {"Labels", labels(w.Metadata.Labels)},
+		{"Version", fmt.Sprint(w.Metadata.Version)}, {"Created", e.age(created(w))}, {"Runs", runs(w.Spec)},
+		{"Phase", string(st.Phase)}, {"Ready", fmt.Sprintf("%d of %d", st.Ready, st.Desired)}, {"Message", st.Message},
+	})
+	fmt.Fprintln(e.Out, "\nReplicas")
+	if err := printItems(e, st.Replicas, e.replicaView()); err != nil {
+		return err
+	}
+	fmt.Fprintln(e.Out, "\nWhy")
+	if x, err := c.Explain(ctx, ref); err == nil {
+		if err := e.printExplanation(x); err != nil {
+			return err
+		}
+	}
+	return e.lastEvents(ctx, c, "workload/"+ref.String())
+}
+
+// fields prints names and values, those that have one.
+func (e *Env) fields(pairs [][2]string) {
+	for _, p := range pairs {
+		if p[1] != "" {
+			fmt.Fprintf(e.Out, "%-12s %s\n", p[0]+":", strings.Map(printable, p[1]))
+		}
+	}
+}
+
+func (e *Env) replicaView() view[api.ReplicaStatus] {
+	return view[api.ReplicaStatus]{
+		name: func(r api.ReplicaStatus) string { return r.ID },
+		columns: []column[api.ReplicaStatus]{
+			{"ID", false, func(r api.ReplicaStatus) string { return r.ID }},
+			{"NODE", false, func(r api.ReplicaStatus) string { return r.Node }},
+			{"VARIANT", false, func(r api.ReplicaStatus) string { return string(r.Variant) }},
+			{"STATE", false, func(r api.ReplicaStatus) string { return string(r.State) }},
+			{"READY", false, func(r api.ReplicaStatus) string { return yesNo(r.Ready) }},
+			{"RESTARTS", false, func(r api.ReplicaStatus) string { return fmt.Sprint(r.Restarts) }},
+			{"SINCE", false, func(r api.ReplicaStatus) string { return e.age(r.Since) }},
+			{"REASON", false, func(r api.ReplicaStatus) string { return r.Reason }},
+		},
+	}
+}
+
+// lastEvents ends a description with the ten last events of a resource.
+func (e *Env) lastEvents(ctx context.Context, c *client.Client, resource string) error {
+	list, err := c.Events(ctx, api.EventQuery{Resource: resource})
+	if err != nil || len(list.Items) == 0 {
+		return nil // an extra: the description is whole without it
+	}
+	fmt.Fprintln(e.Out, "\nEvents")
+	return printItems(e, list.Items[max(0, len(list.Items)-10):], e.eventView())
+}
