@@ -205,8 +205,8 @@ func (p *plan) massFailure(all []*contact) map[string]bool {
 	var gone []*contact
 	members := 0
 	for _, c := range all {
-		fallen := c.node.Liveness == api.NodeLost
-		if !c.sig.Seen || fallen && p.now.Sub(c.node.ChangedAt) > massSilence {
+		longLost := c.node.Liveness == api.NodeLost && p.now.Sub(c.node.ChangedAt) > massSilence
+		if !c.sig.Seen || longLost {
 			continue
 		}
 		members++
@@ -214,32 +214,42 @@ func (p *plan) massFailure(all []*contact) map[string]bool {
 			gone = append(gone, c)
 		}
 	}
-	slices.SortStableFunc(gone, func(a, b *contact) int { return a.last.Compare(b.last) })
 	held := map[string]bool{}
+	if members < massMinNodes || 2*len(gone) <= members {
+		return held
+	}
+	slices.SortStableFunc(gone, func(a, b *contact) int { return a.last.Compare(b.last) })
 	var first, last time.Time
-	from := 0
-	for to := range gone {
-		for gone[to].last.Sub(gone[from].last) > massWindow {
-			from++
-		}
-		if members < massMinNodes || 2*(to-from+1) <= members {
+	for _, c := range together(gone, members/2) {
+		if p.now.Sub(c.last) >= massSilence {
 			continue
 		}
-		for _, c := range gone[from : to+1] {
-			if p.now.Sub(c.last) >= massSilence {
-				continue
-			}
-			if len(held) == 0 {
-				first = c.last
-			}
-			held[c.node.ID], last = true, c.last
+		if len(held) == 0 {
+			first = c.last
 		}
+		held[c.node.ID], last = true, c.last
 	}
 	if len(held) > 0 {
 		p.reportIsolation(len(held), members, first)
 		p.wakeAt(last.Add(massSilence))
 	}
 	return held
+}
+
+// together is those of gone, which is in order of time, that went with more than n within massWindow.
+func together(gone []*contact, n int) []*contact {
+	var out []*contact
+	from, done := 0, 0
+	for to := range gone {
+		for gone[to].last.Sub(gone[from].last) > massWindow {
+			from++
+		}
+		if to-from+1 > n {
+			out = append(out, gone[max(from, done):to+1]...)
+			done = to + 1
+		}
+	}
+	return out
 }
 
 // reportIsolation raises the event once for each such failure.
