@@ -14,14 +14,14 @@ type intake struct {
 	a     *Agent
 	mu    sync.Mutex
 	set   *api.AssignmentSet // the newest accepted; nil before the first
-	since time.Time          // when its epoch was first seen
+	since time.Time          // when a change of epoch was seen; zero for the first and for one that the ledger knew
 	next  *api.AssignmentSet // offered, not yet looked at
 	poke  chan struct{}
 	moved chan struct{} // closed when set or next changes
 }
 
 func newIntake(a *Agent, set *api.AssignmentSet) *intake {
-	return &intake{a: a, set: set, since: time.Now(), poke: make(chan struct{}, 1), moved: make(chan struct{})}
+	return &intake{a: a, set: set, poke: make(chan struct{}, 1), moved: make(chan struct{})}
 }
 
 // have is the pair of the newest accepted set.
@@ -103,7 +103,7 @@ func (in *intake) step(now time.Time) (next time.Time) {
 	if set == nil {
 		return time.Time{}
 	}
-	if set.Epoch != local.Epoch {
+	if local.Epoch != 0 && set.Epoch != local.Epoch {
 		local.EpochSince = now
 	}
 	actions, out := converge.Step(local, converge.Input{Set: set}, now)
@@ -127,7 +127,7 @@ func (in *intake) done(offered *api.AssignmentSet, accepted bool, now time.Time)
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if offered != nil && accepted {
-		if in.set == nil || in.set.Epoch != offered.Epoch {
+		if in.set != nil && in.set.Epoch != offered.Epoch {
 			in.since = now
 		}
 		in.set = offered

@@ -330,19 +330,6 @@ func (e *Env) printReady(l readyLine) error {
 	return err
 }
 
-// flagPairs reads KEY=VALUE settings.
-func flagPairs(flag string, list []string) (map[string]string, error) {
-	out := map[string]string{}
-	for _, s := range list {
-		k, v, ok := strings.Cut(s, "=")
-		if !ok || k == "" {
-			return nil, usageError("--%s: %q is not KEY=VALUE", flag, s)
-		}
-		out[k] = v
-	}
-	return out, api.ValidateLabels("--"+flag, out).Err()
-}
-
 func parseTaints(list []string) ([]api.Taint, error) {
 	var out []api.Taint
 	for _, s := range list {
@@ -381,8 +368,11 @@ func parseReserve(text string) (r api.Reserved, err error) {
 
 // agentConfig turns settings into the agent's own.
 func (e *Env) agentConfig(o agentOptions, token string, tel *telemetry.Telemetry) (cfg agent.Config, err error) {
-	labels, err := flagPairs("label", o.Labels)
+	labels, err := pairs("--label", o.Labels)
 	if err != nil {
+		return cfg, err
+	}
+	if err := api.ValidateLabels("--label", labels).Err(); err != nil {
 		return cfg, err
 	}
 	taints, err := parseTaints(o.Taints)

@@ -15,34 +15,27 @@ import (
 
 // watchLeadership runs lead while this coordinator leads; it ends with the coordinator.
 func (s *Server) watchLeadership(ctx context.Context) error {
-	var stop context.CancelFunc
-	var done chan struct{}
-	end := func() {
-		if stop != nil {
-			stop()
-			<-done
-			stop = nil
+	var term *run.Group
+	end := func() error {
+		if term == nil {
+			return nil
 		}
+		err := term.Close()
+		term = nil
+		return err
 	}
-	defer end()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return end()
 		case leading, ok := <-s.raft.Leadership():
-			if !ok {
-				return nil
+			if err := end(); err != nil || !ok {
+				return err
 			}
-			end()
 			s.tel().IsLeader.Set(boolFloat(leading))
 			if leading {
-				var lctx context.Context
-				lctx, stop = context.WithCancel(ctx)
-				done = make(chan struct{})
-				s.group.Go("leader", func(context.Context) error {
-					defer close(done)
-					return s.lead(lctx)
-				})
+				term = run.New(ctx)
+				term.Go("leader", s.lead)
 			}
 		}
 	}
@@ -61,7 +54,9 @@ func (s *Server) lead(ctx context.Context) error {
 		}
 	}
 	s.log.Info().Str("server", s.id.ID).Msg("leading")
-	s.group.Go("voters", func(context.Context) error { return s.keepVoters(ctx) })
+	voters := run.New(ctx)
+	voters.Go("voters", s.keepVoters)
+	defer func() { _ = voters.Close() }() // keepVoters returns nil
 	s.recordElection(ctx)
 	for {
 		v := s.store.View()

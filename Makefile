@@ -1,0 +1,78 @@
+# Cloudless. 'make dev' runs a cluster with an example on this machine; 'make test' runs the tests.
+GO        ?= go
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT    ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+LDFLAGS   := -s -w -X github.com/cloudless/cloudless/cli.Version=$(VERSION) -X github.com/cloudless/cloudless/cli.Commit=$(COMMIT)
+GOBUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+PREFIX    ?= /usr/local
+FUZZTIME  ?= 30s
+PACKAGES  := containerd runc containernetworking-plugins iptables nftables iproute2
+export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
+
+.PHONY: build build-cli dev test test-long test-integration race lint fuzz bench benchmark bench-scheduler bench-report examples \
+	install build-linux-amd64 build-linux-arm64 build-linux-armv7 build-all clean deps test-deps
+
+build: ## one static binary, bin/cloudless
+	$(GOBUILD) -o bin/cloudless ./cli/cloudless
+
+build-cli: build
+
+build-linux-amd64:
+	GOOS=linux GOARCH=amd64 $(GOBUILD) -o bin/cloudless-linux-amd64 ./cli/cloudless
+build-linux-arm64:
+	GOOS=linux GOARCH=arm64 $(GOBUILD) -o bin/cloudless-linux-arm64 ./cli/cloudless
+build-linux-armv7:
+	GOOS=linux GOARCH=arm GOARM=7 $(GOBUILD) -o bin/cloudless-linux-armv7 ./cli/cloudless
+build-all: build-linux-amd64 build-linux-arm64 build-linux-armv7
+
+deps: ## what containers need; wasm needs nothing
+	@./deploy/deps.sh run $(PACKAGES)
+
+test-deps:
+	@./deploy/deps.sh test $(PACKAGES) gcc libc6-dev
+
+examples: ## builds the guests that this machine can
+	./wasm-examples/build.sh
+
+dev: deps build ## a cluster on loopback with the example deployed
+	./deploy/dev.sh
+
+test: test-deps ## everything, at bounded counts
+	$(GO) vet ./...
+	$(GO) test -timeout 15m ./...
+
+race: test-deps
+	$(GO) test -race -timeout 40m ./...
+
+test-integration: test-deps
+	$(GO) test -count=1 -timeout 20m ./test/... ./sandbox/...
+
+test-long: test-deps ## the large counts, about an hour
+	CLOUDLESS_TEST_LONG=1 $(GO) test -count=1 -timeout 90m -rapid.checks=5000 ./coordinator/state ./coordinator/schedule ./coordinator/reconcile ./agent/converge
+	CLOUDLESS_TEST_LONG=1 $(GO) test -count=1 -timeout 90m ./...
+
+lint: ## golangci-lint must be on the PATH: go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	$(GO) vet ./...
+	golangci-lint run ./...
+
+fuzz: ## each decoder for FUZZTIME
+	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+bench: build examples ## the table of docs/BENCHMARKS.md
+	$(GO) run ./test/bench -binary bin/cloudless
+
+benchmark: bench
+
+bench-scheduler:
+	$(GO) test -run '^$$' -bench . -benchmem ./coordinator/schedule ./coordinator/reconcile
+
+bench-report: build examples
+	$(GO) run ./test/bench -binary bin/cloudless -out docs/BENCHMARKS.md
+
+install: build
+	install -D -m 0755 bin/cloudless $(DESTDIR)$(PREFIX)/bin/cloudless
+	ln -sf cloudless $(DESTDIR)$(PREFIX)/bin/cloudlessctl
+
+clean:
+	rm -rf bin wasm-examples/*/build
