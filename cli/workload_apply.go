@@ -142,16 +142,16 @@ func planCommand(e *Env, use string) *cobra.Command {
 		Use: use + " -f FILE", Short: "Show what apply would change and where it would run", Args: cobra.NoArgs,
 		Example: "  cloudless workload plan -f hello.yaml\n  cloudless diff -f hello.yaml --detailed-exitcode",
 		RunE: e.with(func(ctx context.Context, c *client.Client, _ []string) error {
+			changes := false
 			ds, err := e.manifests(files)
-			if err != nil {
-				return err
+			if err == nil {
+				changes, err = e.plan(ctx, c, ds)
 			}
-			changes, err := e.plan(ctx, c, ds)
 			switch {
 			case err != nil && detailed:
 				e.report(nil, err)
 				return exitError(1)
-			case err == nil && changes && detailed:
+			case changes && detailed:
 				return exitError(2)
 			}
 			return err
