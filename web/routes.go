@@ -129,7 +129,7 @@ func (s *server) identityRoutes() []route {
 // laterRoutes are paths of the contract whose part is not built: they say so, rather than not exist.
 func (s *server) laterRoutes() []route {
 	var rs []route
-	for _, path := range []string{"/v1/buckets", "/v1/buckets/*", "/v1/objects/*", "/v1/secrets", "/v1/secrets/*"} {
+	for _, path := range []string{"/v1/buckets", "/v1/buckets/:bucket", "/v1/buckets/:bucket/objects", "/v1/objects/*", "/v1/secrets", "/v1/secrets/:name"} {
 		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete} {
 			rs = append(rs, stream(method, path, api.RoleViewer, nil, unsupported))
 		}

@@ -49,6 +49,7 @@ function watch(path, show, signal) {
     index = list.index;
     wentWell();
     show(list.items);
+    await pause(200, signal); // a busy cluster changes faster than anyone reads
   }, signal);
 }
 
