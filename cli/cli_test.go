@@ -338,6 +338,8 @@ func TestListOutputs(t *testing.T) {
 	s.want(3, "", "did you mean web-1, web-2?", "workload", "get", "web")
 	s.want(3, "", "did you mean api?", "workload", "delete", "ap")
 	s.want(3, "", "did you mean web-1?", "workload", "get", "wbe-1")
+	s.want(0, "workload web-2 deleted\n", "", "workload", "delete", "web-2", "--graceful")
+	s.run("run", file, "--name", "web-2")
 	s.want(0, "workload api deleted\n", "", "workload", "delete", "api", "--wait")
 	s.want(0, "line 5\n", "", "workload", "logs", "web-1", "--tail", "5")
 	s.run("workload", "list", "-o", "json")

@@ -99,7 +99,7 @@ func workloadNames(ctx context.Context, c *client.Client, namespace string) ([]s
 }
 
 func nodeNames(ctx context.Context, c *client.Client) ([]string, error) {
-	list, err := c.Nodes(ctx, client.NodeQuery{ListQuery: api.ListQuery{Limit: api.DefaultListLimit}})
+	list, err := c.Nodes(ctx, api.ListQuery{Limit: api.DefaultListLimit})
 	var names []string
 	for _, n := range list.Items {
 		names = append(names, n.Name, n.ID)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -78,7 +79,11 @@ func nodeList(e *Env) *cobra.Command {
 				return err
 			}
 			fetch := func(ctx context.Context, c *client.Client, q api.ListQuery) (api.List[api.Node], error) {
-				return c.Nodes(ctx, client.NodeQuery{ListQuery: q, Region: region, Zone: zone})
+				list, err := c.Nodes(ctx, q)
+				list.Items = slices.DeleteFunc(list.Items, func(n api.Node) bool {
+					return region != "" && n.Region != region || zone != "" && n.Zone != zone
+				})
+				return list, err
 			}
 			return listing[api.Node]{&f, e.nodeView(), fetch}.run(ctx, e, c, q)
 		}),

@@ -92,12 +92,12 @@ func (e *Env) serverVersion(ctx context.Context) string {
 	if err != nil {
 		return ""
 	}
-	list, err := c.Members(ctx)
+	st, err := c.Status(ctx, 0, 0)
 	if err != nil {
 		return ""
 	}
-	for _, m := range list.Items {
-		if m.Leader || len(list.Items) == 1 {
+	for _, m := range st.Coordinators {
+		if m.Leader || len(st.Coordinators) == 1 {
 			return m.Version
 		}
 	}

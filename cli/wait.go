@@ -17,6 +17,7 @@ import (
 const (
 	routeGrace  = 2 * time.Second
 	routePoll   = 20 * time.Millisecond
+	firstWait   = time.Second
 	defaultWait = 5 * time.Minute
 )
 
@@ -100,12 +101,14 @@ func (e *Env) waitGone(ctx context.Context, c *client.Client, ref api.Ref, after
 	return e.waitRouted(ctx, c, ref, &s)
 }
 
-// settle asks until done, each time waiting for a change of the cluster's state. The first answer is
-// of a state at or past index after, so that a follower that lags is not believed.
+// settle asks until done, each time waiting for a change of the cluster's state. The first answer
+// waits a little for the state of index after, so that a follower that lags is not believed; a write
+// that changed nothing may never show there.
 func (e *Env) settle(ctx context.Context, c *client.Client, ref api.Ref, after uint64, p *progress, s *api.Settled, done func() (bool, error)) error {
-	for index := max(after, 1) - 1; ; {
+	wait := firstWait
+	for index := max(after, 1) - 1; ; wait = api.DefaultWait {
 		asked := time.Now()
-		next, err := c.Settled(ctx, ref, index, api.DefaultWait)
+		next, err := c.Settled(ctx, ref, index, wait)
 		if err != nil {
 			return err
 		}

@@ -196,7 +196,13 @@ func (e *Env) deleteWorkload(ctx context.Context, c *client.Client, ref api.Ref,
 			return err
 		}
 	}
-	res, err := c.DeleteWorkload(ctx, ref, graceful, match)
+	if graceful {
+		if err := e.empty(ctx, c, ref, match, wait.timeout); err != nil {
+			return err
+		}
+		match = 0 // it was checked, and has moved on
+	}
+	res, err := c.DeleteWorkload(ctx, ref, match)
 	if err != nil {
 		return err
 	}
@@ -207,6 +213,17 @@ func (e *Env) deleteWorkload(ctx context.Context, c *client.Client, ref api.Ref,
 	}
 	res.Workload.Metadata.Namespace, res.Workload.Metadata.Name = ref.Namespace, ref.Name
 	return e.outcome(res.Workload, "deleted")
+}
+
+// empty scales a workload to nothing and waits, so that its routes go before its replicas and
+// requests in flight end.
+func (e *Env) empty(ctx context.Context, c *client.Client, ref api.Ref, match uint64, timeout time.Duration) error {
+	res, err := c.Scale(ctx, ref, 0, match)
+	if err != nil {
+		return err
+	}
+	_, err = e.waitReady(ctx, c, res.Workload, waitFrom(res), &waitFlags{until: "routed", timeout: timeout})
+	return err
 }
 
 // outcome tells what became of a workload: a line for people, the object for programs.
@@ -257,7 +274,7 @@ func (e *Env) written(ctx context.Context, c *client.Client, res api.WriteResult
 		return err
 	}
 	if wait.set() {
-		if res.Workload, err = e.waitReady(ctx, c, res.Workload, res.Index, wait); err != nil {
+		if res.Workload, err = e.waitReady(ctx, c, res.Workload, waitFrom(res), wait); err != nil {
 			return err
 		}
 	}

@@ -58,7 +58,7 @@ func (e *Env) write(ctx context.Context, c *client.Client, ds []deployment, wait
 		return e.objects(results)
 	}
 	for i := range results {
-		w, err := e.waitReady(ctx, c, results[i].Workload, results[i].Index, wait)
+		w, err := e.waitReady(ctx, c, results[i].Workload, waitFrom(results[i]), wait)
 		if err != nil {
 			return err
 		}
@@ -70,6 +70,14 @@ func (e *Env) write(ctx context.Context, c *client.Client, ds []deployment, wait
 		}
 	}
 	return e.objects(results)
+}
+
+// waitFrom is the index at which a write shows; one that changed nothing shows already.
+func waitFrom(r api.WriteResult) uint64 {
+	if r.Outcome == "unchanged" {
+		return 0
+	}
+	return r.Index
 }
 
 // objects prints what was written as the API's objects: one alone, several as a list.

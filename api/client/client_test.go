@@ -130,7 +130,7 @@ func TestErrorsAreTheServers(t *testing.T) {
 				w.WriteHeader(tt.status)
 				io.WriteString(w, tt.body)
 			})
-			_, err := open(t, Config{Addresses: []string{url}}).Nodes(t.Context(), NodeQuery{})
+			_, err := open(t, Config{Addresses: []string{url}}).Nodes(t.Context(), api.ListQuery{})
 			var ae *api.Error
 			if !errors.As(err, &ae) || ae.Code != tt.code || ae.RequestID != tt.request {
 				t.Errorf("%+v", ae)
@@ -152,13 +152,13 @@ func TestHeadersAndPaths(t *testing.T) {
 		},
 		"POST /v1/workloads:plan":                       func() error { _, err := c.Plan(ctx, api.Workload{}); return err },
 		"GET /v1/workloads/n/w/settled?index=4&wait=1s": func() error { _, err := c.Settled(ctx, ref, 4, time.Second); return err },
-		"DELETE /v1/workloads/n/w?graceful=true":        func() error { _, err := c.DeleteWorkload(ctx, ref, true, 0); return err },
+		"DELETE /v1/workloads/n/w":                      func() error { _, err := c.DeleteWorkload(ctx, ref, 0); return err },
 		"POST /v1/nodes/a%2Fb/drain":                    func() error { _, err := c.Drain(ctx, "a/b", api.DrainRequest{}); return err },
 		"GET /v1/workloads?cursor=x&label=a%3Db&limit=5&namespace=n": func() error {
 			_, err := c.Workloads(ctx, api.ListQuery{Namespace: "n", Label: map[string]string{"a": "b"}, Limit: 5, Cursor: "x"})
 			return err
 		},
-		"GET /v1/nodes?region=eu": func() error { _, err := c.Nodes(ctx, NodeQuery{Region: "eu"}); return err },
+		"GET /v1/nodes": func() error { _, err := c.Nodes(ctx, api.ListQuery{}); return err },
 	} {
 		if err := call(); err != nil {
 			t.Error(want, err)

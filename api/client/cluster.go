@@ -11,21 +11,9 @@ import (
 
 func nodePath(id, more string) string { return "/v1/nodes/" + url.PathEscape(id) + more }
 
-// NodeQuery narrows a list of nodes.
-type NodeQuery struct {
-	api.ListQuery
-	Region, Zone string
-}
-
 // Nodes lists one page of nodes.
-func (c *Client) Nodes(ctx context.Context, q NodeQuery) (out api.List[api.Node], err error) {
-	v := query(q.ListQuery)
-	for key, value := range map[string]string{"region": q.Region, "zone": q.Zone} {
-		if value != "" {
-			v.Set(key, value)
-		}
-	}
-	return out, c.call(ctx, http.MethodGet, "/v1/nodes", v, nil, &out, nil)
+func (c *Client) Nodes(ctx context.Context, q api.ListQuery) (out api.List[api.Node], err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/nodes", query(q), nil, &out, nil)
 }
 
 // Node reads one node by id or name; with an index it waits for a change.

@@ -87,13 +87,9 @@ func (c *Client) Plan(ctx context.Context, w api.Workload) (out api.Plan, err er
 	return out, c.call(ctx, http.MethodPost, "/v1/workloads:plan", nil, w, &out, nil)
 }
 
-// DeleteWorkload ends a workload; graceful waits for requests in flight.
-func (c *Client) DeleteWorkload(ctx context.Context, ref api.Ref, graceful bool, match uint64) (out api.WriteResult, err error) {
-	v := url.Values{}
-	if graceful {
-		v.Set("graceful", "true")
-	}
-	return out, c.call(ctx, http.MethodDelete, workloadPath(ref, ""), v, nil, &out, ifMatch(match))
+// DeleteWorkload ends a workload.
+func (c *Client) DeleteWorkload(ctx context.Context, ref api.Ref, match uint64) (out api.WriteResult, err error) {
+	return out, c.call(ctx, http.MethodDelete, workloadPath(ref, ""), nil, nil, &out, ifMatch(match))
 }
 
 // Scale sets the number of replicas.
