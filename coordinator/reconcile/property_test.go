@@ -174,6 +174,34 @@ func TestRolloutKeepsServing(t *testing.T) {
 	})
 }
 
+// With room for one more, no fewer serve than asked for, however late the nodes report.
+func TestRolloutWithRoomLosesNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		nodes(w, 3)
+		want := rapid.IntRange(1, 5).Draw(t, "replicas")
+		w.put("a", want, nil)
+		w.settle()
+		w.rules = func() {
+			if got := w.serving("a"); got < want {
+				t.Fatalf("%d of %d replicas serve\n%s", got, want, w.trace)
+			}
+		}
+		w.must(state.Command{RestartWorkload: &state.ByRef{Ref: ref("a")}})
+		for range 20 {
+			for range rapid.IntRange(1, 3).Draw(t, "plans") {
+				w.plan()
+			}
+			w.agents()
+		}
+		for _, r := range w.store.View().Live(ref("a")) {
+			if r.Version != 2 {
+				t.Fatalf("replica %s still runs version %d\n%s", r.ID, r.Version, w.trace)
+			}
+		}
+	})
+}
+
 func TestPlanIsAFunction(t *testing.T) {
 	w := newWorld(t)
 	nodes(w, 5)
