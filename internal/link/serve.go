@@ -41,9 +41,38 @@ func ServeHTTP2(ctx context.Context, ln net.Listener, h http.Handler, log zerolo
 func ServeHTTP1(ctx context.Context, ln net.Listener, h http.Handler, log zerolog.Logger) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	srv := newServer(requests, h, log)
-	srv.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){} // not nil: no HTTP/2
-	return serveUntil(ctx, srv, ln)
+	srv := newServer(requests, withTLSState(h), log)
+	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	return serveUntil(ctx, srv, openedListener{ln})
+}
+
+// net/http closes a TLS connection at once whose ALPN name it does not know, so HTTP/1.1 under our
+// names is served on connections that do not look like TLS; requests get their TLS state all the same.
+type (
+	openedListener struct{ net.Listener }
+	openedConn     struct{ net.Conn }
+	connKey        struct{}
+)
+
+// Accept hides the type of the connection.
+func (l openedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return openedConn{c}, nil
+}
+
+func withTLSState(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if opened, ok := r.Context().Value(connKey{}).(openedConn); ok {
+			if c, ok := opened.Conn.(*tls.Conn); ok {
+				state := c.ConnectionState()
+				r.TLS = &state
+			}
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 func newServer(requests context.Context, h http.Handler, log zerolog.Logger) *http.Server {
