@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -11,7 +12,9 @@ import (
 
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/log"
 	"github.com/rs/zerolog"
+	"github.com/sirupsen/logrus"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/run"
@@ -67,10 +70,11 @@ func (c *Config) check() error {
 
 // Driver runs containers. The zero value is not usable; see Open.
 type Driver struct {
-	cfg   Config
-	log   zerolog.Logger
-	group *run.Group
-	keys  keyLocks // one owner per container id
+	cfg    Config
+	log    zerolog.Logger
+	silent *log.Entry
+	group  *run.Group
+	keys   keyLocks // one owner per container id
 
 	reason      string  // why there is no containerd; "" when client is set
 	private     *daemon // nil with a daemon that is not ours
@@ -91,7 +95,7 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	d := &Driver{cfg: cfg, log: cfg.Log, group: run.New(context.Background()), handles: map[string]*handle{}}
+	d := &Driver{cfg: cfg, log: cfg.Log, group: run.New(context.Background()), handles: map[string]*handle{}, silent: silentLog()}
 	if err := d.setup(ctx); err != nil {
 		d.reason = err.Error()
 		d.log.Info().Str("reason", d.reason).Msg("containers are not available")
@@ -121,9 +125,16 @@ func (d *Driver) setup(ctx context.Context) error {
 	return nil
 }
 
-// scope puts calls into our containerd namespace.
+// scope puts calls into our containerd namespace. The client's own log is silenced: what matters of
+// it comes back as errors.
 func (d *Driver) scope(ctx context.Context) context.Context {
-	return namespaces.WithNamespace(ctx, Namespace)
+	return log.WithLogger(namespaces.WithNamespace(ctx, Namespace), d.silent)
+}
+
+func silentLog() *log.Entry {
+	logger := logrus.New()
+	logger.SetOutput(io.Discard)
+	return logrus.NewEntry(logger)
 }
 
 // Variant is container.

@@ -23,11 +23,19 @@ func writeFiles(dir, hostname, address string) error {
 	}
 	files := map[string]string{"hosts": hosts, "hostname": hostname + "\n", "resolv.conf": resolvConf(resolvFiles, address != "")}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		if err := writeShared(filepath.Join(dir, name), text); err != nil {
 			return fmt.Errorf("container's /etc/%s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// writeShared writes a file that any user may read, whatever the agent's umask is.
+func writeShared(path, text string) error {
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o644)
 }
 
 func hostsFile(hostname, address string) (string, error) {

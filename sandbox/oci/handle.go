@@ -203,6 +203,7 @@ func (h *handle) end(ctx context.Context, grace time.Duration) error {
 			case <-time.After(grace):
 			case <-ctx.Done():
 			case <-h.d.group.Context().Done():
+				return nil // Stop says so
 			}
 		}
 	}

@@ -273,6 +273,7 @@ func output(t *testing.T, d *Driver, s sandbox.Spec) (string, sandbox.Exit) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	must(h.Stop(t.Context(), 0))
 	return string(text), h.Exit()
 }
 

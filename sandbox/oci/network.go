@@ -56,7 +56,7 @@ func hash(s string) string {
 
 // openBridge prepares the network; the first container creates the interface.
 func openBridge(ctx context.Context, cfg Config) (*bridge, error) {
-	if err := findPlugins(); err != nil {
+	if err := findPluginsIn(pluginDirs); err != nil {
 		return nil, err
 	}
 	b := &bridge{
@@ -83,10 +83,10 @@ func openBridge(ctx context.Context, cfg Config) (*bridge, error) {
 	return b, nil
 }
 
-func findPlugins() error {
+func findPluginsIn(dirs []string) error {
 	for _, name := range bridgePlugins {
-		if _, err := invoke.FindInPath(name, pluginDirs); err != nil {
-			return fmt.Errorf("CNI plugin %s not found in %v; apt-get install containernetworking-plugins iptables, or use spec.container.network: host", name, pluginDirs)
+		if _, err := invoke.FindInPath(name, dirs); err != nil {
+			return fmt.Errorf("CNI plugin %s not found in %v; apt-get install containernetworking-plugins iptables, or use spec.container.network: host", name, dirs)
 		}
 	}
 	if _, err := exec.LookPath("iptables"); err != nil {

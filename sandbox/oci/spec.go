@@ -49,6 +49,7 @@ func (p *plan) specOpts() []oci.SpecOpts {
 	opts := []oci.SpecOpts{
 		oci.WithDefaultSpec(),
 		oci.WithDefaultUnixDevices,
+		oci.WithoutRunMount, // it is root's alone; ours is for any user
 		oci.WithImageConfig(p.image),
 		oci.WithProcessArgs(p.argv...),
 		oci.WithEnv(environment(p.spec)),
@@ -104,7 +105,7 @@ func (p *plan) network() oci.SpecOpts {
 		})
 }
 
-// mounts come after containerd's own, whose /run is narrower.
+// mounts are what the container sees besides its image, /proc, /sys and /dev.
 func (p *plan) mounts() []specs.Mount {
 	mounts := []specs.Mount{tmpfs("/tmp"), tmpfs("/run")}
 	for _, name := range networkFiles {

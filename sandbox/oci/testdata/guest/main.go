@@ -30,9 +30,11 @@ func main() {
 		signal.Notify(wait, syscall.SIGTERM, syscall.SIGINT)
 		<-wait
 	case "stubborn":
-		signal.Ignore(syscall.SIGTERM)
+		wait := make(chan os.Signal, 1)
+		signal.Notify(wait, syscall.SIGTERM)
 		ready()
-		select {}
+		for range wait {
+		}
 	case "env":
 		fmt.Printf("%s=%s\n", args[0], os.Getenv(args[0]))
 	case "show":
