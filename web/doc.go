@@ -4,5 +4,5 @@
 //
 // routes.go is the table of all routes, each with the role it needs; a request to anything that is
 // not in it is refused. New puts the middleware round it. Handlers are plain functions of a request
-// struct (request.go) so that little but server.go knows the web framework.
+// struct (call.go) so that little but server.go knows the web framework.
 package web

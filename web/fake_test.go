@@ -33,7 +33,7 @@ type memory struct {
 	artifacts map[string][]byte
 	writes    []api.Caller // who wrote
 	ready     error
-	boom      func() // called by Status
+	boom      func() error // called by Status
 	log       io.ReadCloser
 	exec      *pipeExec
 	query     api.ListQuery // the last one
@@ -127,7 +127,7 @@ func (m *memory) Ready(context.Context) error { return m.ready }
 
 func (m *memory) Status(context.Context) (api.ClusterStatus, error) {
 	if m.boom != nil {
-		m.boom()
+		return api.ClusterStatus{}, m.boom()
 	}
 	n := map[string]int{"total": 1}
 	return api.ClusterStatus{ClusterID: "c", Index: m.Index(), Nodes: n, Workloads: n, Replicas: n, Storage: api.StorageStatus{Health: "ok"}}, nil
