@@ -48,7 +48,7 @@ type snapshots struct {
 var _ raft.SnapshotStore = (*snapshots)(nil)
 
 func openSnapshots(dir string, fs vfs.FS, log zerolog.Logger) (*snapshots, error) {
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
+	if err := makeFolder(dir, fs); err != nil {
 		return nil, unusableFolder(dir, err)
 	}
 	s := &snapshots{dir: dir, fs: fs, log: log}
@@ -62,6 +62,9 @@ func openSnapshots(dir string, fs vfs.FS, log zerolog.Logger) (*snapshots, error
 				return nil, unusableFolder(dir, err)
 			}
 		}
+	}
+	if err := s.keep(snapshotsKept); err != nil {
+		return nil, unusableFolder(dir, err)
 	}
 	return s, nil
 }
@@ -208,15 +211,6 @@ func (s *snapshots) keep(count int) error {
 	return errors.Join(errs...)
 }
 
-// syncDir makes a rename durable.
-func (s *snapshots) syncDir() error {
-	dir, err := s.fs.OpenDir(s.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
 // sink writes one snapshot.
 type sink struct {
 	store  *snapshots
@@ -246,7 +240,7 @@ func (s *sink) Close() error {
 	}
 	s.ended = true
 	path := s.store.path(s.ID())
-	if err := errors.Join(s.file.Close(), s.store.fs.Rename(path+unfinishedSuffix, path+snapshotSuffix), s.store.syncDir()); err != nil {
+	if err := errors.Join(s.file.Close(), s.store.fs.Rename(path+unfinishedSuffix, path+snapshotSuffix), syncFolder(s.store.dir, s.store.fs)); err != nil {
 		return diskError(s.store.dir, err)
 	}
 	return s.store.keep(snapshotsKept)

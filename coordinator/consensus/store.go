@@ -16,10 +16,12 @@ import (
 	"github.com/cloudless/cloudless/api"
 )
 
-// Keys: 'l' and the index, big endian, for entries; 's' and the name for what Raft calls stable.
+// Keys: 'l' and the index, big endian, for entries; 's' and the name for what Raft calls stable;
+// 'b' alone for the number of batches written so far, which mark.go compares.
 const (
 	entryPrefix  = 'l'
 	stablePrefix = 's'
+	batchesKey   = "b"
 )
 
 // What one log may use of a small machine's memory.
@@ -40,9 +42,11 @@ type store struct {
 	log  zerolog.Logger
 	lock *pebble.Lock
 	db   *pebble.DB
+	mark *mark
 
 	mu          sync.Mutex // guards the fields below; held over a write, so that they follow the disk
 	first, last uint64     // 0, 0: no entries
+	batches     uint64     // written so far, ever
 	failed      error      // the first write that failed; after it nothing is accepted any more
 }
 
@@ -53,7 +57,7 @@ var (
 
 // openStore opens or makes the store in dir, which only one process may have open.
 func openStore(dir string, fs vfs.FS, log zerolog.Logger) (*store, error) {
-	if err := fs.MkdirAll(dir, 0o700); err != nil {
+	if err := makeFolder(dir, fs); err != nil {
 		return nil, unusableFolder(dir, err)
 	}
 	lock, err := pebble.LockDirectory(dir, fs)
@@ -64,10 +68,58 @@ func openStore(dir string, fs vfs.FS, log zerolog.Logger) (*store, error) {
 	if s.db, err = pebble.Open(dir, storeOptions(fs, lock, log)); err != nil {
 		return nil, errors.Join(damagedFolder(dir, err), lock.Close())
 	}
-	if err := s.findBounds(); err != nil {
+	if err := errors.Join(s.findBounds(), s.openMark(fs)); err != nil {
 		return nil, errors.Join(damagedFolder(dir, err), s.Close())
 	}
 	return s, nil
+}
+
+// openMark refuses a log that has lost its end.
+func (s *store) openMark(fs vfs.FS) error {
+	value, closer, err := s.db.Get([]byte(batchesKey))
+	if err == nil && len(value) == 8 {
+		s.batches = binary.BigEndian.Uint64(value)
+	}
+	if err == nil {
+		err = closer.Close()
+	}
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+		return err
+	}
+	var marked uint64
+	if s.mark, marked, err = openMark(s.dir, fs); err != nil {
+		return err
+	}
+	if s.batches < marked {
+		return fmt.Errorf("its end is lost: %d of %d writes are left, up to entry %d", s.batches, marked, s.last)
+	}
+	return nil
+}
+
+// makeFolder makes dir and those above it, and syncs each one's parent: a folder whose name is lost
+// in a power cut takes its content with it.
+func makeFolder(dir string, fs vfs.FS) error {
+	if _, err := fs.Stat(dir); err == nil {
+		return nil
+	}
+	parent := fs.PathDir(dir)
+	if parent != dir {
+		if err := makeFolder(parent, fs); err != nil {
+			return err
+		}
+	}
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return syncFolder(parent, fs)
+}
+
+func syncFolder(dir string, fs vfs.FS) error {
+	f, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 func storeOptions(fs vfs.FS, lock *pebble.Lock, log zerolog.Logger) *pebble.Options {
@@ -104,15 +156,19 @@ func entryKey(index uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{entryPrefix}, index)
 }
 
+// keyAfter is the first key after the entry's.
+func keyAfter(index uint64) []byte {
+	if index == ^uint64(0) {
+		return []byte{entryPrefix + 1}
+	}
+	return entryKey(index + 1)
+}
+
 func stableKey(name []byte) []byte { return append([]byte{stablePrefix}, name...) }
 
 // entries iterates over entries with min <= index <= max.
 func (s *store) entries(min, max uint64) (*pebble.Iterator, error) {
-	upper := []byte{entryPrefix + 1}
-	if max < ^uint64(0) {
-		upper = entryKey(max + 1)
-	}
-	return s.db.NewIter(&pebble.IterOptions{LowerBound: entryKey(min), UpperBound: upper})
+	return s.db.NewIter(&pebble.IterOptions{LowerBound: entryKey(min), UpperBound: keyAfter(max)})
 }
 
 // findBounds needs the lock, or to be alone.
@@ -214,7 +270,7 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 // DeleteRange implements raft.LogStore; both ends are deleted too.
 func (s *store) DeleteRange(min, max uint64) error {
 	return s.write(func(b *pebble.Batch) error {
-		return b.DeleteRange(entryKey(min), entryKey(max+1), nil)
+		return b.DeleteRange(entryKey(min), keyAfter(max), nil)
 	}, s.findBounds)
 }
 
@@ -281,13 +337,15 @@ func (s *store) commit(fill func(*pebble.Batch) error) (err error) {
 		}
 	}()
 	b := s.db.NewBatch()
-	if err := fill(b); err != nil {
+	count := binary.BigEndian.AppendUint64(nil, s.batches+1)
+	if err := errors.Join(fill(b), b.Set([]byte(batchesKey), count, nil)); err != nil {
 		return errors.Join(err, b.Close())
 	}
 	if err := b.Commit(pebble.Sync); err != nil {
 		return err
 	}
-	return b.Close()
+	s.batches++
+	return errors.Join(b.Close(), s.mark.set(s.batches))
 }
 
 func diskError(dir string, err error) error {
@@ -297,15 +355,19 @@ func diskError(dir string, err error) error {
 	return api.Errorf(api.CodeInternal, "the Raft log in %s cannot be written: %w", dir, err).WithHint("check the disk and restart the coordinator; nothing acknowledged is lost")
 }
 
-// Close releases the folder. After a failed write Pebble itself cannot be closed any more: its own
-// Close would wait for the write; then only the lock is released, and the process should end.
+// Close releases the folder. After a failed write Pebble reports that failure once more, which write
+// has told already.
 func (s *store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed != nil {
-		return s.lock.Close()
+	var err error
+	if s.mark != nil {
+		err = s.mark.close()
 	}
-	return errors.Join(s.db.Close(), s.lock.Close())
+	if closing := s.db.Close(); s.failed == nil {
+		err = errors.Join(err, closing)
+	}
+	return errors.Join(err, s.lock.Close())
 }
 
 // pebbleLogger passes on what Pebble has to say.
