@@ -36,26 +36,25 @@ import (
 // Config is what one agent needs to know. Listener is its mTLS port and Ingress its HTTP port, both
 // already bound; PublishHost is where published tcp ports listen, "" to publish none.
 type Config struct {
-	DataDir         string
-	Name            string
-	Region, Zone    string
-	Labels          map[string]string
-	Taints          []api.Taint
-	Reserve         api.Reserved // kept back from workloads
-	Listener        net.Listener
-	Ingress         net.Listener
-	PublishHost     string
-	AdvertiseHost   string
-	GossipAddr      string
-	Join            []string
-	Token           string
-	Version         string
-	OnStop          string // restart (default) | drain | kill
-	Tel             *telemetry.Telemetry
-	Log             zerolog.Logger
-	NetDial         link.NetDial
-	Drivers         func(id Identity) (map[api.Variant]sandbox.Driver, error)
-	ContainersTried bool
+	DataDir       string
+	Name          string
+	Region, Zone  string
+	Labels        map[string]string
+	Taints        []api.Taint
+	Reserve       api.Reserved // kept back from workloads
+	Listener      net.Listener
+	Ingress       net.Listener
+	PublishHost   string
+	AdvertiseHost string
+	GossipAddr    string
+	Join          []string
+	Token         string
+	Version       string
+	OnStop        string // restart (default) | drain | kill
+	Tel           *telemetry.Telemetry
+	Log           zerolog.Logger
+	NetDial       link.NetDial
+	Drivers       func(id Identity) (map[api.Variant]sandbox.Driver, error)
 }
 
 // Identity is who a node is; drivers name their things by it.
@@ -243,11 +242,37 @@ func (a *Agent) Close() error {
 	return a.stopErr
 }
 
+// drainSelf has everything that runs here moved away, and waits until it is gone or drainTimeout is over.
+func (a *Agent) drainSelf() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	if err := a.sessions.call(ctx, api.PathDrainSelf, struct{}{}, &struct{}{}); err != nil {
+		a.log.Warn().Err(err).Msg("replicas not moved before this stop")
+		return
+	}
+	for a.running() > 0 && run.Sleep(ctx, 100*time.Millisecond) == nil {
+		continue
+	}
+}
+
+func (a *Agent) running() int {
+	n := 0
+	for _, r := range a.sup.Local() {
+		if !r.State.Terminal() {
+			n++
+		}
+	}
+	return n
+}
+
 func (a *Agent) close() error {
 	var errs []error
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	if a.sessions != nil {
+	if a.sessions != nil && a.sup != nil {
+		if a.cfg.OnStop == "drain" {
+			a.drainSelf()
+		}
 		a.sessions.goodbye(ctx)
 	}
 	if a.sup != nil {

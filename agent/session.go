@@ -27,7 +27,8 @@ const (
 	redialMax    = 2 * time.Second
 	stopTimeout  = 20 * time.Second
 	goodbyeWait  = 2 * time.Second
-	maxWatchBody = 256 << 20 // a set or table of the largest cluster
+	drainTimeout = 5 * time.Minute // for replicas to move before a stop with --on-stop=drain
+	maxWatchBody = 256 << 20       // a set or table of the largest cluster
 )
 
 // sessions is the conversation with every coordinator that is known. The list grows with what they

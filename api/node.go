@@ -96,6 +96,7 @@ type Drain struct {
 	Graceful bool      `json:"graceful"`
 	Deadline time.Time `json:"deadline,omitzero"`
 	Started  time.Time `json:"started,omitzero"`
+	Self     bool      `json:"self,omitempty"` // asked for by the node, which stops; its next start ends it
 }
 
 // Effective is the state that people see: liveness first, then whether the node takes work.

@@ -27,6 +27,7 @@ const (
 	PathStatuses    = "/node/v1/statuses"    // POST StatusReport → StatusAck; forwarded to the leader
 	PathNodeEvents  = "/node/v1/events"      // POST NodeEvents → {}
 	PathGoodbye     = "/node/v1/goodbye"     // POST Goodbye → {}
+	PathDrainSelf   = "/node/v1/drain"       // POST {} → {}; the node stops and wants its replicas moved first
 	PathRenew       = "/node/v1/renew"       // POST RenewRequest → RenewResponse
 	PathArtifacts   = "/node/v1/artifacts/"  // GET {digest}: the bytes; coordinators and agents
 )

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -388,12 +390,12 @@ func (e *Env) agentConfig(o agentOptions, token string, tel *telemetry.Telemetry
 	}
 	return agent.Config{
 		DataDir: o.DataDir, Name: o.Name, Region: o.Region, Zone: o.Zone, Labels: labels, Taints: taints, Reserve: reserve, AdvertiseHost: o.Advertise,
-		Join: o.Join, Token: token, Version: version(), OnStop: o.OnStop, Tel: tel, Log: tel.Log, Drivers: e.drivers(o, tel),
+		Join: o.Join, Token: token, Version: version(), OnStop: o.OnStop, Tel: tel, Log: tel.Log,
 	}, nil
 }
 
 // drivers makes the sandboxes of a node.
-func (e *Env) drivers(o agentOptions, tel *telemetry.Telemetry) func(agent.Identity) (map[api.Variant]sandbox.Driver, error) {
+func (e *Env) drivers(o agentOptions, ports []int, tel *telemetry.Telemetry) func(agent.Identity) (map[api.Variant]sandbox.Driver, error) {
 	return func(id agent.Identity) (map[api.Variant]sandbox.Driver, error) {
 		w, err := wasm.New(wasm.Config{CacheDir: filepath.Join(o.DataDir, "wasm-cache"), Log: tel.Log})
 		if err != nil {
@@ -405,12 +407,25 @@ func (e *Env) drivers(o agentOptions, tel *telemetry.Telemetry) func(agent.Ident
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		c, err := oci.Open(ctx, oci.Config{Mode: o.Containerd, DataDir: dir, NodeID: id.ID, Cluster: id.ClusterID, Log: tel.Log})
+		c, err := oci.Open(ctx, oci.Config{Mode: o.Containerd, DataDir: dir, NodeID: id.ID, Cluster: id.ClusterID, DenyPorts: ports, Log: tel.Log})
 		if err != nil {
 			return nil, errors.Join(err, w.Close())
 		}
 		return map[api.Variant]sandbox.Driver{api.VariantWasm: w, api.VariantContainer: c}, nil
 	}
+}
+
+// clusterPorts lists the ports that containers may not reach: the coordinators' standard ones and
+// this node's own.
+func clusterPorts(addrs ...string) []int {
+	ports := []int{7700, 7701, 7702, 7711, 7712, 9090, 9091}
+	for _, a := range addrs {
+		_, text, _ := net.SplitHostPort(a) // addresses that were bound, or "" and "off"
+		if p, err := strconv.Atoi(text); err == nil && p != 0 && !slices.Contains(ports, p) {
+			ports = append(ports, p)
+		}
+	}
+	return ports
 }
 
 // openAgent starts an agent with its ports. publish is the host of published tcp ports; "" for none.
@@ -465,6 +480,7 @@ func (e *Env) openAgent(ctx context.Context, o agentOptions, token, publish stri
 		return r, errors.Join(err, plain.Close(), cfg.Listener.Close())
 	}
 	r.node, r.ingress = advertise(o.Advertise, portOf(cfg.Listener)), scheme+advertise(o.Advertise, portOf(plain))
+	cfg.Drivers = e.drivers(o, clusterPorts(cfg.Listener.Addr().String(), cfg.GossipAddr, o.MetricsAddr), tel)
 	if r.agent, err = agent.Open(ctx, cfg); err != nil {
 		return r, errors.Join(err, quiet(plain.Close()))
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/coordinator/schedule"
@@ -233,7 +234,7 @@ func (s *Server) describeNode(v state.View, n *api.Node) api.Node {
 	sig := s.signals.get(n.ID)
 	st := &api.NodeStatus{
 		Allocated: v.Allocated(n.ID), Usage: sig.heartbeat.Usage, Connected: sig.Session, Gossip: sig.Gossip,
-		EndpointIndex: sig.endpointIndex, Reliability: 1 / (1 + float64(n.Failures)/4),
+		EndpointIndex: sig.endpointIndex, Reliability: schedule.Reliability(n, time.Now()),
 	}
 	for _, r := range v.ReplicasOn(n.ID) {
 		if !r.State.Terminal() {

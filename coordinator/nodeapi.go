@@ -39,6 +39,7 @@ func (s *Server) nodeAPI() http.Handler {
 	route("POST "+api.PathStatuses, s.handleStatuses)
 	route("POST "+api.PathNodeEvents, s.handleNodeEvents)
 	route("POST "+api.PathGoodbye, s.handleGoodbye)
+	route("POST "+api.PathDrainSelf, s.handleDrainSelf)
 	route("POST "+api.PathRenew, s.handleRenew)
 	route("GET "+api.PathArtifacts+"{digest}", s.handleArtifact)
 	return mux
@@ -166,6 +167,13 @@ func (s *Server) handleGoodbye(w http.ResponseWriter, r *http.Request, node stri
 	}
 	s.signals.update(node, func(n *nodeSignal) { n.Goodbye, n.GoodbyeAt = bye.Kind, time.Now() })
 	_, _, err := s.propose(r.Context(), state.Command{Goodbye: &state.NodeGoodbye{ID: node, Kind: bye.Kind}})
+	answer(w, struct{}{}, err)
+}
+
+// handleDrainSelf moves a node's replicas away because it is about to stop.
+func (s *Server) handleDrainSelf(w http.ResponseWriter, r *http.Request, node string) {
+	d := &api.Drain{Graceful: true, Started: time.Now().UTC(), Self: true}
+	_, _, err := s.propose(r.Context(), state.Command{Drain: &state.DrainNode{ID: node, Drain: d}})
 	answer(w, struct{}{}, err)
 }
 

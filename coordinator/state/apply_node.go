@@ -66,6 +66,9 @@ func (t *tx) registerNode(r RegisterNode) Result {
 			n.ChangedAt = t.at
 		}
 		n.Liveness, n.Reason, n.Goodbye = api.NodeReady, "", ""
+		if n.Drain != nil && n.Drain.Self {
+			n.Drain, n.Cordoned = nil, false
+		}
 	})
 	if old.Liveness != api.NodeReady {
 		t.event(api.EventNodeReady, api.SeverityInfo, "node/"+old.Name, "node %s is ready at %s", old.Name, r.Info.Addr.Node)

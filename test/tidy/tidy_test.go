@@ -176,7 +176,7 @@ var homes = map[string][]string{
 	"github.com/spf13/":               {"cli", "cli/cloudless"},
 	"github.com/cockroachdb/pebble":   {"coordinator/consensus", "agent/ledger"},
 	"github.com/prometheus/":          {"internal/telemetry"},
-	"go.opentelemetry.io/":            {"internal/telemetry"},
+	"go.opentelemetry.io/":            {"internal/telemetry", "web"}, // web only reads trace ids
 	"go.yaml.in/yaml":                 {"api/manifest"},
 }
 
