@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"regexp"
@@ -41,7 +42,7 @@ func (s *server) newCall(ec echo.Context) *call {
 	r := ec.Request()
 	id := ownOr(r.Header.Get(echo.HeaderXRequestID), func() string { return api.NewID("req") })
 	correlation := ownOr(r.Header.Get("X-Correlation-ID"), func() string { return id })
-	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+	ctx := traced(r)
 	with := s.log.With().Str("request_id", id).Str("correlation_id", correlation)
 	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
 		with = with.Str("trace_id", span.TraceID().String())
@@ -53,6 +54,15 @@ func (s *server) newCall(ec echo.Context) *call {
 	c.header().Set(echo.HeaderXRequestID, id)
 	c.header().Set("X-Correlation-ID", correlation)
 	return c
+}
+
+// traced is the request's context with the caller's trace in it, unless whoever wraps this server has
+// begun a span of its own there already.
+func traced(r *http.Request) context.Context {
+	if ctx := r.Context(); trace.SpanContextFromContext(ctx).IsValid() {
+		return ctx
+	}
+	return propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 }
 
 func ownOr(given string, otherwise func() string) string {

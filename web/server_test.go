@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
 	"github.com/cloudless/cloudless/api"
@@ -177,8 +178,8 @@ func TestRequestIDs(t *testing.T) {
 	cfg := testConfig(m)
 	cfg.Log = zerolog.New(&log)
 	s := newServer(cfg, defaultBudgets())
-	trace := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-	rec := ask(s, api.RoleOperator, http.MethodPost, hello+"/restart", "", "X-Request-ID", "mine-1", "X-Correlation-ID", "all-2", "traceparent", trace)
+	parent := "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	rec := ask(s, api.RoleOperator, http.MethodPost, hello+"/restart", "", "X-Request-ID", "mine-1", "X-Correlation-ID", "all-2", "traceparent", parent)
 	if rec.Header().Get("X-Request-ID") != "mine-1" || rec.Header().Get("X-Correlation-ID") != "all-2" {
 		t.Error(rec.Header())
 	}
@@ -190,7 +191,7 @@ func TestRequestIDs(t *testing.T) {
 	if err := json.Unmarshal(log.Bytes(), &line); err != nil {
 		t.Fatalf("%v in %s", err, &log)
 	}
-	for k, v := range map[string]any{"request_id": "mine-1", "correlation_id": "all-2", "trace_id": trace[3:35], "status": 200.0, "token_id": "t-operator"} {
+	for k, v := range map[string]any{"request_id": "mine-1", "correlation_id": "all-2", "trace_id": parent[3:35], "status": 200.0, "token_id": "t-operator"} {
 		if line[k] != v {
 			t.Errorf("log has %s=%v, want %v", k, line[k], v)
 		}
@@ -200,6 +201,19 @@ func TestRequestIDs(t *testing.T) {
 		if e.RequestID == bad || e.RequestID == "" {
 			t.Errorf("%q was answered with %q", bad, e.RequestID)
 		}
+	}
+}
+
+func TestASpanAlreadyBegunIsKept(t *testing.T) {
+	outer := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}})
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	if got := trace.SpanContextFromContext(traced(r)).SpanID().String(); got != "b7ad6b7169203331" {
+		t.Errorf("the caller's span became %s", got)
+	}
+	r = r.WithContext(trace.ContextWithSpanContext(r.Context(), outer))
+	if got := trace.SpanContextFromContext(traced(r)); !got.Equal(outer) {
+		t.Errorf("the wrapper's span became %v", got)
 	}
 }
 
