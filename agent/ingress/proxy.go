@@ -42,11 +42,19 @@ func (in *Ingress) route(w *writer, r *http.Request) {
 		writeError(w, http.StatusNotFound, api.Errorf(api.CodeNotFound, "no workload serves host %q", host))
 		return
 	}
-	r = r.WithContext(r.Context())
-	r.Header = r.Header.Clone()
+	r = owned(r)
 	vouch(r)
 	targets := route.order(in.cfg.Local.Serving(route.namespace, route.service), in.avoided())
 	in.tryAll(w, r, route, targets)
+}
+
+// owned is a copy of r whose headers we may change. Whether the client waits for a 100 Continue is
+// the server's matter, which sends it when the body is first read.
+func owned(r *http.Request) *http.Request {
+	r = r.WithContext(r.Context())
+	r.Header = r.Header.Clone()
+	r.Header.Del("Expect")
+	return r
 }
 
 // tryAll sends the request to one replica after the other until one has taken it.
@@ -63,7 +71,7 @@ func (in *Ingress) tryAll(w *writer, r *http.Request, route *route, targets []ta
 	}
 	switch {
 	case w.begun():
-	case last != nil && last.sent.Load():
+	case last != nil && last.reached():
 		writeError(w, http.StatusBadGateway, api.Errorf(api.CodeUnavailable, "the replica broke off before it answered"))
 	default:
 		writeError(w, http.StatusServiceUnavailable, api.Errorf(api.CodeUnavailable,
@@ -146,8 +154,11 @@ func (a *attempt) again(r *http.Request) bool {
 	if a.body.taken() {
 		return false
 	}
-	return !a.sent.Load() || errors.Is(a.err, errRefused) || idempotent(r)
+	return !a.reached() || idempotent(r)
 }
+
+// reached tells whether a replica may have seen the request.
+func (a *attempt) reached() bool { return a.sent.Load() && !errors.Is(a.err, errRefused) }
 
 func idempotent(r *http.Request) bool {
 	switch r.Method {
@@ -215,8 +226,12 @@ func rewrite(p *httputil.ProxyRequest) {
 	copyTold(p.Out.Header, p.In.Header)
 	p.Out.Header.Del(headerReplica)
 	p.Out.Header.Del(headerTCPPort)
-	if a.replica != "" {
-		p.Out.Header.Set(headerReplica, a.replica)
+	if a.replica == "" {
+		return
+	}
+	p.Out.Header.Set(headerReplica, a.replica)
+	if a.body != nil { // a node that refuses does so before the body is begun, which can go elsewhere then
+		p.Out.Header.Set("Expect", "100-continue")
 	}
 }
 
@@ -261,8 +276,7 @@ func (in *Ingress) Peer() http.Handler {
 			in.serveTunnel(w, r, t, port)
 			return
 		}
-		r = r.WithContext(r.Context())
-		r.Header = r.Header.Clone()
+		r = owned(r)
 		r.Header.Del(headerReplica)
 		a := in.try(w, r, t)
 		switch {

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -203,7 +204,7 @@ func (in *Ingress) dialRemoteTCP(ctx context.Context, t target, port int) (net.C
 		return nil, err
 	}
 	conn.SetDeadline(time.Time{})
-	return &buffered{conn, r}, nil
+	return readAhead(conn, r), nil
 }
 
 func upgradeTCP(conn net.Conn, r *bufio.Reader, t target, port int) error {
@@ -255,13 +256,20 @@ func (in *Ingress) serveTunnel(w *writer, r *http.Request, t target, port string
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(in.group.Context(), cancel)()
-	join(ctx, &buffered{conn, rw.Reader}, upstream)
+	join(ctx, readAhead(conn, rw.Reader), upstream)
 }
 
 // buffered is a connection of which some bytes were read ahead.
 type buffered struct {
 	net.Conn
-	r *bufio.Reader
+	r io.Reader
+}
+
+// readAhead puts what r has buffered in front of conn. The server's reader itself is left alone: at
+// the end of one direction it would cancel the request's context, and the other direction with it.
+func readAhead(conn net.Conn, r *bufio.Reader) *buffered {
+	ahead, _ := r.Peek(r.Buffered())
+	return &buffered{conn, io.MultiReader(bytes.NewReader(ahead), conn)}
 }
 
 func (b *buffered) Read(p []byte) (int, error) { return b.r.Read(p) }

@@ -14,8 +14,12 @@ type writer struct {
 	hijacked bool
 }
 
-// WriteHeader passes the status on; informational ones do not count as an answer.
+// WriteHeader passes the status on; informational ones do not count as an answer. A 100 Continue is
+// between us and the upstream.
 func (w *writer) WriteHeader(status int) {
+	if status == http.StatusContinue {
+		return
+	}
 	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		w.status = status
 	}
