@@ -172,7 +172,7 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string, depth in
 			d.unknown(key, path, known)
 		case f.ignored:
 		default:
-			d.value(value, v.Field(f.index), join(path, key.Value), depth+1)
+			d.value(value, v.FieldByIndex(f.index), join(path, key.Value), depth+1)
 		}
 	})
 }

@@ -10,7 +10,7 @@ import (
 // field is one field of a struct under its JSON name.
 type field struct {
 	name     string
-	index    int
+	index    []int // through embedded structs, as reflect.Value.FieldByIndex takes it
 	optional bool
 	ignored  bool // set by the cluster: whatever a file says is dropped
 }
@@ -27,10 +27,17 @@ func fields(t reflect.Type) map[string]field {
 func ordered(t reflect.Type) (out []field) {
 	for i := range t.NumField() {
 		name, opts, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		if inner := t.Field(i).Type; t.Field(i).Anonymous && name == "" && inner.Kind() == reflect.Struct {
+			for _, f := range ordered(inner) {
+				f.index = append([]int{i}, f.index...)
+				out = append(out, f)
+			}
+			continue
+		}
 		if !t.Field(i).IsExported() || name == "-" || name == "" {
 			continue
 		}
-		out = append(out, field{name: name, index: i, optional: strings.Contains(opts, "omit"),
+		out = append(out, field{name: name, index: []int{i}, optional: strings.Contains(opts, "omit"),
 			ignored: t == reflect.TypeFor[api.Workload]() && name == "status"})
 	}
 	return out

@@ -112,7 +112,7 @@ func (g *generator) define(t reflect.Type) {
 	g.defs[t.Name()] = object{"type": "object", "additionalProperties": false, "properties": properties}
 	for _, f := range ordered(t) {
 		key := t.Name() + "." + f.name
-		properties[f.name] = g.property(t.Field(f.index).Type, key, f)
+		properties[f.name] = g.property(t.FieldByIndex(f.index).Type, key, f)
 		if !f.optional {
 			required = append(required, f.name)
 		}
