@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -229,13 +231,14 @@ func (g *Gossip) start(call func()) error {
 	return nil
 }
 
-// Members lists all that are known, this one among them.
+// Members lists all that are known, by name, this one among them.
 func (g *Gossip) Members() []Member {
 	members := g.serf.Members()
 	out := make([]Member, len(members))
 	for i := range members {
 		out[i] = memberOf(&members[i])
 	}
+	slices.SortFunc(out, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 
