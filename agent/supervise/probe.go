@@ -1,0 +1,228 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/run"
+	"github.com/cloudless/cloudless/sandbox"
+)
+
+// firstProbe is the pause after the first failed readiness check of a start. It doubles up to the
+// probe's interval, so that a replica that is quick is seen so.
+const firstProbe = 20 * time.Millisecond
+
+// check is one look at a replica; its error is the reason for people.
+type check func(ctx context.Context) error
+
+// probe says that the replica runs, and starts what looks after it. Without any check no goroutine is
+// needed.
+func (r *replica) probe(g *run.Group, h sandbox.Handle, sick chan<- string) {
+	ready, p := r.readiness(h)
+	r.change(func(rep *api.ReplicaReport) {
+		rep.State, rep.Ready, rep.Reason = api.ReplicaRunning, ready == nil, ""
+	})
+	if ready != nil {
+		g.Go("readiness", func(ctx context.Context) error { r.watchReadiness(ctx, ready, p); return nil })
+	}
+	if p := r.spec.Probes.Liveness; p != nil {
+		g.Go("liveness", func(ctx context.Context) error { r.watchLiveness(ctx, r.checkOf(h, p), *p, sick); return nil })
+	}
+}
+
+// readiness is the check that the spec asks for. A container with an http port and no probe is ready
+// when the port takes a connection: then there is nothing more to look at, and p.Failures is 0.
+func (r *replica) readiness(h sandbox.Handle) (check, api.Probe) {
+	if p := r.spec.Probes.Readiness; p != nil {
+		return r.checkOf(h, p), *p
+	}
+	port, ok := r.spec.HTTPPort()
+	if !ok || r.assignment.Variant != api.VariantContainer || h.Endpoint().Host == "" {
+		return nil, api.Probe{}
+	}
+	p := api.Probe{TCP: &api.TCPProbe{Port: port}, Interval: api.Duration(time.Second), Timeout: api.Duration(time.Second)}
+	return r.checkOf(h, &p), p
+}
+
+// watchReadiness follows the check until ctx ends: ready after one success, unready after
+// p.Failures failures in a row.
+func (r *replica) watchReadiness(ctx context.Context, c check, p api.Probe) {
+	if run.Sleep(ctx, time.Duration(p.InitialDelay)) != nil {
+		return
+	}
+	interval := max(time.Duration(p.Interval), firstProbe)
+	ready, failures, quick := false, 0, firstProbe
+	for {
+		err := c.within(ctx, p)
+		if ctx.Err() != nil {
+			return
+		}
+		failures++
+		switch {
+		case err == nil:
+			failures = 0
+			if !ready {
+				ready = true
+				r.setReady(true, "")
+			}
+			if p.Failures == 0 {
+				return
+			}
+		case failures == max(p.Failures, 1):
+			ready = false
+			r.setReady(false, "readiness probe: "+err.Error())
+		}
+		pause := interval
+		if err != nil && quick < interval {
+			pause, quick = quick, 2*quick
+		}
+		if run.Sleep(ctx, pause) != nil {
+			return
+		}
+	}
+}
+
+func (r *replica) setReady(ready bool, reason string) {
+	r.change(func(rep *api.ReplicaReport) { rep.Ready, rep.Reason = ready, reason })
+}
+
+// watchLiveness asks for a restart after p.Failures failures in a row.
+func (r *replica) watchLiveness(ctx context.Context, c check, p api.Probe, sick chan<- string) {
+	if run.Sleep(ctx, time.Duration(p.InitialDelay)) != nil {
+		return
+	}
+	for failures := 0; run.Sleep(ctx, max(time.Duration(p.Interval), firstProbe)) == nil; {
+		err := c.within(ctx, p)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			failures = 0
+			continue
+		}
+		if failures++; failures >= max(p.Failures, 1) {
+			sick <- "liveness probe: " + err.Error()
+			return
+		}
+	}
+}
+
+func (c check) within(ctx context.Context, p api.Probe) error {
+	timeout := time.Duration(p.Timeout)
+	if timeout <= 0 {
+		timeout = time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := c(ctx)
+	if err != nil && ctx.Err() == context.DeadlineExceeded {
+		return fmt.Errorf("no answer within %s", timeout)
+	}
+	return err
+}
+
+func (r *replica) checkOf(h sandbox.Handle, p *api.Probe) check {
+	switch {
+	case p.HTTP != nil:
+		port := p.HTTP.Port
+		if port == 0 {
+			port, _ = r.spec.HTTPPort()
+		}
+		return func(ctx context.Context) error { return checkHTTP(ctx, h.Endpoint(), p.HTTP.Path, port) }
+	case p.TCP != nil:
+		return func(ctx context.Context) error { return checkTCP(ctx, h.Endpoint(), p.TCP.Port) }
+	case p.Exec != nil:
+		return func(ctx context.Context) error { return checkExec(ctx, h, p.Exec.Command) }
+	}
+	return func(context.Context) error { return nil }
+}
+
+// checkHTTP asks a container over its network, and a wasm guest by a call: it has no port.
+func checkHTTP(ctx context.Context, e sandbox.Endpoint, path string, port int) error {
+	host := "localhost"
+	if e.Host != "" {
+		host = net.JoinHostPort(e.Host, strconv.Itoa(port))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/"+strings.TrimPrefix(path, "/"), nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", "cloudless-probe")
+	status, err := askHTTP(e, req)
+	if err == nil && (status < 200 || status > 399) {
+		err = fmt.Errorf("GET %s answered %d", req.URL.Path, status)
+	}
+	return err
+}
+
+func askHTTP(e sandbox.Endpoint, req *http.Request) (status int, err error) {
+	if e.Handler != nil {
+		req.RequestURI, req.RemoteAddr = req.URL.RequestURI(), "127.0.0.1:0"
+		w := &statusWriter{header: http.Header{}}
+		e.Handler.ServeHTTP(w, req)
+		return w.code(), req.Context().Err()
+	}
+	if e.Host == "" {
+		return 0, fmt.Errorf("the replica serves no http")
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req) // a redirect is an answer, not to be followed
+	if err != nil {
+		return 0, err
+	}
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // only the status counts
+	return resp.StatusCode, resp.Body.Close()
+}
+
+// statusWriter is a ResponseWriter that keeps the status alone.
+type statusWriter struct {
+	header http.Header
+	status int
+}
+
+func (w *statusWriter) Header() http.Header { return w.header }
+
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+}
+
+func (w *statusWriter) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return len(p), nil
+}
+
+func (w *statusWriter) code() int {
+	if w.status == 0 {
+		return http.StatusOK
+	}
+	return w.status
+}
+
+func checkTCP(ctx context.Context, e sandbox.Endpoint, port int) error {
+	if e.Host == "" {
+		return fmt.Errorf("the replica has no network address")
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(e.Host, strconv.Itoa(port)))
+	if err != nil {
+		return fmt.Errorf("port %d takes no connection", port)
+	}
+	return conn.Close()
+}
+
+func checkExec(ctx context.Context, h sandbox.Handle, command []string) error {
+	code, err := h.Exec(ctx, sandbox.ExecRequest{Command: command, Stdout: io.Discard, Stderr: io.Discard})
+	if err == nil && code != 0 {
+		err = fmt.Errorf("%s exited with code %d", command[0], code)
+	}
+	return err
+}

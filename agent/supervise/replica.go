@@ -1,0 +1,400 @@
+package supervise
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cloudless/cloudless/agent/ledger"
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/run"
+	"github.com/cloudless/cloudless/sandbox"
+)
+
+// stopOrder and leaveOrder are the two reasons for a replica's context to end: it is not wanted any
+// more, or the agent ends while the replica is still wanted.
+type stopOrder struct{ reason string }
+
+type leaveOrder struct {
+	ctx    context.Context // bounds the end
+	detach bool            // let it run on
+}
+
+// Error makes stopOrder a cancellation cause.
+func (o stopOrder) Error() string { return o.reason }
+
+// Error makes leaveOrder a cancellation cause.
+func (o leaveOrder) Error() string { return "the agent is stopping" }
+
+// replica is one replica and its owner's state. The owner is the goroutine in live.
+type replica struct {
+	s          *Supervisor
+	id         string
+	assignment api.Assignment
+	spec       api.WorkloadSpec
+	ctx        context.Context // ends by stopOrder or leaveOrder
+	cancel     context.CancelCauseFunc
+	done       chan struct{} // closed when the owner has ended
+	logs       *logs
+
+	tell sync.Mutex // held over a change and its OnStatus, so that they come in order
+
+	mu     sync.Mutex
+	rep    api.ReplicaReport
+	handle sandbox.Handle // while it runs
+}
+
+func newReplica(s *Supervisor, rec ledger.Record) *replica {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	return &replica{
+		s: s, id: rec.ReplicaID, assignment: rec.Assignment, spec: rec.Spec, ctx: ctx, cancel: cancel,
+		done: make(chan struct{}), logs: openLogs(s.cfg.LogDir, rec.ReplicaID),
+		rep: api.ReplicaReport{
+			ReplicaID: rec.ReplicaID, State: rec.State, Restarts: rec.Restarts, Reason: rec.Reason, ExitCode: rec.ExitCode, At: time.Now().UTC(),
+		},
+	}
+}
+
+func (r *replica) status() api.ReplicaReport {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rep
+}
+
+func (r *replica) running() (h sandbox.Handle, ready bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.handle, r.rep.Ready
+}
+
+// change alters the status and tells it. OnStatus is called without r.mu, so that it may wait for
+// someone who asks for the status.
+func (r *replica) change(f func(*api.ReplicaReport)) {
+	r.tell.Lock()
+	defer r.tell.Unlock()
+	r.mu.Lock()
+	was := r.rep.Ready
+	f(&r.rep)
+	r.rep.At = time.Now().UTC()
+	rep := r.rep
+	r.mu.Unlock()
+	if rep.Ready != was {
+		r.s.serve(r.assignment.Workload, r.id, rep.Ready)
+	}
+	if r.s.cfg.OnStatus != nil {
+		r.s.cfg.OnStatus(rep)
+	}
+}
+
+// save puts the record into the ledger. A ledger that fails does not keep a replica from running.
+func (r *replica) save() {
+	rep := r.status()
+	err := r.s.cfg.Ledger.SaveReplica(ledger.Record{
+		ReplicaID: r.id, Assignment: r.assignment, Spec: r.spec,
+		Restarts: rep.Restarts, State: rep.State, ExitCode: rep.ExitCode, Reason: rep.Reason,
+	})
+	if err != nil {
+		r.s.trouble("replica "+r.id+" is not in the ledger", err)
+	}
+}
+
+// live runs the replica until it has ended for good, is told to stop, or the agent ends.
+func (r *replica) live(adopt bool) {
+	defer close(r.done)
+	defer r.survive()
+	pause := backoff{min: time.Duration(r.spec.Restart.Backoff), max: time.Duration(r.spec.Restart.MaxBackoff)}
+	for {
+		e := r.once(adopt)
+		if r.ctx.Err() != nil {
+			break
+		}
+		if r.over(e) {
+			return
+		}
+		wait := pause.next(e)
+		r.change(func(rep *api.ReplicaReport) {
+			rep.State, rep.Reason, rep.ExitCode = api.ReplicaBackoff, e.reason(), e.code()
+		})
+		if run.Sleep(r.ctx, wait) != nil {
+			break
+		}
+		if adopt = e.retryAdopt; !adopt {
+			r.change(func(rep *api.ReplicaReport) { rep.State = api.ReplicaStarting; rep.Restarts++ })
+		}
+	}
+	r.leave()
+}
+
+// survive keeps a fault of ours in one replica from ending all the others.
+func (r *replica) survive() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	r.s.cfg.Log.Error().Str("replica", r.id).Bytes("stack", debug.Stack()).Msgf("panic: %v", p)
+	if h, _ := r.running(); h != nil {
+		r.end(h)
+	}
+	r.change(func(rep *api.ReplicaReport) {
+		rep.State, rep.Ready, rep.Reason = api.ReplicaFailed, false, "internal fault; see the agent's log"
+	})
+	r.save()
+}
+
+// leave ends a life that was told to end.
+func (r *replica) leave() {
+	order, ok := context.Cause(r.ctx).(stopOrder)
+	if !ok {
+		return // the record stays as it is: the next start of the agent takes the replica up again
+	}
+	if err := r.s.cfg.Ledger.DeleteReplica(r.id); err != nil {
+		r.s.trouble("stopped replica "+r.id+" is still in the ledger", err)
+	}
+	r.change(func(rep *api.ReplicaReport) {
+		rep.State, rep.Ready, rep.Reason = api.ReplicaStopped, false, order.reason
+	})
+}
+
+// over tells whether the policy lets the replica rest after e, and if so says how it ended.
+func (r *replica) over(e ending) bool {
+	policy := r.spec.Restart.Policy
+	state := api.ReplicaFailed
+	switch {
+	case e.retryAdopt:
+		return false
+	case e.well() && (policy == api.RestartOnFailure || policy == api.RestartNever):
+		state = api.ReplicaComplete
+	case policy != api.RestartNever:
+		return false
+	}
+	r.change(func(rep *api.ReplicaReport) {
+		rep.State, rep.Ready, rep.Reason, rep.ExitCode = state, false, e.reason(), e.code()
+	})
+	r.save()
+	return true
+}
+
+// ending is how one start of a replica ended: err if it did not come to run.
+type ending struct {
+	err        error
+	retryAdopt bool // it may run; the driver could not tell
+	exit       sandbox.Exit
+	sick       string // why it was ended by us: its liveness probe
+	ran        time.Duration
+}
+
+func (e ending) well() bool { return e.err == nil && e.sick == "" && e.exit.Code == 0 }
+
+func (e ending) reason() string {
+	switch {
+	case e.err != nil:
+		return e.err.Error()
+	case e.sick != "":
+		return e.sick
+	case e.exit.Reason != "":
+		return e.exit.Reason
+	}
+	return "exited with code " + strconv.Itoa(e.exit.Code)
+}
+
+func (e ending) code() *int {
+	if e.err != nil {
+		return nil
+	}
+	code := e.exit.Code
+	return &code
+}
+
+// once starts the replica and watches it to its end.
+func (r *replica) once(adopt bool) ending {
+	h, e := r.begin(adopt)
+	if h == nil {
+		return e
+	}
+	began := time.Now()
+	e = r.watch(h)
+	e.ran = time.Since(began)
+	return e
+}
+
+// begin adopts the replica or starts it.
+func (r *replica) begin(adopt bool) (sandbox.Handle, ending) {
+	driver, ok := r.s.cfg.Drivers[r.assignment.Variant]
+	if !ok {
+		return nil, ending{err: api.Errorf(api.CodeUnsupported, "this node runs no %s replicas", r.assignment.Variant)}
+	}
+	if adopt {
+		h, err := r.adopt(driver)
+		if err == nil {
+			return h, ending{}
+		}
+		if api.CodeOf(err) != api.CodeNotFound {
+			return nil, ending{err: err, retryAdopt: true}
+		}
+	}
+	r.change(func(rep *api.ReplicaReport) { rep.State, rep.Ready = api.ReplicaStarting, false })
+	r.save()
+	h, err := r.start(driver)
+	return h, ending{err: err}
+}
+
+func (r *replica) adopt(driver sandbox.Driver) (sandbox.Handle, error) {
+	ctx, cancel := context.WithTimeout(r.ctx, startTimeout)
+	defer cancel()
+	spec := sandboxSpec(r.s.cfg, r.assignment, &r.spec)
+	spec.Attempt, spec.LogPath = r.logs.number(), r.logs.path()
+	h, err := driver.Adopt(ctx, spec)
+	if err == nil {
+		r.s.event(api.SeverityInfo, api.EventReplicaAdopted, "replica/"+r.id, "replica "+r.id+" was running and has been taken up again")
+	}
+	return h, err
+}
+
+func (r *replica) start(driver sandbox.Driver) (sandbox.Handle, error) {
+	spec, err := r.s.ready(r.ctx, driver, r.assignment, &r.spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.logs.next(r.assignment.Variant == api.VariantContainer); err != nil {
+		return nil, err
+	}
+	spec.Attempt, spec.LogPath, spec.Log = r.logs.number(), r.logs.path(), r.logs
+	ctx, cancel := context.WithTimeout(r.ctx, startTimeout)
+	defer cancel()
+	var h sandbox.Handle
+	err = gated(ctx, r.s.starting[r.assignment.Variant], func() (err error) {
+		h, err = driver.Start(ctx, spec)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// watch is a replica's time between its start and its end.
+func (r *replica) watch(h sandbox.Handle) ending {
+	r.mu.Lock()
+	r.handle = h
+	r.mu.Unlock()
+	probes := run.New(r.ctx)
+	sick := make(chan string, 1)
+	r.probe(probes, h, sick)
+	var e ending
+	select {
+	case <-h.Done():
+	case e.sick = <-sick:
+	case <-r.ctx.Done():
+	}
+	probes.Stop()
+	left, _ := context.Cause(r.ctx).(leaveOrder)
+	r.down(h, left)
+	if !left.detach {
+		r.end(h)
+		e.exit = exitOf(h)
+	}
+	if err := probes.Wait(); err != nil {
+		r.s.cfg.Log.Error().Err(err).Str("replica", r.id).Msg("probe failed")
+	}
+	r.logs.Close()
+	return e
+}
+
+// exitOf is how an ended replica ended; a driver that gave it up does not know.
+func exitOf(h sandbox.Handle) sandbox.Exit {
+	select {
+	case <-h.Done():
+		return h.Exit()
+	default:
+		return sandbox.Exit{Code: 137, Reason: "stopped"}
+	}
+}
+
+// down takes the replica out of traffic. An agent that ends tells nobody: the replica is still wanted.
+func (r *replica) down(h sandbox.Handle, left leaveOrder) {
+	r.mu.Lock()
+	if r.handle == h {
+		r.handle = nil
+	}
+	r.mu.Unlock()
+	switch order := context.Cause(r.ctx).(type) {
+	case nil:
+		r.change(func(rep *api.ReplicaReport) { rep.Ready = false })
+	case stopOrder:
+		r.change(func(rep *api.ReplicaReport) {
+			rep.State, rep.Ready, rep.Reason = api.ReplicaStopping, false, order.reason
+		})
+	default:
+		r.s.serve(r.assignment.Workload, r.id, false)
+	}
+}
+
+// end stops h and everything of it. What will not stop is tried again: to report it as gone would
+// let a second copy run beside it. Only the end of the agent ends the trying.
+func (r *replica) end(h sandbox.Handle) {
+	for wait := time.Second; ; wait = min(2*wait, retryMax) {
+		left, _ := context.Cause(r.ctx).(leaveOrder)
+		err := r.endOnce(h, left)
+		if err == nil || left.ctx != nil {
+			return
+		}
+		r.s.cfg.Log.Error().Err(err).Str("replica", r.id).Msg("replica does not stop; trying again")
+		time.Sleep(wait)
+	}
+}
+
+func (r *replica) endOnce(h sandbox.Handle, left leaveOrder) error {
+	parent := context.Background()
+	if left.ctx != nil {
+		parent = left.ctx
+	}
+	ctx, cancel := context.WithTimeout(parent, stopTimeout)
+	defer cancel()
+	return h.Stop(ctx, stopGrace)
+}
+
+// sandboxSpec is what a driver is told of a replica, but for its artifact and its log.
+func sandboxSpec(cfg Config, a api.Assignment, w *api.WorkloadSpec) sandbox.Spec {
+	spec := sandbox.Spec{
+		ID: a.ReplicaID, NodeID: cfg.NodeID, Cluster: cfg.Cluster, Workload: a.Workload, Hostname: a.ReplicaID,
+		Env: maps.Clone(w.Env), CPU: w.Resources.CPU, Memory: w.Reserve(a.Variant).Memory, Ports: w.Ports,
+	}
+	if a.Variant == api.VariantWasm {
+		spec.Wasm = w.Wasm
+		return spec
+	}
+	spec.Container = w.Container
+	if port, ok := w.HTTPPort(); ok && spec.Env["PORT"] == "" {
+		if spec.Env == nil {
+			spec.Env = map[string]string{}
+		}
+		spec.Env["PORT"] = fmt.Sprint(port)
+	}
+	return spec
+}
+
+// backoff is the pause before a replica starts again. It doubles from min to max, and starts anew
+// once a replica has run for ten times max.
+type backoff struct{ min, max, last time.Duration }
+
+// jitter keeps replicas that fell together from rising together: a pause is up to a fifth shorter.
+const jitter = 0.2
+
+func (b *backoff) next(e ending) time.Duration {
+	lo := max(b.min, time.Millisecond)
+	hi := max(b.max, lo)
+	switch {
+	case api.CodeOf(e.err) == api.CodeInvalid:
+		b.last = hi // the same artifact will not become right by itself
+	case b.last == 0 || e.ran >= 10*hi:
+		b.last = lo
+	default:
+		b.last = min(2*b.last, hi)
+	}
+	return b.last - time.Duration(rand.Float64()*jitter*float64(b.last))
+}

@@ -1,0 +1,406 @@
+// Package supervise runs replicas: each has one owner, a goroutine that fetches its artifact, starts
+// it, probes it, starts it again as its policy says, and stops it when told. What is to run is
+// agent/converge's decision; how a replica is run is its sandbox driver's.
+//
+// A replica's record is in the ledger before it starts, so that whatever runs is known after a
+// restart of the agent. Ending the agent is not ending a replica: its record stays, containers run
+// on and are adopted, wasm replicas are started anew.
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/cloudless/cloudless/agent/converge"
+	"github.com/cloudless/cloudless/agent/ledger"
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/run"
+	"github.com/cloudless/cloudless/sandbox"
+)
+
+const (
+	startsPerCore  = 4  // replicas of one variant that start at the same time, per core
+	maxPreparing   = 64 // artifacts of one variant that are pulled or compiled at the same time
+	fetchTimeout   = 10 * time.Minute
+	prepareTimeout = 10 * time.Minute
+	startTimeout   = 2 * time.Minute
+	stopGrace      = 10 * time.Second // between the polite and the forced end
+	stopTimeout    = 30 * time.Second // of one try to stop
+	retryMax       = 30 * time.Second // between tries to stop what would not stop
+	retryPrepare   = 10 * time.Second // before a failed preparation may be asked for again
+)
+
+// Modes of Stop.
+const (
+	StopRestart = "restart" // end wasm replicas, leave containers running for adoption
+	StopKill    = "kill"    // end everything
+)
+
+// Ledger is what must survive a restart; *ledger.Ledger implements it. SaveReplica returns when the
+// record is durable.
+type Ledger interface {
+	SaveReplica(ledger.Record) error
+	DeleteReplica(id string) error
+}
+
+// Config is what a Supervisor needs.
+type Config struct {
+	NodeID, Cluster string
+	Drivers         map[api.Variant]sandbox.Driver
+	// Fetch gives the verified local file of an artifact. It is called for many replicas at once.
+	Fetch  func(ctx context.Context, digest string) (path string, err error)
+	Ledger Ledger
+	LogDir string
+	// OnStatus is told each transition, in order per replica. It must not block.
+	OnStatus func(api.ReplicaReport)
+	// OnEvent is told what no status tells. It must not block.
+	OnEvent func(api.Event)
+	Log     zerolog.Logger
+}
+
+// Supervisor owns all replicas of a node. All methods are safe for concurrent use.
+type Supervisor struct {
+	cfg       Config
+	group     *run.Group // every goroutine, those of the replicas too
+	starting  map[api.Variant]chan struct{}
+	preparing map[api.Variant]chan struct{}
+	poke      chan struct{} // something was forgotten
+
+	mu        sync.RWMutex
+	closed    bool
+	replicas  map[string]*replica
+	serving   map[api.Ref][]string // ready replicas; slices are replaced, never changed
+	prepared  map[string]bool
+	forgotten []string
+}
+
+// New makes a supervisor that runs nothing yet.
+func New(cfg Config) *Supervisor {
+	s := &Supervisor{
+		cfg: cfg, group: run.New(context.Background()), poke: make(chan struct{}, 1),
+		starting: map[api.Variant]chan struct{}{}, preparing: map[api.Variant]chan struct{}{},
+		replicas: map[string]*replica{}, serving: map[api.Ref][]string{}, prepared: map[string]bool{},
+	}
+	for v := range cfg.Drivers {
+		s.starting[v] = make(chan struct{}, startsPerCore*runtime.GOMAXPROCS(0))
+		s.preparing[v] = make(chan struct{}, maxPreparing)
+	}
+	s.group.Go("forgotten replicas", s.clean)
+	s.group.Go("container logs", s.rotateLogs)
+	return s
+}
+
+// Apply begins what converge decided and returns at once. Doing the same again changes nothing.
+func (s *Supervisor) Apply(actions []converge.Action) {
+	for _, a := range actions {
+		switch a.Kind {
+		case converge.Start:
+			s.take(ledger.Record{ReplicaID: a.ReplicaID, Assignment: a.Assignment, Spec: a.Spec, State: api.ReplicaStarting}, false)
+		case converge.Stop:
+			s.stop(a)
+		case converge.Refuse:
+			s.take(ledger.Record{ReplicaID: a.ReplicaID, Assignment: a.Assignment, State: api.ReplicaFailed, Reason: a.Reason}, false)
+		case converge.Forget:
+			s.forget(a.ReplicaID)
+		case converge.Prepare:
+			s.prepare(a)
+		}
+	}
+}
+
+// Resume takes up what an earlier process of this agent ran: containers that still run are adopted,
+// the rest is started anew, with the restarts counted so far; what had ended stays ended.
+func (s *Supervisor) Resume(_ context.Context, records []ledger.Record) {
+	for _, rec := range records {
+		s.take(rec, true)
+	}
+}
+
+// take makes a replica of a record. One that has ended has no goroutine.
+func (s *Supervisor) take(rec ledger.Record, adopt bool) {
+	s.mu.Lock()
+	if _, here := s.replicas[rec.ReplicaID]; here || s.closed {
+		s.mu.Unlock()
+		return
+	}
+	r := newReplica(s, rec)
+	s.replicas[rec.ReplicaID] = r
+	s.mu.Unlock()
+	if rec.State.Terminal() {
+		close(r.done)
+		r.change(func(rep *api.ReplicaReport) {})
+		return
+	}
+	s.group.Go("replica "+rec.ReplicaID, func(context.Context) error {
+		r.live(adopt)
+		return nil
+	})
+}
+
+func (s *Supervisor) stop(a converge.Action) {
+	r := s.replica(a.ReplicaID)
+	if r == nil {
+		s.take(ledger.Record{ReplicaID: a.ReplicaID, Assignment: a.Assignment, State: api.ReplicaStopped, Reason: a.Reason}, false)
+		return
+	}
+	select {
+	case <-r.done: // it had ended by itself; now it is also not wanted
+		r.change(func(rep *api.ReplicaReport) { rep.State = api.ReplicaStopped })
+	default:
+		r.cancel(stopOrder{reason: a.Reason})
+	}
+}
+
+// forget drops a replica that has ended; its record and its logs go in the background.
+func (s *Supervisor) forget(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.replicas[id]
+	if r == nil || !r.status().State.Terminal() {
+		return
+	}
+	delete(s.replicas, id)
+	s.forgotten = append(s.forgotten, id)
+	select {
+	case s.poke <- struct{}{}:
+	default:
+	}
+}
+
+// clean removes what is left of forgotten replicas. It ends with the supervisor; what it had no time
+// for is forgotten again after the next start.
+func (s *Supervisor) clean(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.poke:
+		}
+		s.mu.Lock()
+		ids := s.forgotten
+		s.forgotten = nil
+		s.mu.Unlock()
+		for _, id := range ids {
+			if err := s.cfg.Ledger.DeleteReplica(id); err != nil {
+				s.trouble("replica "+id+" is not forgotten", err)
+			}
+			if err := os.RemoveAll(filepath.Join(s.cfg.LogDir, id)); err != nil {
+				s.cfg.Log.Warn().Err(err).Str("replica", id).Msg("log not removed")
+			}
+		}
+	}
+}
+
+// prepare fetches and compiles in the background, for each variant that this node can run.
+func (s *Supervisor) prepare(a converge.Action) {
+	key := converge.PrepareKey(a.Assignment.UID, a.Assignment.Version)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.prepared[key] || s.closed {
+		return
+	}
+	s.prepared[key] = true
+	s.group.Go("prepare "+key, func(ctx context.Context) error {
+		if err := s.prepareAll(ctx, a); err != nil {
+			s.cfg.Log.Warn().Err(err).Stringer("workload", a.Assignment.Workload).Msg("not prepared")
+			_ = run.Sleep(ctx, retryPrepare)
+			s.mu.Lock()
+			delete(s.prepared, key)
+			s.mu.Unlock()
+		}
+		return nil
+	})
+}
+
+func (s *Supervisor) prepareAll(ctx context.Context, a converge.Action) error {
+	var errs []error
+	for v, driver := range s.cfg.Drivers {
+		if !a.Spec.Has(v) || !driver.Info(ctx).Available {
+			continue
+		}
+		a.Assignment.Variant = v
+		a.Assignment.ReplicaID = "prepare-" + converge.PrepareKey(a.Assignment.UID, a.Assignment.Version)
+		_, err := s.ready(ctx, driver, a.Assignment, &a.Spec)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// ready fetches and prepares an artifact, and gives the spec to start it with.
+func (s *Supervisor) ready(ctx context.Context, driver sandbox.Driver, a api.Assignment, w *api.WorkloadSpec) (sandbox.Spec, error) {
+	spec := sandboxSpec(s.cfg, a, w)
+	if digest, ok := w.Digest(a.Variant); ok {
+		fctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+		defer cancel()
+		path, err := s.cfg.Fetch(fctx, digest)
+		if err != nil {
+			return spec, err
+		}
+		spec.Artifact, spec.Digest = path, digest
+	}
+	pctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	defer cancel()
+	return spec, gated(pctx, s.preparing[a.Variant], func() error { return driver.Prepare(pctx, spec) })
+}
+
+// gated runs f when the gate has a free place.
+func gated(ctx context.Context, gate chan struct{}, f func() error) error {
+	select {
+	case gate <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-gate }()
+	return f()
+}
+
+// Local is every replica as converge looks at it.
+func (s *Supervisor) Local() map[string]converge.Replica {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	local := make(map[string]converge.Replica, len(s.replicas))
+	for id, r := range s.replicas {
+		local[id] = converge.Replica{Assignment: r.assignment, State: r.status().State}
+	}
+	return local
+}
+
+// Prepared names the workload versions that are prepared, or being so (see converge.PrepareKey).
+func (s *Supervisor) Prepared() map[string]bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return maps.Clone(s.prepared)
+}
+
+// Reports is the full report: every replica with its assignment, in the order of the ids.
+func (s *Supervisor) Reports() []api.ReplicaReport {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	reports := make([]api.ReplicaReport, 0, len(s.replicas))
+	for _, id := range slices.Sorted(maps.Keys(s.replicas)) {
+		rep := s.replicas[id].status()
+		a := s.replicas[id].assignment
+		rep.Assignment = &a
+		reports = append(reports, rep)
+	}
+	return reports
+}
+
+// Endpoint is how to reach a replica; false when it is not here or not ready.
+func (s *Supervisor) Endpoint(replicaID string) (sandbox.Endpoint, []api.Port, bool) {
+	r := s.replica(replicaID)
+	if r == nil {
+		return sandbox.Endpoint{}, nil, false
+	}
+	h, ready := r.running()
+	if h == nil || !ready {
+		return sandbox.Endpoint{}, nil, false
+	}
+	return h.Endpoint(), r.spec.Ports, true
+}
+
+// Serving is the ready replicas of a workload here. The caller must not change the slice.
+func (s *Supervisor) Serving(ns, name string) []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.serving[api.Ref{Namespace: ns, Name: name}]
+}
+
+// Exec runs a command in a replica.
+func (s *Supervisor) Exec(ctx context.Context, id string, req sandbox.ExecRequest) (int, error) {
+	h, err := s.handle(id)
+	if err != nil {
+		return 0, err
+	}
+	return h.Exec(ctx, req)
+}
+
+// Usage is what a replica uses now.
+func (s *Supervisor) Usage(ctx context.Context, id string) (sandbox.Usage, error) {
+	h, err := s.handle(id)
+	if err != nil {
+		return sandbox.Usage{}, err
+	}
+	return h.Usage(ctx)
+}
+
+func (s *Supervisor) handle(id string) (sandbox.Handle, error) {
+	r := s.replica(id)
+	if r == nil {
+		return nil, notHere(id)
+	}
+	h, _ := r.running()
+	if h == nil {
+		return nil, api.Errorf(api.CodeUnavailable, "replica %s is %s", id, r.status().State).
+			WithHint("wait until it runs; cloudless workload describe tells why it does not")
+	}
+	return h, nil
+}
+
+func notHere(id string) error {
+	return api.Errorf(api.CodeNotFound, "replica %s is not on this node", id)
+}
+
+func (s *Supervisor) replica(id string) *replica {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.replicas[id]
+}
+
+// Stop ends the supervisor, and of the replicas what mode says; their records stay, so that the next
+// start takes them up. It returns when all has ended, or when ctx does.
+func (s *Supervisor) Stop(ctx context.Context, mode string) error {
+	s.mu.Lock()
+	s.closed = true
+	all := slices.Collect(maps.Values(s.replicas))
+	s.mu.Unlock()
+	for _, r := range all {
+		r.cancel(leaveOrder{ctx: ctx, detach: mode == StopRestart && r.assignment.Variant == api.VariantContainer})
+	}
+	s.group.Stop()
+	ended := make(chan error, 1)
+	go func() { ended <- s.group.Wait() }() // ends with the last replica, each of which is bounded
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("stopping replicas: %w", ctx.Err())
+	}
+}
+
+// serve notes whether a replica may get traffic.
+func (s *Supervisor) serve(ref api.Ref, id string, ready bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	others := slices.DeleteFunc(slices.Clone(s.serving[ref]), func(have string) bool { return have == id })
+	if ready {
+		others = append(others, id)
+	}
+	if len(others) == 0 {
+		delete(s.serving, ref)
+		return
+	}
+	s.serving[ref] = others
+}
+
+// trouble logs what the node's people must know and tells it as an event.
+func (s *Supervisor) trouble(what string, err error) {
+	s.cfg.Log.Error().Err(err).Msg(what)
+	s.event(api.SeverityError, "node.trouble", "node/"+s.cfg.NodeID, fmt.Sprintf("%s: %v", what, err))
+}
+
+func (s *Supervisor) event(severity api.Severity, kind, resource, message string) {
+	if s.cfg.OnEvent != nil {
+		s.cfg.OnEvent(api.Event{Time: time.Now().UTC(), Type: kind, Severity: severity, Resource: resource, Message: message, Node: s.cfg.NodeID})
+	}
+}
