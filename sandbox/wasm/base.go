@@ -1,0 +1,245 @@
+package wasm
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	wapi "github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/sandbox"
+)
+
+// initTimeout bounds a module's start section and _initialize.
+const initTimeout = 30 * time.Second
+
+// The exit codes of guests that do not exit by themselves, as a shell would tell them.
+const (
+	codeForced = 128 + 9 // SIGKILL
+	codeTrap   = 128 + 6 // SIGABRT
+)
+
+// base is what both kinds of replica share, and most of sandbox.Handle.
+type base struct {
+	driver *Driver
+	module *module
+	spec   sandbox.Spec
+	config wazero.ModuleConfig // with environment and clocks, without standard streams
+	log    *sink
+	memory *budget
+	meter  meter
+
+	// ctx ends when the replica is ended by force.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	done chan struct{}
+	ends sync.Once
+	exit sandbox.Exit
+}
+
+func newBase(d *Driver, m *module, spec sandbox.Spec) *base {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &base{
+		driver: d, module: m, spec: spec, config: baseConfig(spec),
+		log: newSink(spec.Log), memory: &budget{limit: uint64(m.key.pages) * pageBytes},
+		ctx: ctx, cancel: cancel, done: make(chan struct{}),
+	}
+}
+
+// baseConfig gives a guest its arguments, its manifest's environment, real clocks and random numbers.
+// The module's name is empty so that it can be instantiated many times.
+func baseConfig(spec sandbox.Spec) wazero.ModuleConfig {
+	c := wazero.NewModuleConfig().WithName("").WithStartFunctions().
+		WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader).
+		WithArgs(append([]string{spec.Workload.Name}, spec.Wasm.Args...)...)
+	for _, name := range envNames(spec.Env) {
+		c = c.WithEnv(name, spec.Env[name])
+	}
+	return c
+}
+
+func envNames(env map[string]string) []string {
+	names := make([]string, 0, len(env))
+	for name := range env {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// instantiate makes an instance. A bad initial value in the module may panic in wazero: that is the
+// module's fault and an error.
+func (b *base) instantiate(ctx context.Context, config wazero.ModuleConfig, mem *account) (instance wapi.Module, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+		if err != nil {
+			mem.Free()
+		}
+	}()
+	return b.module.class.InstantiateModule(experimental.WithMemoryAllocator(ctx, mem), b.module.compiled, config)
+}
+
+// trials remembers with which arguments and environments a module has been instantiated well, so
+// that the thousandth replica of it need not show it again.
+type trials struct {
+	mu   sync.Mutex
+	good map[[sha256.Size]byte]bool
+}
+
+const maxTrials = 64
+
+// once runs f unless it succeeded before for the same spec.
+func (t *trials) once(spec sandbox.Spec, how drive, f func() error) error {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s %q", how, spec.Wasm.Args)
+	for _, name := range envNames(spec.Env) {
+		fmt.Fprintf(h, " %q=%q", name, spec.Env[name])
+	}
+	key := [sha256.Size]byte(h.Sum(nil))
+	t.mu.Lock()
+	known := t.good[key]
+	t.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.good == nil || len(t.good) >= maxTrials {
+		t.good = map[[sha256.Size]byte]bool{}
+	}
+	t.good[key] = true
+	return nil
+}
+
+// startError tells why a guest could not be set up. What the guest did is the module's fault.
+func startError(ctx context.Context, err error) error {
+	if ctx.Err() != nil && context.Cause(ctx) != errInit {
+		return ctx.Err()
+	}
+	if context.Cause(ctx) == errInit {
+		return invalid("the module was not initialized after %s", initTimeout)
+	}
+	return invalid("the module cannot be instantiated: %s", failure(err))
+}
+
+var errInit = errors.New("initialization took too long")
+
+// initContext bounds the setting up of an instance.
+func initContext(parent context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(parent, initTimeout, errInit)
+}
+
+// exitCode tells the code of a guest that called proc_exit, or whose _start returned.
+func exitCode(err error) (code int, ok bool) {
+	var exit *sys.ExitError
+	switch {
+	case err == nil:
+		return 0, true
+	case errors.As(err, &exit):
+		return int(exit.ExitCode()), true
+	}
+	return 0, false
+}
+
+// failure is a guest's failure in one line: "trap: unreachable in main.handle", "exited with code 3".
+func failure(err error) string {
+	if code, ok := exitCode(err); ok {
+		return fmt.Sprintf("exited with code %d", code)
+	}
+	text, trace, trapped := strings.Cut(err.Error(), "\nwasm stack trace:")
+	text = strings.TrimSuffix(text, " (recovered by wazero)")
+	text, _, _ = strings.Cut(text, "\n")
+	if i := strings.Index(text, "wasm error: "); i >= 0 {
+		text = text[i+len("wasm error: "):]
+	}
+	if !trapped {
+		return text
+	}
+	frame, _, _ := strings.Cut(strings.TrimSpace(trace), "\n")
+	if frame != "" {
+		text += " in " + frame
+	}
+	return "trap: " + text
+}
+
+// finish frees the instances, records how the replica ended and gives back what it held. Only the
+// first call counts.
+func (b *base) finish(exit sandbox.Exit, free func()) {
+	b.ends.Do(func() {
+		b.cancel()
+		free()
+		exit.At = time.Now()
+		b.exit = exit
+		b.log.Close()
+		b.driver.forget(b)
+		b.driver.engine.release(b.module)
+		close(b.done)
+	})
+}
+
+// gone waits for the end of a replica that was ended by force. Compiled code looks at its context only
+// at loops, so a chain of calls without one can hold out; then its end comes later, and this says so.
+func (b *base) gone() error {
+	timer := time.NewTimer(killWait)
+	defer timer.Stop()
+	select {
+	case <-b.done:
+		return nil
+	case <-timer.C:
+		return api.Errorf(api.CodeTimeout, "replica %s still runs %s after it was to end", b.ID(), killWait)
+	}
+}
+
+// killWait bounds the wait for a guest that was ended by force.
+const killWait = 5 * time.Second
+
+// guest is what host functions find in the context of a call: whose call it is, and the request that
+// is being handled, if one is.
+type guest struct {
+	*base
+	request *exchange
+}
+
+type guestKey struct{}
+
+// guestContext makes the context of calls into the replica's guest.
+func (b *base) guestContext(ctx context.Context, x *exchange) context.Context {
+	return context.WithValue(ctx, guestKey{}, guest{b, x})
+}
+
+// ID implements sandbox.Handle.
+func (b *base) ID() string { return b.spec.ID }
+
+// Done implements sandbox.Handle.
+func (b *base) Done() <-chan struct{} { return b.done }
+
+// Exit implements sandbox.Handle.
+func (b *base) Exit() sandbox.Exit { return b.exit }
+
+// Exec implements sandbox.Handle: a module is not a machine with other programs on it.
+func (b *base) Exec(context.Context, sandbox.ExecRequest) (int, error) {
+	return 0, api.Errorf(api.CodeInvalid, "nothing can be executed in a wasm replica: it is one module, without files or other programs").
+		WithHint("read its output with cloudless logs")
+}
+
+// Usage implements sandbox.Handle. CPUTime is the time spent in the guest's code and in calls that
+// do not wait.
+func (b *base) Usage(context.Context) (sandbox.Usage, error) {
+	return sandbox.Usage{CPUTime: b.meter.total(), Memory: int64(b.memory.inUse())}, nil
+}

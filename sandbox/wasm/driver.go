@@ -1,0 +1,211 @@
+// Package wasm is the sandbox.Driver for WebAssembly modules, on wazero.
+//
+// A module is compiled once for each memory class (engine.go), its imports and exports say how it is
+// driven (inspect.go), and a replica is then one of two things: a server, which calls the guest for
+// each HTTP request (server.go; by the cl interface, clhost.go, or by CGI, wagi.go), or a process,
+// which runs the guest's _start once (process.go). Guests see their manifest's environment, the
+// clock, random numbers and standard output; they have no files and no network.
+package wasm
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime"
+	"sync"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sys/cpu"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/sandbox"
+)
+
+// Config sets a driver up.
+type Config struct {
+	CacheDir  string // compiled modules are kept here, readable by the owner only
+	Log       zerolog.Logger
+	MaxMemory api.Bytes // the most that one replica may ask for; 0: no bound but wasm's own 4 GiB
+}
+
+// Driver implements sandbox.Driver.
+type Driver struct {
+	config Config
+	engine *engine
+	mu     sync.Mutex
+	closed bool
+	live   map[string]replica // by id
+}
+
+var _ sandbox.Driver = (*Driver)(nil)
+
+// replica is a handle as the driver sees it.
+type replica interface {
+	sandbox.Handle
+	begin() // once it is on the driver's list
+	abort() // ends it by force, without waiting
+	drop()  // instead of begin: gives back what it holds
+	gone() error
+}
+
+// New makes a driver.
+func New(c Config) (*Driver, error) {
+	e, err := newEngine(c.CacheDir)
+	if err != nil {
+		return nil, err
+	}
+	return &Driver{config: c, engine: e, live: map[string]replica{}}, nil
+}
+
+// Variant implements sandbox.Driver.
+func (d *Driver) Variant() api.Variant { return api.VariantWasm }
+
+// Info implements sandbox.Driver.
+func (d *Driver) Info(context.Context) sandbox.Info {
+	return sandbox.Info{Available: true, Engine: engineName()}
+}
+
+// engineName is the engine that wazero chooses on this machine, by the same rule.
+func engineName() string {
+	switch runtime.GOARCH {
+	case "arm64":
+		return "compiler"
+	case "amd64":
+		if cpu.X86.HasSSE41 {
+			return "compiler"
+		}
+	}
+	return "interpreter"
+}
+
+// Prepare implements sandbox.Driver: it compiles the module and checks how it is to be driven.
+func (d *Driver) Prepare(ctx context.Context, spec sandbox.Spec) error {
+	m, _, err := d.load(ctx, spec)
+	if err == nil {
+		d.engine.release(m)
+	}
+	return err
+}
+
+// load compiles the spec's module, or finds it compiled, and tells how to drive it. The caller
+// releases the module.
+func (d *Driver) load(ctx context.Context, spec sandbox.Spec) (*module, drive, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
+	pages, err := d.pages(spec)
+	if err != nil {
+		return nil, "", err
+	}
+	m, err := d.engine.acquire(ctx, spec, pages)
+	if err != nil {
+		return nil, "", err
+	}
+	how, err := driveOf(m.compiled, spec.Wasm)
+	if err != nil {
+		d.engine.release(m)
+		return nil, "", err
+	}
+	return m, how, nil
+}
+
+// pages is the spec's memory limit in wasm pages.
+func (d *Driver) pages(spec sandbox.Spec) (uint32, error) {
+	if spec.Wasm == nil {
+		return 0, api.Errorf(api.CodeInvalid, "the spec of replica %s has no wasm part", spec.ID)
+	}
+	limit := spec.Memory
+	if limit == 0 {
+		limit = api.DefaultWasmMemory
+	}
+	if limit < pageBytes {
+		return 0, api.Errorf(api.CodeInvalid, "a memory limit of %s is less than one wasm page (64Ki)", limit)
+	}
+	if d.config.MaxMemory > 0 && limit > d.config.MaxMemory {
+		return 0, api.Errorf(api.CodeInvalid, "a memory limit of %s is over this node's bound of %s for one wasm replica", limit, d.config.MaxMemory)
+	}
+	return uint32(min(limit/pageBytes, maxPages)), nil
+}
+
+// Start implements sandbox.Driver.
+func (d *Driver) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Handle, error) {
+	m, how, err := d.load(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	r, err := d.build(ctx, m, how, spec)
+	if err != nil {
+		d.engine.release(m)
+		return nil, err
+	}
+	if err := d.admit(r); err != nil {
+		r.drop()
+		return nil, err
+	}
+	d.config.Log.Debug().Str("replica", spec.ID).Str("workload", spec.Workload.String()).Str("drive", string(how)).Msg("wasm replica started")
+	return r, nil
+}
+
+// build makes the replica and shows that its module can be instantiated. It takes m over on success.
+func (d *Driver) build(ctx context.Context, m *module, how drive, spec sandbox.Spec) (replica, error) {
+	base := newBase(d, m, spec)
+	if how == driveProcess {
+		return newProcess(ctx, base)
+	}
+	return newServer(ctx, base, how)
+}
+
+func (d *Driver) admit(r replica) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return api.Errorf(api.CodeUnavailable, "the wasm driver is closed")
+	}
+	if d.live[r.ID()] != nil {
+		return api.Errorf(api.CodeConflict, "replica %s runs already", r.ID())
+	}
+	d.live[r.ID()] = r
+	r.begin()
+	return nil
+}
+
+// forget takes an ended replica off the list, unless its id is another's by now.
+func (d *Driver) forget(b *base) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.live[b.ID()]; r != nil && r.Done() == b.Done() {
+		delete(d.live, b.ID())
+	}
+}
+
+// Adopt implements sandbox.Driver: a wasm replica lives in the agent's process and ends with it.
+func (d *Driver) Adopt(_ context.Context, spec sandbox.Spec) (sandbox.Handle, error) {
+	return nil, api.Errorf(api.CodeNotFound, "replica %s is gone: a wasm replica ends with the agent's process", spec.ID)
+}
+
+// Clean implements sandbox.Driver: an earlier process leaves nothing of a wasm replica behind.
+func (d *Driver) Clean(context.Context, map[string]bool) error { return nil }
+
+// Close implements sandbox.Driver: it ends every replica.
+func (d *Driver) Close() error {
+	d.mu.Lock()
+	d.closed = true
+	ends := make([]replica, 0, len(d.live))
+	for _, r := range d.live {
+		ends = append(ends, r)
+	}
+	d.mu.Unlock()
+	for _, r := range ends {
+		r.abort()
+	}
+	errs := make([]error, 0, len(ends)+1)
+	for _, r := range ends {
+		errs = append(errs, r.gone())
+	}
+	return errors.Join(append(errs, d.engine.close())...)
+}
+
+// ownerOnly makes dir, readable by its owner only: what lies in it is run as native code.
+func ownerOnly(dir string) error {
+	return errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700))
+}

@@ -1,0 +1,22 @@
+;; A WAGI guest: a CGI head in two pieces, then standard input.
+(module
+  (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 2)
+  (data (i32.const 64) "Status: 202 Accepted\r\nContent-Ty")
+  (data (i32.const 96) "pe: text/plain\r\nX-A: b\r\n\r\nhello\n")
+  (func $out (param $p i32) (param $n i32)
+    (i32.store (i32.const 0) (local.get $p))
+    (i32.store (i32.const 4) (local.get $n))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+  (func (export "_start") (local $n i32)
+    (call $out (i32.const 64) (i32.const 32))
+    (call $out (i32.const 96) (i32.const 32))
+    (block $end (loop $next
+      (i32.store (i32.const 16) (i32.const 1024))
+      (i32.store (i32.const 20) (i32.const 65536))
+      (br_if $end (call $read (i32.const 0) (i32.const 16) (i32.const 1) (i32.const 24)))
+      (local.set $n (i32.load (i32.const 24)))
+      (br_if $end (i32.eqz (local.get $n)))
+      (call $out (i32.const 1024) (local.get $n))
+      (br $next)))))
