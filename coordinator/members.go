@@ -230,6 +230,9 @@ func (s *Server) membersNow() []api.Member {
 	}
 	leader := s.raft.LeaderID()
 	out := s.members()
+	if !slices.ContainsFunc(out, func(m api.Member) bool { return m.ID == s.id.ID }) {
+		out = append(out, s.self()) // its row is on the way
+	}
 	for i := range out {
 		m := &out[i]
 		m.Voter, m.Leader = voters[m.ID], m.ID == leader

@@ -50,6 +50,9 @@ type Ledger struct {
 // Open opens the ledger in dir, or makes one, and reads it once, so that damage is told now and not
 // in the middle of a decision. fs is the disk; vfs.Default outside tests.
 func Open(dir string, fs vfs.FS) (*Ledger, error) {
+	if fs == nil {
+		fs = vfs.Default
+	}
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return nil, openError(dir, err)
 	}
