@@ -194,6 +194,7 @@ func (a *Agent) resume(ctx context.Context) error {
 		return err
 	}
 	a.intake = newIntake(a, set)
+	a.loadTable()
 	a.sup.Resume(ctx, records)
 	keep := map[string]bool{}
 	for _, r := range records {
@@ -221,6 +222,7 @@ func (a *Agent) serve(context.Context) error {
 	g.Go("reports", a.reports.run)
 	g.Go("node events", a.events.run)
 	g.Go("gauges", a.keepGauges)
+	g.Go("endpoint table", a.keepTable)
 	g.Go("own certificate", a.keepCertificate)
 	g.Go("gossip peers", a.keepGossipJoined)
 	g.Go("artifact cache", a.keepCache)

@@ -2,12 +2,15 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/datadir"
 	"github.com/cloudless/cloudless/internal/run"
 )
 
@@ -95,6 +98,13 @@ func (a *Agent) keepCache(ctx context.Context) error {
 	return nil
 }
 
+// fileEndpoints keeps the last endpoint table, by which a node routes that starts with no
+// coordinator in sight.
+const (
+	fileEndpoints = "endpoints.json"
+	tableInterval = time.Second // between two writes of it
+)
+
 // tableBox holds the newest endpoint table and the downloads under way.
 type tableBox struct {
 	mu    sync.Mutex
@@ -111,6 +121,53 @@ func (a *Agent) takeEndpoints(t *api.EndpointTable) {
 	}
 	a.table.table = t
 	a.ingress.Update(t)
+}
+
+// have is the pair of the table in use.
+func (b *tableBox) have() (epoch, index uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.table == nil {
+		return 0, 0
+	}
+	return b.table.Epoch, b.table.Index
+}
+
+// loadTable routes by the table of the last start until a coordinator gives a newer one.
+func (a *Agent) loadTable() {
+	data, err := os.ReadFile(a.path(fileEndpoints))
+	if err != nil {
+		return // a new node
+	}
+	var t api.EndpointTable
+	if err := json.Unmarshal(data, &t); err != nil {
+		a.log.Warn().Err(err).Msg("the kept endpoint table is damaged; waiting for a coordinator's")
+		return
+	}
+	a.takeEndpoints(&t)
+}
+
+// keepTable writes the table down when it has changed; it ends with the agent.
+func (a *Agent) keepTable(ctx context.Context) error {
+	var kept *api.EndpointTable
+	for run.Sleep(ctx, tableInterval) == nil {
+		a.table.mu.Lock()
+		t := a.table.table
+		a.table.mu.Unlock()
+		if t == kept {
+			continue
+		}
+		data, err := json.Marshal(t)
+		if err == nil {
+			err = datadir.WriteFile(a.path(fileEndpoints), data)
+		}
+		if err != nil {
+			a.log.Warn().Err(err).Msg("endpoint table not kept")
+			continue
+		}
+		kept = t
+	}
+	return nil
 }
 
 func (b *tableBox) addr(nodeID string) (string, bool) {

@@ -202,7 +202,8 @@ func (s *session) watchAssignments(ctx context.Context) error {
 
 func (s *session) watchEndpoints(ctx context.Context) error {
 	for {
-		path := fmt.Sprintf("%s?index=%d&wait=%s", api.PathEndpoints, s.a.ingress.Index(), watchWait)
+		epoch, index := s.a.table.have()
+		path := fmt.Sprintf("%s?epoch=%d&index=%d&wait=%s", api.PathEndpoints, epoch, index, watchWait)
 		var t api.EndpointTable
 		if got, err := s.watch(ctx, path, &t); err != nil {
 			return err

@@ -51,6 +51,9 @@ func (s *Server) handleRegister(w http.ResponseWriter, r *http.Request, node str
 		return
 	}
 	_, _, err := s.propose(r.Context(), state.Command{RegisterNode: &state.RegisterNode{ID: node, Info: req}})
+	if err == nil {
+		s.probe(node) // to know whether its port can be reached: a refused dial means something only then
+	}
 	answer(w, api.RegisterResponse{Epoch: s.store.View().Meta().Epoch, Coordinators: s.membersNow()}, err)
 }
 
@@ -116,12 +119,12 @@ func (s *Server) handleAssignments(w http.ResponseWriter, r *http.Request, node 
 
 // handleEndpoints serves the endpoint table. Asking for what comes after an index acknowledges it.
 func (s *Server) handleEndpoints(w http.ResponseWriter, r *http.Request, node string) {
-	index := queryUint(r, "index")
+	index, epoch := queryUint(r, "index"), queryUint(r, "epoch")
 	s.signals.update(node, func(n *nodeSignal) { n.endpointIndex = max(n.endpointIndex, index) })
 	poll(w, r, func() (any, <-chan struct{}) {
 		v := s.store.View()
 		have, changed := v.Mark(state.MarkServices)
-		if have <= index {
+		if have == 0 || !api.Older(epoch, index, v.Meta().Epoch, have) {
 			return nil, changed
 		}
 		return v.Endpoints(), changed

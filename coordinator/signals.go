@@ -144,10 +144,15 @@ func (s *Server) probe(nodeID string) {
 		return
 	}
 	s.group.Go("probe", func(ctx context.Context) error {
-		answered, refused := s.probeOnce(ctx, nodeID)
+		addr, known := s.nodeAddr(nodeID)
+		var answered, refused bool
+		if known {
+			answered, refused = s.probeOnce(ctx, nodeID, addr)
+		}
 		s.signals.update(nodeID, func(n *nodeSignal) {
 			n.probing = false
 			switch {
+			case !known: // it has not registered yet: silence means nothing
 			case answered:
 				n.Reached, n.Refused, n.unansweredAt = true, 0, time.Time{}
 			case refused && n.Reached:
@@ -163,11 +168,7 @@ func (s *Server) probe(nodeID string) {
 
 // probeOnce reports whether the node's TLS answered, else whether the dial was refused. A dial that
 // merely connects proves nothing: the kernel accepts for a frozen process.
-func (s *Server) probeOnce(ctx context.Context, nodeID string) (answered, refused bool) {
-	addr, ok := s.nodeAddr(nodeID)
-	if !ok {
-		return false, false
-	}
+func (s *Server) probeOnce(ctx context.Context, nodeID, addr string) (answered, refused bool) {
 	ctx, cancel := context.WithTimeout(ctx, probeDialTimeout)
 	defer cancel()
 	conn, err := s.dialer.Dial(ctx, addr, api.ALPNNode, pki.Identity{Cluster: s.id.ClusterID, Role: api.RoleNode, ID: nodeID})
