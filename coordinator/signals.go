@@ -134,6 +134,10 @@ func (s *Server) onGossip(e gossip.Event) {
 // probe dials a node's port and pings it by Serf, once, unless a probe is under way. A refused dial
 // counts, an answer clears the suspicion, silence is timed.
 func (s *Server) probe(nodeID string) {
+	addr, known := s.nodeAddr(nodeID)
+	if !known {
+		return // it has not registered yet: silence means nothing
+	}
 	start := false
 	s.signals.update(nodeID, func(n *nodeSignal) {
 		if !n.probing && time.Since(n.lastProbe) >= probeInterval {
@@ -144,15 +148,10 @@ func (s *Server) probe(nodeID string) {
 		return
 	}
 	s.group.Go("probe", func(ctx context.Context) error {
-		addr, known := s.nodeAddr(nodeID)
-		var answered, refused bool
-		if known {
-			answered, refused = s.probeOnce(ctx, nodeID, addr)
-		}
+		answered, refused := s.probeOnce(ctx, nodeID, addr)
 		s.signals.update(nodeID, func(n *nodeSignal) {
 			n.probing = false
 			switch {
-			case !known: // it has not registered yet: silence means nothing
 			case answered:
 				n.Reached, n.Refused, n.unansweredAt = true, 0, time.Time{}
 			case refused && n.Reached:
