@@ -72,7 +72,9 @@ type Outcome struct {
 }
 
 // PrepareKey names a workload version that is prepared ahead, in Local.Prepared.
-func PrepareKey(uid string, version uint64) string { return uid + "/" + strconv.FormatUint(version, 10) }
+func PrepareKey(uid string, version uint64) string {
+	return uid + "/" + strconv.FormatUint(version, 10)
+}
 
 // Step compares what the node has with what it is told. Actions come in a fixed order, those that
 // free resources first; doing them and asking again gives none.
@@ -124,13 +126,13 @@ func endings(local Local, named map[string]api.Assignment, trusted bool) []Actio
 		r := local.Replicas[id]
 		a, isNamed := named[id]
 		over := r.State.Terminal()
-		going := over || r.State == api.ReplicaStopping
+		stopping := r.State == api.ReplicaStopping
 		switch {
-		case isNamed && a.Desired == api.DesiredStop && !going:
+		case isNamed && a.Desired == api.DesiredStop && !stopping && r.State != api.ReplicaStopped:
 			actions = append(actions, Action{Kind: Stop, ReplicaID: id, Assignment: a, Reason: "told to stop"})
 		case !isNamed && trusted && over:
 			actions = append(actions, Action{Kind: Forget, ReplicaID: id, Assignment: r.Assignment, Reason: "ended and no longer assigned"})
-		case !isNamed && trusted && !going:
+		case !isNamed && trusted && !stopping:
 			actions = append(actions, Action{Kind: Stop, ReplicaID: id, Assignment: r.Assignment, Reason: "no longer assigned"})
 		}
 	}

@@ -8,22 +8,25 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/run"
 )
 
-// rotateInterval is how often the logs of containers, which the shim writes, are looked at.
-const rotateInterval = 5 * time.Second
+// rotateEvery is how often container logs are looked at; their runtime writes them itself.
+const rotateEvery = time.Second
 
-// logs are a replica's log files: one for each attempt, N.log, with rotated ones N.log.1 … behind
-// it. The current attempt and the one before are kept. Lines of wasm replicas begin with their time;
-// a container's file is written raw by its shim.
+// logs are the log files of one replica. Attempt n writes N.log; when that is full it becomes
+// N.log.1, and so on up to N.log.3. The files of the last two attempts are kept.
+//
+// As a Writer it is a wasm replica's output: each line gets the time in front. A container's runtime
+// writes to the current file itself, without times.
 type logs struct {
 	dir string
 
@@ -31,211 +34,182 @@ type logs struct {
 	attempt int // -1 before the first
 	file    *os.File
 	size    int64
-	partial []byte
+	line    []byte // begun, not ended yet
+	cut     bool   // the rest of the line is dropped
+	limit   *rate.Limiter
+	dropped int // lines over the limit, not told yet
+	broken  error
 }
 
-// openLogs looks for what an earlier process left. It makes nothing: most replicas never write.
+// openLogs goes on after the newest attempt that left a file.
 func openLogs(dir, id string) *logs {
-	l := &logs{dir: filepath.Join(dir, id), attempt: -1}
-	entries, err := os.ReadDir(l.dir)
-	if err != nil {
-		return l // not there yet
-	}
-	for _, e := range entries {
-		if n, err := strconv.Atoi(strings.TrimSuffix(e.Name(), ".log")); err == nil {
-			l.attempt = max(l.attempt, n)
-		}
-	}
+	l := &logs{dir: filepath.Join(dir, id), attempt: -1, limit: rate.NewLimiter(api.DefaultLogBytesPerSec, api.DefaultLogBytesPerSec)}
+	l.each(func(attempt int, _ string) { l.attempt = max(l.attempt, attempt) })
 	return l
 }
 
-// number is the attempt that is being written, from 0.
+// each calls f for every file of every attempt.
+func (l *logs) each(f func(attempt int, path string)) {
+	entries, _ := os.ReadDir(l.dir) // none yet is no log yet
+	for _, e := range entries {
+		name, _, ok := strings.Cut(e.Name(), ".log")
+		if n, err := strconv.Atoi(name); ok && err == nil {
+			f(n, filepath.Join(l.dir, e.Name()))
+		}
+	}
+}
+
 func (l *logs) number() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return max(l.attempt, 0)
 }
 
-func (l *logs) path() string { return l.of(l.number()) }
+// path is the current attempt's file.
+func (l *logs) path() string { return logPath(l.dir, l.number()) }
 
-func (l *logs) of(attempt int) string { return filepath.Join(l.dir, strconv.Itoa(attempt)+".log") }
+func logPath(dir string, attempt int) string { return filepath.Join(dir, strconv.Itoa(attempt)+".log") }
 
-// next begins a new attempt and removes those before the previous one. For a container the file is
-// made at once, since its shim opens it.
-func (l *logs) next(container bool) error {
+// next begins the next attempt. The file is made now only for those who write to it themselves:
+// thousands of replicas that say nothing then cost no file.
+func (l *logs) next(make bool) error {
+	l.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.close()
 	l.attempt++
-	if l.attempt >= 2 {
-		for _, f := range l.chain(l.attempt - 2) {
-			if err := os.Remove(f); err != nil && !errors.Is(err, os.ErrNotExist) {
-				return fmt.Errorf("remove an old log: %w", err)
-			}
+	l.each(func(attempt int, path string) {
+		if attempt < l.attempt-1 {
+			_ = os.Remove(path) // tried again at the next attempt
 		}
+	})
+	if !make {
+		return nil
 	}
-	if container {
-		if err := l.open(); err != nil {
-			return err
-		}
-		l.close()
+	if err := l.open(); err != nil {
+		return fmt.Errorf("making the log file: %w", err)
 	}
-	return nil
+	err := l.file.Close()
+	l.file = nil
+	return err
 }
 
 func (l *logs) open() error {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
-		return fmt.Errorf("make the log folder: %w", err)
+		return err
 	}
-	f, err := os.OpenFile(l.of(max(l.attempt, 0)), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(logPath(l.dir, max(l.attempt, 0)), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return fmt.Errorf("open the log: %w", err)
+		return err
 	}
-	st, err := f.Stat()
+	info, err := f.Stat()
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	l.file, l.size = f, st.Size()
+	l.file, l.size = f, info.Size()
 	return nil
 }
 
-func (l *logs) close() {
-	if l.file != nil {
-		_ = l.file.Close() // lines were handed to the kernel already
-		l.file = nil
-	}
-	l.partial = nil
-}
-
-// Close lets go of the file.
-func (l *logs) Close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.partial) > 0 {
-		_ = l.line(l.partial) // nobody is left to tell
-	}
-	l.close()
-}
-
-// Write adds output, whole lines at a time, each with its time before it. A line over
-// api.MaxLogLineBytes is cut.
+// Write takes a replica's output. It never fails and never waits: a replica must not stand still
+// because its log cannot be kept. Lines over the rate are dropped and counted.
 func (l *logs) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	rest := p
-	for {
-		i := bytes.IndexByte(rest, '\n')
-		if i < 0 {
-			break
+	n := len(p)
+	for len(p) > 0 {
+		part, rest, ended := bytes.Cut(p, []byte("\n"))
+		l.add(part)
+		if ended {
+			l.endLine()
 		}
-		line := rest[:i]
-		if len(l.partial) > 0 {
-			line = append(l.partial, line...)
-			l.partial = nil
-		}
-		if err := l.line(line); err != nil {
-			return 0, err
-		}
-		rest = rest[i+1:]
+		p = rest
 	}
-	if room := api.MaxLogLineBytes - len(l.partial); room > 0 {
-		l.partial = append(l.partial, rest[:min(room, len(rest))]...)
-	}
-	return len(p), nil
+	return n, nil
 }
 
-func (l *logs) line(text []byte) error {
+func (l *logs) add(part []byte) {
+	if room := api.MaxLogLineBytes - len(l.line); len(part) > room {
+		part, l.cut = part[:room], true
+	}
+	l.line = append(l.line, part...)
+}
+
+func (l *logs) endLine() {
+	now := time.Now().UTC()
+	if !l.limit.AllowN(now, len(l.line)+1) {
+		l.dropped++
+	} else {
+		if l.dropped > 0 {
+			l.writeLine(now, fmt.Appendf(nil, "[cloudless] %d lines dropped: more than %d bytes a second", l.dropped, api.DefaultLogBytesPerSec))
+			l.dropped = 0
+		}
+		l.writeLine(now, l.line)
+	}
+	l.cut = false
+	if l.line = l.line[:0]; cap(l.line) > 4<<10 {
+		l.line = nil
+	}
+}
+
+func (l *logs) writeLine(now time.Time, line []byte) {
 	if l.file == nil {
-		if err := l.open(); err != nil {
-			return err
+		if l.broken = l.open(); l.broken != nil {
+			return
 		}
 	}
-	text = text[:min(len(text), api.MaxLogLineBytes)]
-	buf := append(time.Now().UTC().AppendFormat(make([]byte, 0, len(text)+40), time.RFC3339Nano), ' ')
-	buf = append(append(buf, text...), '\n')
-	n, err := l.file.Write(buf)
-	l.size += int64(n)
-	if err == nil && l.size >= api.LogFileBytes {
-		err = l.rotate()
+	b := append(now.AppendFormat(nil, time.RFC3339Nano), ' ')
+	b = append(append(b, line...), '\n')
+	if l.size > 0 && l.size+int64(len(b)) > api.LogFileBytes {
+		if l.broken = l.rotate(); l.broken != nil {
+			return
+		}
 	}
-	return err
+	n, err := l.file.Write(b)
+	l.size, l.broken = l.size+int64(n), err
 }
 
-// chain names the files of an attempt, oldest first.
-func (l *logs) chain(attempt int) []string {
-	base := l.of(attempt)
-	var out []string
-	for i := api.LogFilesKept; i >= 1; i-- {
-		out = append(out, base+"."+strconv.Itoa(i))
-	}
-	return append(out, base)
-}
-
-// rotate renames the files of the current attempt; the next line begins a new one.
+// rotate begins a new file.
 func (l *logs) rotate() error {
-	_ = l.file.Close() // lines were handed to the kernel already
+	path := l.file.Name()
+	err := l.file.Close()
 	l.file = nil
-	return l.shift(func(from, to string) error { return os.Rename(from, to) })
+	if err := errors.Join(err, shift(path), os.Rename(path, path+".1")); err != nil {
+		return err
+	}
+	return l.open()
 }
 
-func (l *logs) shift(last func(from, to string) error) error {
-	files := l.chain(max(l.attempt, 0))
-	for i := 1; i < len(files); i++ {
-		move := os.Rename
-		if i == len(files)-1 {
-			move = last
-		}
-		if err := move(files[i], files[i-1]); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("rotate the log: %w", err)
+// shift makes room for a new PATH.1.
+func shift(path string) error {
+	for i := api.LogFilesKept - 1; i >= 1; i-- {
+		err := os.Rename(fmt.Sprintf("%s.%d", path, i), fmt.Sprintf("%s.%d", path, i+1))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
 		}
 	}
 	return nil
 }
 
-// trim rotates a log that another process appends to: a copy is made, then the file is emptied. What
-// is written between the two is lost; the price of a writer that does not reopen.
-func (l *logs) trim() error {
+// Close ends the attempt's output; the next Write would open it again. What was said without an end
+// of line is kept as a line.
+func (l *logs) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	st, err := os.Stat(l.of(max(l.attempt, 0)))
-	if err != nil || st.Size() < api.LogFileBytes {
-		return nil // not written yet, or small
+	if len(l.line) > 0 {
+		l.endLine()
 	}
-	return l.shift(func(from, to string) error {
-		if err := copyFile(from, to); err != nil {
-			return err
-		}
-		return os.Truncate(from, 0)
-	})
+	if l.file == nil {
+		return nil
+	}
+	err := l.file.Close()
+	l.file = nil
+	return err
 }
 
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, io.LimitReader(in, 2*api.LogFileBytes))
-	return errors.Join(err, out.Close())
-}
-
-// rotateLogs keeps the logs of containers small; it ends with the supervisor.
+// rotateLogs bounds the logs of containers. It ends with the supervisor.
 func (s *Supervisor) rotateLogs(ctx context.Context) error {
-	for run.Sleep(ctx, rotateInterval) == nil {
-		s.mu.RLock()
-		var list []*replica
-		for _, r := range s.replicas {
-			if r.assignment.Variant == api.VariantContainer {
-				list = append(list, r)
-			}
-		}
-		s.mu.RUnlock()
-		for _, r := range list {
-			if err := r.logs.trim(); err != nil {
+	for run.Sleep(ctx, rotateEvery) == nil {
+		for _, r := range s.containers() {
+			if err := r.logs.copyTruncate(); err != nil {
 				s.cfg.Log.Warn().Err(err).Str("replica", r.id).Msg("log not rotated")
 			}
 		}
@@ -243,10 +217,41 @@ func (s *Supervisor) rotateLogs(ctx context.Context) error {
 	return nil
 }
 
-// existing names the files of an attempt that are there, oldest first.
-func (l *logs) existing(attempt int) []string {
-	return slices.DeleteFunc(l.chain(attempt), func(f string) bool {
-		_, err := os.Stat(f)
-		return err != nil
-	})
+func (s *Supervisor) containers() []*replica {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var list []*replica
+	for _, r := range s.replicas {
+		if h, _ := r.running(); h != nil && r.assignment.Variant == api.VariantContainer {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// copyTruncate rotates a file that someone else holds open for appending. What is written between
+// the copy and the cut is lost; the runtime gives no other way.
+func (l *logs) copyTruncate() error {
+	path := l.path()
+	info, err := os.Stat(path)
+	if err != nil || info.Size() <= api.LogFileBytes {
+		return nil // an absent file needs no rotation
+	}
+	if err := shift(path); err != nil {
+		return err
+	}
+	from, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	if _, err := from.Seek(max(0, info.Size()-api.LogFileBytes), io.SeekStart); err != nil {
+		return err
+	}
+	to, err := os.OpenFile(path+".1", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Close(), os.Truncate(path, 0))
 }

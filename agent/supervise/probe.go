@@ -30,7 +30,7 @@ func (r *replica) probe(g *run.Group, h sandbox.Handle, sick chan<- string) {
 		rep.State, rep.Ready, rep.Reason = api.ReplicaRunning, ready == nil, ""
 	})
 	if ready != nil {
-		g.Go("readiness", func(ctx context.Context) error { r.watchReadiness(ctx, ready, p); return nil })
+		g.Go("readiness", func(ctx context.Context) error { r.watchReadiness(ctx, h, ready, p); return nil })
 	}
 	if p := r.spec.Probes.Liveness; p != nil {
 		g.Go("liveness", func(ctx context.Context) error { r.watchLiveness(ctx, r.checkOf(h, p), *p, sick); return nil })
@@ -53,7 +53,7 @@ func (r *replica) readiness(h sandbox.Handle) (check, api.Probe) {
 
 // watchReadiness follows the check until ctx ends: ready after one success, unready after
 // p.Failures failures in a row.
-func (r *replica) watchReadiness(ctx context.Context, c check, p api.Probe) {
+func (r *replica) watchReadiness(ctx context.Context, h sandbox.Handle, c check, p api.Probe) {
 	if run.Sleep(ctx, time.Duration(p.InitialDelay)) != nil {
 		return
 	}
@@ -70,14 +70,14 @@ func (r *replica) watchReadiness(ctx context.Context, c check, p api.Probe) {
 			failures = 0
 			if !ready {
 				ready = true
-				r.setReady(true, "")
+				r.setReady(h, true, "")
 			}
 			if p.Failures == 0 {
 				return
 			}
 		case failures == max(p.Failures, 1):
 			ready = false
-			r.setReady(false, "readiness probe: "+err.Error())
+			r.setReady(h, false, "readiness probe: "+err.Error())
 		}
 		pause := interval
 		if err != nil && quick < interval {
@@ -89,8 +89,13 @@ func (r *replica) watchReadiness(ctx context.Context, c check, p api.Probe) {
 	}
 }
 
-func (r *replica) setReady(ready bool, reason string) {
-	r.change(func(rep *api.ReplicaReport) { rep.Ready, rep.Reason = ready, reason })
+// setReady notes what a probe found, unless the start that it looked at is over.
+func (r *replica) setReady(h sandbox.Handle, ready bool, reason string) {
+	r.change(func(rep *api.ReplicaReport) {
+		if r.handle == h {
+			rep.Ready, rep.Reason = ready, reason
+		}
+	})
 }
 
 // watchLiveness asks for a restart after p.Failures failures in a row.

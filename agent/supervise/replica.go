@@ -41,6 +41,7 @@ type replica struct {
 	cancel     context.CancelCauseFunc
 	done       chan struct{} // closed when the owner has ended
 	logs       *logs
+	stuck      bool // the owner's: it could not be stopped before the agent ended
 
 	tell sync.Mutex // held over a change and its OnStatus, so that they come in order
 
@@ -118,16 +119,26 @@ func (r *replica) live(adopt bool) {
 		}
 		wait := pause.next(e)
 		r.change(func(rep *api.ReplicaReport) {
-			rep.State, rep.Reason, rep.ExitCode = api.ReplicaBackoff, e.reason(), e.code()
+			rep.State, rep.Ready, rep.Reason = api.ReplicaBackoff, false, e.reason()
+			if e.err == nil {
+				rep.ExitCode = e.code()
+			}
 		})
 		if run.Sleep(r.ctx, wait) != nil {
 			break
 		}
 		if adopt = e.retryAdopt; !adopt {
-			r.change(func(rep *api.ReplicaReport) { rep.State = api.ReplicaStarting; rep.Restarts++ })
+			r.countRestart()
 		}
 	}
 	r.leave()
+}
+
+// countRestart is told with the start that follows.
+func (r *replica) countRestart() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rep.Restarts++
 }
 
 // survive keeps a fault of ours in one replica from ending all the others.
@@ -149,7 +160,7 @@ func (r *replica) survive() {
 // leave ends a life that was told to end.
 func (r *replica) leave() {
 	order, ok := context.Cause(r.ctx).(stopOrder)
-	if !ok {
+	if !ok || r.stuck {
 		return // the record stays as it is: the next start of the agent takes the replica up again
 	}
 	if err := r.s.cfg.Ledger.DeleteReplica(r.id); err != nil {
@@ -264,10 +275,8 @@ func (r *replica) start(driver sandbox.Driver) (sandbox.Handle, error) {
 		return nil, err
 	}
 	spec.Attempt, spec.LogPath, spec.Log = r.logs.number(), r.logs.path(), r.logs
-	ctx, cancel := context.WithTimeout(r.ctx, startTimeout)
-	defer cancel()
 	var h sandbox.Handle
-	err = gated(ctx, r.s.starting[r.assignment.Variant], func() (err error) {
+	err = gated(r.ctx, r.s.starting[r.assignment.Variant], startTimeout, func(ctx context.Context) (err error) {
 		h, err = driver.Start(ctx, spec)
 		return err
 	})
@@ -293,7 +302,7 @@ func (r *replica) watch(h sandbox.Handle) ending {
 	}
 	probes.Stop()
 	left, _ := context.Cause(r.ctx).(leaveOrder)
-	r.down(h, left)
+	r.down(e.sick)
 	if !left.detach {
 		r.end(h)
 		e.exit = exitOf(h)
@@ -315,22 +324,19 @@ func exitOf(h sandbox.Handle) sandbox.Exit {
 	}
 }
 
-// down takes the replica out of traffic. An agent that ends tells nobody: the replica is still wanted.
-func (r *replica) down(h sandbox.Handle, left leaveOrder) {
+// down takes the replica out of traffic at once. What is to be told follows when it has ended, but
+// for an end that may take its time. An agent that ends tells nobody: the replica is still wanted.
+func (r *replica) down(sick string) {
 	r.mu.Lock()
-	if r.handle == h {
-		r.handle = nil
-	}
+	r.handle = nil
 	r.mu.Unlock()
-	switch order := context.Cause(r.ctx).(type) {
-	case nil:
-		r.change(func(rep *api.ReplicaReport) { rep.Ready = false })
-	case stopOrder:
+	r.s.serve(r.assignment.Workload, r.id, false)
+	if order, ok := context.Cause(r.ctx).(stopOrder); ok {
 		r.change(func(rep *api.ReplicaReport) {
 			rep.State, rep.Ready, rep.Reason = api.ReplicaStopping, false, order.reason
 		})
-	default:
-		r.s.serve(r.assignment.Workload, r.id, false)
+	} else if sick != "" {
+		r.change(func(rep *api.ReplicaReport) { rep.Ready, rep.Reason = false, sick })
 	}
 }
 
@@ -338,19 +344,21 @@ func (r *replica) down(h sandbox.Handle, left leaveOrder) {
 // let a second copy run beside it. Only the end of the agent ends the trying.
 func (r *replica) end(h sandbox.Handle) {
 	for wait := time.Second; ; wait = min(2*wait, retryMax) {
-		left, _ := context.Cause(r.ctx).(leaveOrder)
-		err := r.endOnce(h, left)
-		if err == nil || left.ctx != nil {
+		err := r.endOnce(h)
+		if err == nil {
 			return
 		}
-		r.s.cfg.Log.Error().Err(err).Str("replica", r.id).Msg("replica does not stop; trying again")
-		time.Sleep(wait)
+		r.s.cfg.Log.Error().Err(err).Str("replica", r.id).Msg("replica does not stop")
+		if run.Sleep(r.s.group.Context(), wait) != nil {
+			r.stuck = true
+			return
+		}
 	}
 }
 
-func (r *replica) endOnce(h sandbox.Handle, left leaveOrder) error {
+func (r *replica) endOnce(h sandbox.Handle) error {
 	parent := context.Background()
-	if left.ctx != nil {
+	if left, ok := context.Cause(r.ctx).(leaveOrder); ok {
 		parent = left.ctx
 	}
 	ctx, cancel := context.WithTimeout(parent, stopTimeout)

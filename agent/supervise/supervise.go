@@ -135,16 +135,17 @@ func (s *Supervisor) take(rec ledger.Record, adopt bool) {
 	}
 	r := newReplica(s, rec)
 	s.replicas[rec.ReplicaID] = r
-	s.mu.Unlock()
 	if rec.State.Terminal() {
 		close(r.done)
-		r.change(func(rep *api.ReplicaReport) {})
+		s.mu.Unlock()
+		r.change(func(*api.ReplicaReport) {})
 		return
 	}
 	s.group.Go("replica "+rec.ReplicaID, func(context.Context) error {
 		r.live(adopt)
 		return nil
 	})
+	s.mu.Unlock()
 }
 
 func (s *Supervisor) stop(a converge.Action) {
@@ -248,20 +249,20 @@ func (s *Supervisor) ready(ctx context.Context, driver sandbox.Driver, a api.Ass
 		}
 		spec.Artifact, spec.Digest = path, digest
 	}
-	pctx, cancel := context.WithTimeout(ctx, prepareTimeout)
-	defer cancel()
-	return spec, gated(pctx, s.preparing[a.Variant], func() error { return driver.Prepare(pctx, spec) })
+	return spec, gated(ctx, s.preparing[a.Variant], prepareTimeout, func(ctx context.Context) error { return driver.Prepare(ctx, spec) })
 }
 
-// gated runs f when the gate has a free place.
-func gated(ctx context.Context, gate chan struct{}, f func() error) error {
+// gated runs f when the gate has a free place; only f's own time counts for the timeout.
+func gated(ctx context.Context, gate chan struct{}, timeout time.Duration, f func(context.Context) error) error {
 	select {
 	case gate <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	defer func() { <-gate }()
-	return f()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return f(ctx)
 }
 
 // Local is every replica as converge looks at it.
@@ -368,14 +369,14 @@ func (s *Supervisor) Stop(ctx context.Context, mode string) error {
 		r.cancel(leaveOrder{ctx: ctx, detach: mode == StopRestart && r.assignment.Variant == api.VariantContainer})
 	}
 	s.group.Stop()
-	ended := make(chan error, 1)
-	go func() { ended <- s.group.Wait() }() // ends with the last replica, each of which is bounded
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("stopping replicas: %w", ctx.Err())
+	for _, r := range all {
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return fmt.Errorf("replica %s has not ended: %w", r.id, ctx.Err())
+		}
 	}
+	return s.group.Wait()
 }
 
 // serve notes whether a replica may get traffic.
