@@ -1,0 +1,267 @@
+// Package examples_test runs the example guests in the wasm driver, as an agent does: the committed
+// modules as they are, those in Go built first.
+package examples_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/manifest"
+	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/wasm"
+)
+
+// runTime bounds whatever a guest does in a test.
+const runTime = 40 * time.Second
+
+func TestHelloGreets(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	for name, module := range map[string]string{
+		"C": "hello-c/hello-c.wasm", "Rust": "hello-rust/hello-rust.wasm", "AssemblyScript": "hello-as/hello-as.wasm",
+		"Go": buildGo(t, "hello-go", "-buildmode=c-shared"), "Go, by WAGI": buildGo(t, "hello-wagi-go"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for env, want := range map[string]string{"good day": "good day", "": ""} {
+				log := &logBuffer{}
+				guest := serve(t, d, module, env, log)
+				want = "hello from " + name + " " + want + "\n"
+				// The second request meets the state that the first left, and its head is larger than
+				// the buffers that guests begin with.
+				for _, url := range []string{"/greet?x=1", "/greet?" + strings.Repeat("x", 6000)} {
+					status, body := guest.fetch(t, url, nil)
+					if status != http.StatusOK || string(body) != want {
+						t.Errorf("GREETING=%q: got %d %q, want 200 %q", env, status, body, want)
+					}
+				}
+				if got := strings.Count(log.String(), "GET /greet"); got != 2 {
+					t.Errorf("the log tells of %d requests, want 2:\n%s", got, log)
+				}
+			}
+		})
+	}
+}
+
+func TestEchoReturnsBody(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	for _, module := range []string{"echo-c/echo-c.wasm", buildGo(t, "echo-go", "-buildmode=c-shared")} {
+		guest := serve(t, d, module, "", &logBuffer{})
+		for _, size := range []int{0, 1, 16384, 16385, 1 << 20} {
+			sent := bytes.Repeat([]byte("0123456789abcdef\x00\xff"), size/18+1)[:size]
+			status, got := guest.fetch(t, "/", sent)
+			if status != http.StatusOK || !bytes.Equal(got, sent) {
+				t.Errorf("%s, %d bytes: got %d with %d bytes", module, size, status, len(got))
+			}
+		}
+	}
+}
+
+func TestJobCountsAndExits(t *testing.T) {
+	t.Parallel()
+	d, module := newDriver(t), buildGo(t, "job-go")
+	for _, c := range []struct {
+		count, log string
+		code       int
+	}{
+		{"3", "1 of 3\n2 of 3\n3 of 3\n", 0},
+		{"many", "COUNT is not a number: \"many\"\n", 2},
+	} {
+		log := &logBuffer{}
+		h := start(t, d, module, api.ModeJob, map[string]string{"COUNT": c.count}, log)
+		select {
+		case <-h.Done():
+		case <-time.After(runTime):
+			t.Fatalf("COUNT=%s: the job runs after %s", c.count, runTime)
+		}
+		if got := h.Exit().Code; got != c.code {
+			t.Errorf("COUNT=%s: exit %d (%s), want %d", c.count, got, h.Exit().Reason, c.code)
+		}
+		if diff := cmp.Diff(c.log, log.String()); diff != "" {
+			t.Errorf("COUNT=%s: log (-want +got):\n%s", c.count, diff)
+		}
+	}
+}
+
+func TestServiceRunsUntilStopped(t *testing.T) {
+	t.Parallel()
+	first := make(firstWrite, 1)
+	h := start(t, newDriver(t), buildGo(t, "service-go"), api.ModeService, map[string]string{"GREETING": "hi"}, first)
+	select {
+	case line := <-first:
+		if line != "line 1 hi\n" {
+			t.Errorf("the log begins with %q", line)
+		}
+	case <-h.Done():
+		t.Fatalf("the service ended by itself: %s", h.Exit().Reason)
+	case <-time.After(runTime):
+		t.Fatalf("no line after %s", runTime)
+	}
+	if err := h.Stop(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-h.Done():
+	default:
+		t.Error("the service runs after Stop")
+	}
+}
+
+// Each manifest is valid and names a module that is committed or that build.sh makes.
+func TestManifests(t *testing.T) {
+	files, err := filepath.Glob("*/workload.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("found %d manifests: %v", len(files), err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs, err := manifest.Parse(file, text, manifest.AllowPaths())
+		if err != nil {
+			t.Errorf("%v", err)
+			continue
+		}
+		folder := filepath.Dir(file)
+		if got := docs[0].Workload.Ref().Name; got != folder {
+			t.Errorf("%s names its workload %s", file, got)
+		}
+		spec := docs[0].Workload.Spec.Wasm
+		if spec == nil || spec.Module == "build/"+folder+".wasm" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(folder, spec.Module)); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
+func newDriver(t *testing.T) *wasm.Driver {
+	t.Helper()
+	d, err := wasm.New(wasm.Config{CacheDir: t.TempDir(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return d
+}
+
+// buildGo builds the guest in the folder name, as build.sh does, and returns the module's file.
+func buildGo(t *testing.T, name string, flags ...string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), name+".wasm")
+	args := append(append([]string{"build"}, flags...), "-trimpath", "-ldflags", "-s -w", "-o", out, "./"+name)
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", name, err, text)
+	}
+	return out
+}
+
+// start runs a module until the test ends.
+func start(t *testing.T, d *wasm.Driver, module string, mode api.WasmMode, env map[string]string, log io.Writer) sandbox.Handle {
+	t.Helper()
+	code, err := os.ReadFile(module)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(code)
+	ctx, cancel := context.WithTimeout(t.Context(), runTime)
+	defer cancel()
+	h, err := d.Start(ctx, sandbox.Spec{
+		ID: api.NewID("r"), Workload: api.Ref{Namespace: "default", Name: "example"},
+		Wasm: &api.WasmSpec{Mode: mode}, Artifact: module, Digest: "sha256:" + hex.EncodeToString(sum[:]),
+		Env: env, Log: log,
+	})
+	if err != nil {
+		t.Fatalf("start %s: %v", module, err)
+	}
+	t.Cleanup(func() {
+		if err := h.Stop(context.Background(), 0); err != nil {
+			t.Errorf("stop %s: %v", module, err)
+		}
+	})
+	return h
+}
+
+// guest is an HTTP guest that runs.
+type guest struct{ http.Handler }
+
+// serve runs an HTTP guest, without GREETING if that is empty.
+func serve(t *testing.T, d *wasm.Driver, module, greeting string, log *logBuffer) guest {
+	t.Helper()
+	env := map[string]string{}
+	if greeting != "" {
+		env["GREETING"] = greeting
+	}
+	h := start(t, d, module, api.ModeHTTP, env, log).Endpoint().Handler
+	if h == nil {
+		t.Fatalf("%s serves no HTTP", module)
+	}
+	return guest{h}
+}
+
+// fetch sends GET, or POST if there is a body.
+func (g guest) fetch(t *testing.T, url string, body []byte) (int, []byte) {
+	t.Helper()
+	method := http.MethodGet
+	if body != nil {
+		method = http.MethodPost
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), runTime)
+	defer cancel()
+	w := httptest.NewRecorder()
+	g.ServeHTTP(w, httptest.NewRequestWithContext(ctx, method, url, bytes.NewReader(body)))
+	return w.Code, w.Body.Bytes()
+}
+
+// logBuffer is a replica's log.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// firstWrite hands on the first write to it.
+type firstWrite chan string
+
+func (f firstWrite) Write(p []byte) (int, error) {
+	select {
+	case f <- string(p):
+	default:
+	}
+	return len(p), nil
+}
