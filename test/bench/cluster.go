@@ -32,31 +32,33 @@ type cluster struct {
 }
 
 // newCluster starts one and waits until all its members are ready.
-func (l *lab) newCluster(ctx context.Context, coordinators, agents int, containerd string) (k *cluster, err error) {
+func (l *lab) newCluster(ctx context.Context, coordinators, agents int, containerd string) (*cluster, error) {
 	dir, err := os.MkdirTemp(l.dir, "k")
 	if err != nil {
 		return nil, err
 	}
-	k = &cluster{binary: l.binary, dir: dir, containerd: containerd}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, k.close())
-		}
-	}()
+	k := &cluster{binary: l.binary, dir: dir, containerd: containerd}
+	if err := k.form(ctx, coordinators, agents); err != nil {
+		return nil, errors.Join(err, k.close())
+	}
+	return k, nil
+}
+
+func (k *cluster) form(ctx context.Context, coordinators, agents int) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, formTimeout)
 	defer cancel()
 	if err := k.startCoordinators(ctx, coordinators); err != nil {
-		return nil, err
+		return err
 	}
 	if k.joinNode, err = k.token(ctx, api.RoleNode); err != nil {
-		return nil, err
+		return err
 	}
 	for i := range agents {
 		if err := k.startAgent(ctx, i); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return k, k.whole(ctx)
+	return k.whole(ctx)
 }
 
 func (k *cluster) startCoordinators(ctx context.Context, n int) error {
@@ -147,9 +149,14 @@ func (k *cluster) env() []string {
 
 // token makes a join token and keeps it in a file.
 func (k *cluster) token(ctx context.Context, role api.Role) (string, error) {
-	t, err := k.client.CreateToken(ctx, api.TokenRequest{Role: role})
+	var t api.Token
+	var last error
+	err := poll(ctx, func() (bool, error) {
+		t, last = k.client.CreateToken(ctx, api.TokenRequest{Role: role})
+		return last == nil, nil // a founder knows its admin token only once it leads; the deadline bounds it
+	})
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("no token is made: %w: %w", err, last)
 	}
 	path := filepath.Join(k.dir, string(role)+".token")
 	return path, os.WriteFile(path, []byte(t.Secret), 0o600)
