@@ -76,8 +76,19 @@ func measureCommand(ctx context.Context, l *lab) result {
 
 // measureThousand starts a thousand replicas of a module that the node has run before.
 func measureThousand(ctx context.Context, l *lab) result {
+	res := l.thousand(ctx, api.Probes{})
+	res.remark = join("the node has tried the module once with this environment: each replica gets its first instance with its first request", res.remark)
+	return res
+}
+
+// measureThousandServed counts a replica only when it has answered a request: each has an instance.
+func measureThousandServed(ctx context.Context, l *lab) result {
+	return l.thousand(ctx, api.Probes{Readiness: &api.Probe{HTTP: &api.HTTPProbe{Path: "/"}}})
+}
+
+func (l *lab) thousand(ctx context.Context, probes api.Probes) result {
 	var digest string
-	res := l.onCluster(ctx, l.runs, 1, 1, func(ctx context.Context, k *cluster, run int) (float64, error) {
+	return l.onCluster(ctx, l.runs, 1, 1, func(ctx context.Context, k *cluster, run int) (float64, error) {
 		if run == 0 {
 			var err error
 			if digest, err = k.upload(ctx, api.ArtifactWasm, l.guest); err != nil {
@@ -89,8 +100,9 @@ func measureThousand(ctx context.Context, l *lab) result {
 		}
 		w := moduleWorkload(fmt.Sprintf("many-%d", run), digest)
 		n := manyReplicas
-		w.Spec.Replicas = &n
+		w.Spec.Replicas, w.Spec.Probes = &n, probes
 		w.Spec.Resources = api.Resources{CPU: 1, Memory: 1 << 20} // so that a thousand fit
+		w.Default()
 		began := time.Now()
 		if err := k.deploy(ctx, w, manyTimeout); err != nil {
 			return 0, err
@@ -98,7 +110,6 @@ func measureThousand(ctx context.Context, l *lab) result {
 		took := time.Since(began)
 		return manyReplicas / took.Seconds(), k.remove(ctx, w.Ref())
 	})
-	return res
 }
 
 // measureImage deploys an image that the node has run before.
@@ -199,13 +210,16 @@ func (k *cluster) deploy(ctx context.Context, w api.Workload, within time.Durati
 	if err != nil {
 		return err
 	}
-	state := "created"
+	state, ready := "created", 0
 	err = k.settle(ctx, w.Ref(), made.Index, func(s api.Settled) bool {
 		if s.Workload != nil && s.Workload.Status != nil {
-			state = describe(s.Workload.Status)
+			state, ready = describe(s.Workload.Status), s.Workload.Status.Ready
 		}
 		return s.Ready
 	})
+	if err == nil && ready != w.Spec.Count() {
+		return fmt.Errorf("%s is told to be ready, with %s", w.Ref(), state)
+	}
 	if err != nil {
 		return fmt.Errorf("%s is not ready (%s): %w", w.Ref(), state, err)
 	}

@@ -39,6 +39,7 @@ var table = []row{
 	{"run-cli", "the same by the command line: start to end of `cloudless workload run FILE --wait=ready`", "", "", goal{}, milliseconds, measureCommand},
 	{"oci", "the same through the API for an OCI image already on the node", "p50 ≤ 400 ms", "755 ms (raw process)", goal{median: 0.400}, milliseconds, measureImage},
 	{"thousand", "starts of a small module on one node, 1,000 replicas", "≥ 1,000/s", "10 to 53/s", goal{median: 1000, atLeast: true}, perSecond, measureThousand},
+	{"thousand-served", "the same, each replica has answered an HTTP readiness probe", "≥ 1,000/s", "10 to 53/s", goal{median: 1000, atLeast: true}, perSecond, measureThousandServed},
 	{"kill-agent", "kill -9 of an agent → replacement answers through the ingress of another", "median ≤ 1 s, p95 ≤ 3 s", "20 s", goal{median: 1, p95: 3}, seconds, measureKill},
 	{"freeze-agent", "SIGSTOP of an agent → the same", "median ≤ 7 s, p95 ≤ 10 s", "20 s", goal{median: 7, p95: 10}, seconds, measureFreeze},
 	{"kill-leader", "kill -9 of the leader of three → first write accepted", "median ≤ 2 s", "3 s", goal{median: 2}, seconds, measureLeader},
