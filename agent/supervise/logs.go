@@ -34,11 +34,9 @@ type logs struct {
 	attempt int // -1 before the first
 	file    *os.File
 	size    int64
-	line    []byte // begun, not ended yet
-	cut     bool   // the rest of the line is dropped
+	line    []byte // begun, not ended yet; what is over the limit of a line is dropped
 	limit   *rate.Limiter
 	dropped int // lines over the limit, not told yet
-	broken  error
 }
 
 // openLogs goes on after the newest attempt that left a file.
@@ -72,7 +70,7 @@ func logPath(dir string, attempt int) string { return filepath.Join(dir, strconv
 
 // next begins the next attempt. The file is made now only for those who write to it themselves:
 // thousands of replicas that say nothing then cost no file.
-func (l *logs) next(make bool) error {
+func (l *logs) next(create bool) error {
 	l.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,7 +80,7 @@ func (l *logs) next(make bool) error {
 			_ = os.Remove(path) // tried again at the next attempt
 		}
 	})
-	if !make {
+	if !create {
 		return nil
 	}
 	if err := l.open(); err != nil {
@@ -127,10 +125,8 @@ func (l *logs) Write(p []byte) (int, error) {
 }
 
 func (l *logs) add(part []byte) {
-	if room := api.MaxLogLineBytes - len(l.line); len(part) > room {
-		part, l.cut = part[:room], true
-	}
-	l.line = append(l.line, part...)
+	room := api.MaxLogLineBytes - len(l.line)
+	l.line = append(l.line, part[:min(len(part), room)]...)
 }
 
 func (l *logs) endLine() {
@@ -144,27 +140,23 @@ func (l *logs) endLine() {
 		}
 		l.writeLine(now, l.line)
 	}
-	l.cut = false
 	if l.line = l.line[:0]; cap(l.line) > 4<<10 {
 		l.line = nil
 	}
 }
 
+// writeLine drops the line when the disk does not take it; the next one tries again.
 func (l *logs) writeLine(now time.Time, line []byte) {
-	if l.file == nil {
-		if l.broken = l.open(); l.broken != nil {
-			return
-		}
+	if l.file == nil && l.open() != nil {
+		return
 	}
 	b := append(now.AppendFormat(nil, time.RFC3339Nano), ' ')
 	b = append(append(b, line...), '\n')
-	if l.size > 0 && l.size+int64(len(b)) > api.LogFileBytes {
-		if l.broken = l.rotate(); l.broken != nil {
-			return
-		}
+	if l.size > 0 && l.size+int64(len(b)) > api.LogFileBytes && l.rotate() != nil {
+		return
 	}
-	n, err := l.file.Write(b)
-	l.size, l.broken = l.size+int64(n), err
+	n, _ := l.file.Write(b)
+	l.size += int64(n)
 }
 
 // rotate begins a new file.
@@ -172,7 +164,10 @@ func (l *logs) rotate() error {
 	path := l.file.Name()
 	err := l.file.Close()
 	l.file = nil
-	if err := errors.Join(err, shift(path), os.Rename(path, path+".1")); err != nil {
+	if err := errors.Join(err, shift(path)); err != nil {
+		return err
+	}
+	if err := os.Rename(path, path+".1"); err != nil {
 		return err
 	}
 	return l.open()
