@@ -225,7 +225,8 @@ func (s *Supervisor) containers() []*replica {
 }
 
 // copyTruncate rotates a file that someone else holds open for appending. What is written between
-// the copy and the cut is lost; the runtime gives no other way.
+// the copy and the cut is lost, and a follower may miss what came within followEvery before it; the
+// runtime gives no other way.
 func (l *logs) copyTruncate() error {
 	path := l.path()
 	info, err := os.Stat(path)

@@ -246,13 +246,12 @@ func TestContainerLogIsBounded(t *testing.T) {
 		})
 		text := strings.Repeat("y", 1000)
 		total := 0
-		after(followEvery / 2) // never write at the moment of a rotation or a look
+		after(followEvery / 2) // write between two looks, well before the rotation
 		for range 12 {
 			for range 1000 {
 				fmt.Fprintf(shim, "%05d %s\n", total, text)
 				total++
 			}
-			after(followEvery)
 			after(rotateEvery)
 		}
 		same(t, "followed", total, len(out.lines()))
