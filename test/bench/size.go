@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -22,7 +23,23 @@ func measureBinary(_ context.Context, l *lab) result {
 	if err != nil {
 		return result{err: err}
 	}
-	return result{runs: sample{float64(info.Size())}, remark: "one file, one figure"}
+	return result{runs: sample{float64(info.Size())}, remark: fmt.Sprintf("one file, %.1f MiB%s", float64(info.Size())/(1<<20), sections(l.binary))}
+}
+
+// sections tells what the largest parts of a binary are.
+func sections(path string) string {
+	f, err := elf.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	text := ""
+	for _, s := range []struct{ name, what string }{{".text", "code"}, {".gopclntab", "Go's table of functions and lines, which stripping keeps"}, {".rodata", "constants and types"}} {
+		if part := f.Section(s.name); part != nil {
+			text += fmt.Sprintf("; %s %s", megabytes(float64(part.Size)), s.what)
+		}
+	}
+	return text
 }
 
 var nsPerOp = regexp.MustCompile(`(?m)^BenchmarkPlace1000(?:-\d+)?\s+\d+\s+([\d.]+) ns/op`)
