@@ -37,6 +37,7 @@ type exchange struct {
 
 func newExchange(b *base, w http.ResponseWriter, r *http.Request, timeout time.Duration) *exchange {
 	x := &exchange{w: w, r: r, control: http.NewResponseController(w), meter: &b.meter, timeout: timeout}
+	_ = x.control.EnableFullDuplex() // or HTTP/1 would read the whole body before the first answer
 	x.ctx, x.cancel = context.WithCancelCause(b.ctx)
 	x.timer = time.AfterFunc(timeout, func() { x.cancel(errDeadline) })
 	context.AfterFunc(x.ctx, x.interrupt)

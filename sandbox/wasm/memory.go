@@ -74,7 +74,8 @@ func (a *account) Reallocate(size uint64) []byte {
 		a.memory = a.memory[:size]
 		return a.memory
 	}
-	grown := make([]byte, size)
+	room := min(max(size, uint64(cap(a.memory))*5/4), a.budget.limit) // or each new page would copy all others
+	grown := make([]byte, size, room)
 	copy(grown, a.memory)
 	a.memory = grown
 	return grown

@@ -1,0 +1,344 @@
+package wasm
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+func placesOnly(_ context.Context, mem *account) (*instance, error) {
+	s := newSink(nil)
+	return &instance{memory: mem, out: &lines{sink: s}, err: &lines{sink: s}}, nil
+}
+
+func mustGet(t *testing.T, p *pool) *instance {
+	t.Helper()
+	i, err := p.get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+func TestThePoolUsesTheLastInstanceFirst(t *testing.T) {
+	p := newPool(&budget{limit: 1 << 20}, 8, pageBytes, placesOnly)
+	a, b := mustGet(t, p), mustGet(t, p)
+	p.put(a)
+	p.put(b)
+	if mustGet(t, p) != b || mustGet(t, p) != a {
+		t.Error("the pool is not last in, first out")
+	}
+}
+
+func TestThePoolQueuesAndThenRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(&budget{limit: 1 << 20}, 1, 0, placesOnly)
+		held := mustGet(t, p)
+		var wg sync.WaitGroup
+		for range maxQueued {
+			wg.Go(func() { p.put(mustGet(t, p)) })
+		}
+		synctest.Wait()
+		if _, err := p.get(t.Context()); !errors.Is(err, errBusy) {
+			t.Errorf("one more than the queue holds: error %v", err)
+		}
+		p.put(held)
+		wg.Wait()
+		if len(p.idle) != 1 || p.live != 1 {
+			t.Errorf("%d idle, %d live", len(p.idle), p.live)
+		}
+	})
+}
+
+func TestWhoWaitsLeavesWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool(&budget{limit: 1 << 20}, 1, 0, placesOnly)
+		held := mustGet(t, p)
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errDeadline)
+		defer cancel()
+		if _, err := p.get(ctx); !errors.Is(err, errDeadline) {
+			t.Errorf("error %v", err)
+		}
+		p.drop(held)
+		if len(p.waiting) != 0 || p.live != 0 {
+			t.Errorf("%d wait, %d live", len(p.waiting), p.live)
+		}
+		p.close()
+		if _, err := p.get(t.Context()); !errors.Is(err, errStopped) {
+			t.Errorf("after close: error %v", err)
+		}
+	})
+}
+
+// TestThePoolKeepsToItsBounds: never more instances than max, never more memory than the limit, and
+// nothing held at the end.
+func TestThePoolKeepsToItsBounds(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		limit := rapid.Uint64Range(1, 40).Draw(t, "limit") * pageBytes
+		most := rapid.IntRange(1, 6).Draw(t, "max")
+		p := newPool(&budget{limit: limit}, most, pageBytes, placesOnly)
+		var out []*instance
+		cancelled, cancel := context.WithCancel(context.Background())
+		cancel()
+		steps := rapid.SliceOfN(rapid.IntRange(0, 3), 0, 60).Draw(t, "steps")
+		for _, step := range steps {
+			switch {
+			case step == 0:
+				if i, err := p.get(cancelled); err == nil {
+					out = append(out, i)
+				}
+			case len(out) == 0:
+			case step == 1:
+				p.put(out[0])
+				out = out[1:]
+			case step == 2:
+				p.drop(out[0])
+				out = out[1:]
+			case step == 3:
+				out[0].memory.Reallocate(out[0].memory.held + pageBytes)
+			}
+			if p.live > most || p.live != len(out)+len(p.idle) || p.memory.used > limit {
+				t.Fatalf("%d live of %d, %d out, %d idle; %d bytes of %d", p.live, most, len(out), len(p.idle), p.memory.used, limit)
+			}
+		}
+		p.close()
+		for _, i := range out {
+			p.put(i)
+		}
+		if p.memory.used != 0 {
+			t.Fatalf("%d bytes are still held", p.memory.used)
+		}
+	})
+}
+
+func TestOneLargeInstanceLeavesRoomForOthers(t *testing.T) {
+	p := newPool(&budget{limit: 64 * pageBytes}, 8, pageBytes, placesOnly)
+	i := mustGet(t, p)
+	if i.memory.Reallocate(40*pageBytes) == nil {
+		t.Fatal("no room to grow")
+	}
+	p.put(i)
+	var got []*instance
+	for range 4 { // the large one, then 8 pages (a share) each
+		got = append(got, mustGet(t, p))
+	}
+	if got[3].memory.held != 8*pageBytes {
+		t.Errorf("%d bytes are reserved", got[3].memory.held)
+	}
+}
+
+func TestMemoryIsZeroWhenItGrows(t *testing.T) {
+	b := &budget{limit: 4 * pageBytes}
+	a := b.open(0)
+	m := a.Reallocate(pageBytes)
+	m[0] = 7
+	m = a.Reallocate(3 * pageBytes)
+	if m[0] != 7 || !bytes.Equal(m[pageBytes:], make([]byte, 2*pageBytes)) {
+		t.Error("growing lost or dirtied memory")
+	}
+	if a.Reallocate(5*pageBytes) != nil || b.inUse() != 3*pageBytes {
+		t.Error("memory grew past its limit")
+	}
+	a.Free()
+	a.Free()
+	if b.inUse() != 0 {
+		t.Error("memory was not given back once")
+	}
+}
+
+func TestMeterCountsNoWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m meter
+		m.enter()
+		m.enter()
+		time.Sleep(time.Second)
+		m.wait(func() { time.Sleep(time.Minute) })
+		m.leave()
+		if got := m.total(); got != 62*time.Second {
+			t.Errorf("total is %s: two guests for 1s, one for the minute", got)
+		}
+		m.leave()
+		time.Sleep(time.Hour)
+		if got := m.total(); got != 62*time.Second {
+			t.Errorf("total is %s when nothing runs", got)
+		}
+	})
+}
+
+func TestOutputIsCutIntoLines(t *testing.T) {
+	var log bytes.Buffer
+	s := newSink(&log)
+	a, b := &lines{sink: s}, &lines{sink: s}
+	for _, step := range []struct {
+		to   *lines
+		text string
+	}{{a, "one"}, {b, "two\n"}, {a, " and\nthree\n\nfo"}, {a, "ur"}} {
+		if n, err := step.to.Write([]byte(step.text)); n != len(step.text) || err != nil {
+			t.Errorf("Write gave %d, %v", n, err)
+		}
+	}
+	a.end()
+	b.end()
+	if want := "two\none and\nthree\n\nfour\n"; log.String() != want {
+		t.Errorf("the log is %q, want %q", log.String(), want)
+	}
+}
+
+func TestTooMuchOutputIsDroppedAndTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := newSink(&log)
+		l := &lines{sink: s}
+		line := []byte(strings.Repeat("x", 999) + "\n")
+		for range 1500 {
+			l.Write(line)
+		}
+		if log.Len() != api.DefaultLogBytesPerSec {
+			t.Errorf("%d bytes were logged in an instant", log.Len())
+		}
+		time.Sleep(time.Second)
+		l.Write([]byte("next\n"))
+		if !strings.HasSuffix(log.String(), "longer than 16384 bytes\nnext\n") || strings.Count(log.String(), "cloudless: 500000 bytes of output were dropped") != 1 {
+			t.Errorf("the log ends in %q", log.String()[max(0, log.Len()-200):])
+		}
+		l.Write(bytes.Repeat([]byte("y"), api.MaxLogLineBytes+50))
+		l.Write([]byte("zz\n"))
+		s.Close()
+		if !strings.Contains(log.String(), "cloudless: 52 bytes") {
+			t.Error("the cut of a long line is not told")
+		}
+		l.Write([]byte("late\n"))
+		if strings.Contains(log.String(), "late") {
+			t.Error("a closed log was written")
+		}
+	})
+}
+
+// TestAThousandReplicas: starts cost no instance, and all of them answer.
+func TestAThousandReplicas(t *testing.T) {
+	d := newDriver(t)
+	const replicas = 1000
+	began := time.Now()
+	handlers := make([]http.Handler, replicas)
+	for i := range replicas {
+		spec := moduleSpec("hello", api.ModeHTTP)
+		spec.ID = strconv.Itoa(i)
+		h, err := d.Start(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		handlers[i] = h.Endpoint().Handler
+	}
+	t.Logf("%d starts took %s", replicas, time.Since(began))
+	for i, h := range handlers {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		if w.Code != http.StatusOK {
+			t.Fatalf("replica %d: status %d", i, w.Code)
+		}
+	}
+	if len(d.engine.modules) != 1 || len(d.engine.runtimes) != 1 {
+		t.Errorf("%d modules in %d runtimes for one module", len(d.engine.modules), len(d.engine.runtimes))
+	}
+}
+
+func TestConcurrentRequests(t *testing.T) {
+	server, _, _ := serve(t, newDriver(t), moduleSpec("evil", api.ModeHTTP))
+	var wg sync.WaitGroup
+	for _, path := range []string{"/c", "/u", "/o", "/p", "/e", "/c", "/g", "/h"} {
+		wg.Go(func() {
+			for range 20 {
+				if _, _, err := fetch(t, http.MethodGet, server.URL+path, ""); err != nil {
+					t.Errorf("%s: %v", path, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestUnusedModulesAreDropped(t *testing.T) {
+	d := newDriver(t)
+	for i := range uint32(2 * maxUnused) {
+		spec := moduleSpec("hello", api.ModeHTTP)
+		spec.Memory = api.Bytes(i+1) * pageBytes
+		if err := d.Prepare(t.Context(), spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e := d.engine; len(e.modules) != maxUnused || len(e.runtimes) != maxUnused || len(e.unused) != maxUnused {
+		t.Errorf("%d modules, %d runtimes, %d unused stay", len(e.modules), len(e.runtimes), len(e.unused))
+	}
+	if err := d.Prepare(t.Context(), moduleSpec("unknown", api.ModeHTTP)); err == nil {
+		t.Error("a bad module was prepared")
+	}
+	if n := len(d.engine.modules); n != maxUnused {
+		t.Errorf("a bad module stays: %d modules", n)
+	}
+}
+
+func TestADamagedCacheIsMadeAnew(t *testing.T) {
+	dir, spec := t.TempDir(), moduleSpec("hello", api.ModeHTTP)
+	for range 3 {
+		d, err := New(Config{CacheDir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Prepare(t.Context(), spec); err != nil {
+			t.Fatalf("with a damaged cache: %v", err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		damage(t, dir)
+	}
+}
+
+// damage cuts every file of the cache short.
+func damage(t *testing.T, dir string) {
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the cache folder is %v, error %v", info.Mode(), err)
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if err != nil || engineName() == "compiler" && len(files) == 0 {
+		t.Fatalf("no cached file in %s, error %v", dir, err)
+	}
+	for _, f := range files {
+		if err := os.Truncate(f, 20); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAClosedDriverStartsNothing(t *testing.T) {
+	d := newDriver(t)
+	h, _ := start(t, d, moduleSpec("spin", api.ModeService))
+	web, _ := start(t, d, moduleSpec("hello", api.ModeHTTP))
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []interface{ Done() <-chan struct{} }{h, web} {
+		select {
+		case <-r.Done():
+		default:
+			t.Error("a replica outlived its driver")
+		}
+	}
+	if _, err := d.Start(t.Context(), moduleSpec("hello", api.ModeHTTP)); api.CodeOf(err) != api.CodeUnavailable {
+		t.Errorf("error is %v", err)
+	}
+}
