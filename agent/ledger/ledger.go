@@ -48,8 +48,11 @@ type Ledger struct {
 }
 
 // Open opens the ledger in dir, or makes one, and reads it once, so that damage is told now and not
-// in the middle of a decision. fs is the disk; vfs.Default outside tests.
+// in the middle of a decision. fs is the disk; nil is the machine's own.
 func Open(dir string, fs vfs.FS) (*Ledger, error) {
+	if fs == nil {
+		fs = vfs.Default
+	}
 	if fs == nil {
 		fs = vfs.Default
 	}

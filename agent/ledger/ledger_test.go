@@ -83,7 +83,7 @@ func TestEmptyLedger(t *testing.T) {
 
 func TestEverythingSurvivesARestart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ledger")
-	l := open(t, dir, vfs.Default)
+	l := open(t, dir, nil)
 	set, records, members := fill(t, l)
 	compare(t, l, set, records, members)
 	must(t, l.Close())
