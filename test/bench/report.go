@@ -33,7 +33,7 @@ func newReport(ctx context.Context, l *lab) *report {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, l.binary, "version").Output()
-	r.version = string(bytes.TrimSpace(out))
+	r.version = strings.Join(strings.Fields(string(out)), " ")
 	if err != nil {
 		r.version = "unknown: " + err.Error()
 	}
