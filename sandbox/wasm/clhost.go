@@ -124,7 +124,8 @@ func (s *server) serveCl(i *instance, x *exchange) error {
 	err := i.handle.CallWithStack(s.guestContext(x.ctx, x), nil)
 	s.meter.leave()
 	i.endLines()
-	if err == nil && !i.IsClosed() {
+	// After the deadline wazero may be about to close the instance though the call has returned.
+	if err == nil && !i.IsClosed() && x.ctx.Err() == nil {
 		s.pool.put(i)
 	} else {
 		s.pool.drop(i)

@@ -90,10 +90,15 @@ func (s *server) initialize(ctx context.Context, i *instance) error {
 	s.meter.enter()
 	_, err := f.Call(ctx)
 	s.meter.leave()
-	if err == nil && i.IsClosed() {
-		err = errors.New("the module ended itself in _initialize")
+	switch {
+	case err != nil:
+		return err
+	case ctx.Err() != nil: // wazero may be about to close the instance
+		return context.Cause(ctx)
+	case i.IsClosed():
+		return errors.New("the module ended itself in _initialize")
 	}
-	return err
+	return nil
 }
 
 // ServeHTTP implements http.Handler.
