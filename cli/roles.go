@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -218,10 +220,17 @@ func until(ctx context.Context, roles ...interface{ Done() <-chan struct{} }) er
 			}
 		}()
 	}
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-done:
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-hangup: // certificate files are read again when they change; nothing else can be reloaded
+			continue
+		case <-ctx.Done():
+			return nil
+		case <-done:
+		}
 		return api.Errorf(api.CodeInternal, "a part of this process stopped by itself").WithHint("the log says why")
 	}
 }

@@ -316,6 +316,11 @@ func (e *Env) serveCoordinator(ctx context.Context, o coordinatorOptions) error 
 	if err != nil {
 		return err
 	}
+	if r.server.Alone() { // it leads at once, and its admin token is to work when the line is out
+		if err := awaitReady(ctx, r); err != nil {
+			return errors.Join(err, r.close())
+		}
+	}
 	if err := e.printReady(readyLine{ID: r.server.ID(), HTTP: r.http, Node: r.node, Gossip: r.server.GossipAddr(), Metrics: r.metrics}); err != nil {
 		return errors.Join(err, r.close())
 	}

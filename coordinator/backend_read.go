@@ -45,6 +45,8 @@ func (s *Server) Ready(context.Context) error {
 		return api.Errorf(api.CodeUnavailable, "there is no leader").WithHint("a majority of the coordinators must be up and reach each other")
 	case s.store.View().Meta().ClusterID == "":
 		return api.Errorf(api.CodeUnavailable, "the state has not been read yet")
+	case len(s.store.View().Tokens()) == 0:
+		return api.Errorf(api.CodeUnavailable, "the cluster is still being founded")
 	}
 	return nil
 }

@@ -220,6 +220,12 @@ func (s *Server) keepGossipJoined(ctx context.Context) error {
 	}
 }
 
+// Alone tells whether this coordinator is the only member of its group.
+func (s *Server) Alone() bool {
+	servers, err := s.raft.Servers()
+	return err == nil && len(servers) == 1
+}
+
 // membersNow lists the coordinators with what is true at this moment.
 func (s *Server) membersNow() []api.Member {
 	voters := map[string]bool{}

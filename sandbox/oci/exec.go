@@ -152,6 +152,8 @@ func execError(req sandbox.ExecRequest, err error) error {
 		return api.Errorf(api.CodeInvalid, "%q is not in the image or cannot be executed: %w", req.Command[0], err)
 	case errdefs.IsNotFound(err), errdefs.IsFailedPrecondition(err):
 		return api.Errorf(api.CodeNotFound, "the replica does not run: %w", err)
+	case strings.Contains(err.Error(), context.DeadlineExceeded.Error()): // an older daemon gives it as an unknown error
+		return api.Errorf(api.CodeTimeout, "exec took too long: %w", err)
 	}
 	return classify(err, api.CodeInternal, "exec failed: %w", err)
 }
