@@ -68,17 +68,18 @@ prebuilt() {
 	elif ! clang_works; then skip "hello-c, echo-c" "$CLANG cannot build for wasm32-wasi (lld, wasi-libc, libclang-rt-dev-wasm32)"
 	else c_guest hello-c hello.c; c_guest echo-c echo.c; fi
 
-	if ! has "$RUSTC"; then skip hello-rust "no $RUSTC"
-	elif ! rustc_works; then skip hello-rust "$RUSTC cannot build for wasm32-wasi (libstd-rust-dev-wasm32)"
-	else rust_guest hello-rust hello.rs; fi
+	if ! has "$RUSTC"; then skip "hello-rust, echo-rust" "no $RUSTC"
+	elif ! rustc_works; then skip "hello-rust, echo-rust" "$RUSTC cannot build for wasm32-wasi (libstd-rust-dev-wasm32)"
+	else rust_guest hello-rust hello.rs; rust_guest echo-rust echo.rs; fi
 
-	if ! has "$ASC"; then skip hello-as "no $ASC (npm install -g assemblyscript)"
-	else as_guest hello-as hello.ts; fi
+	if ! has "$ASC"; then skip "hello-as, echo-as" "no $ASC (npm install -g assemblyscript)"
+	else as_guest hello-as hello.ts; as_guest echo-as echo.ts; fi
 }
 
 go_guest hello-go -buildmode=c-shared
 go_guest echo-go -buildmode=c-shared
 go_guest hello-wagi-go
+go_guest echo-wagi-go
 go_guest job-go
 go_guest service-go
 container
@@ -88,6 +89,6 @@ if [ "$all" ]; then
 	trap 'rm -rf "$scratch"' EXIT
 	prebuilt
 else
-	skip "hello-c, echo-c, hello-rust, hello-as" "their modules are committed; --all builds them anew"
+	skip "hello and echo in C, Rust and AssemblyScript" "their modules are committed; --all builds them anew"
 fi
 for s in "${skipped[@]+"${skipped[@]}"}"; do echo "skipped $s"; done

@@ -61,7 +61,10 @@ func TestHelloGreets(t *testing.T) {
 func TestEchoReturnsBody(t *testing.T) {
 	t.Parallel()
 	d := newDriver(t)
-	for _, module := range []string{"echo-c/echo-c.wasm", buildGo(t, "echo-go", "-buildmode=c-shared")} {
+	for _, module := range []string{
+		"echo-c/echo-c.wasm", "echo-rust/echo-rust.wasm", "echo-as/echo-as.wasm",
+		buildGo(t, "echo-go", "-buildmode=c-shared"), buildGo(t, "echo-wagi-go"),
+	} {
 		guest := serve(t, d, module, "", &logBuffer{})
 		for _, size := range []int{0, 1, 16384, 16385, 1 << 20} {
 			sent := bytes.Repeat([]byte("0123456789abcdef\x00\xff"), size/18+1)[:size]
