@@ -151,6 +151,7 @@ func TestClusterSurvives(t *testing.T) {
 	})
 
 	t.Run("restart everything", func(t *testing.T) {
+		home := k.runner("hi")
 		for _, p := range append(append([]*process{}, k.coords...), k.agents...) {
 			p.kill()
 		}
@@ -158,16 +159,7 @@ func TestClusterSurvives(t *testing.T) {
 		for i := range k.agents {
 			k.agents[i] = start(t, nil, agentArgs(k.dir, i)...)
 		}
-		home := -1
-		eventually(t, 20*time.Second, "the node that ran it serves it with no coordinator", func() bool {
-			for i := range k.agents {
-				if answers(i) {
-					home = i
-					return true
-				}
-			}
-			return false
-		})
+		eventually(t, 20*time.Second, "the node that ran it serves it with no coordinator", func() bool { return answers(home) })
 		for i := range k.coords {
 			k.coords[i] = start(t, nil, coordinatorArgs(k.dir, i)...)
 		}
@@ -176,6 +168,13 @@ func TestClusterSurvives(t *testing.T) {
 			urls = append(urls, c.get("http"))
 		}
 		k.cli = k.client(strings.Join(urls, ","))
+		t.Cleanup(func() {
+			if t.Failed() {
+				out, errs, _ := k.cli.run("status")
+				w, _, _ := k.cli.run("workload", "describe", "hi")
+				t.Logf("home %d\n%s%s%s", home, out, errs, w)
+			}
+		})
 		eventually(t, 30*time.Second, "the cluster is whole, the replica where it was", func() bool {
 			var st api.ClusterStatus
 			return k.read(&st, "status") && st.Leader != "" && st.Nodes["ready"] == 3 && k.runner("hi") == home && answers((home+1)%3)
