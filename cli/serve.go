@@ -57,7 +57,6 @@ type coordinatorRole struct {
 	http    string // URL
 	node    string
 	metrics string
-	errs    chan error
 }
 
 // Done is closed when the coordinator can no longer serve.
@@ -144,8 +143,6 @@ func gossipAddr(dir, addr string) (string, error) {
 	return ln.Addr().String(), ln.Close()
 }
 
-func advertise(host, port string) string { return net.JoinHostPort(host, port) }
-
 func portOf(ln net.Listener) string {
 	_, port, _ := net.SplitHostPort(ln.Addr().String()) // it is a TCP address
 	return port
@@ -180,10 +177,33 @@ func (c *closers) serveHTTP(ln net.Listener, h http.Handler, cfg *tls.Config, te
 	})
 }
 
-func (e *Env) telemetry(role, node string, o commonOptions) (*telemetry.Telemetry, error) {
-	return telemetry.New(telemetry.Config{
+// prepare is how every role begins: its folder, what its settings leave out, its telemetry. In dev
+// metrics carry the role's name, since one process has several.
+func (e *Env) prepare(c *closers, role string, o *commonOptions, dev bool) (*telemetry.Telemetry, error) {
+	if o.DataDir == "" {
+		return nil, usageError("--data-dir is needed")
+	}
+	if err := datadir.Make(o.DataDir); err != nil {
+		return nil, err
+	}
+	if o.Name == "" {
+		o.Name = hostName()
+	}
+	if o.Advertise == "" {
+		o.Advertise = outboundHost()
+	}
+	node := ""
+	if dev {
+		node = o.Name
+	}
+	tel, err := telemetry.New(telemetry.Config{
 		Role: role, Node: node, Version: version(), LogWriter: e.Err, LogLevel: o.LogLevel, OTLPEndpoint: o.OTLPEndpoint, OTLPSampling: o.OTLPSampling,
 	})
+	if err != nil {
+		return nil, err
+	}
+	c.add(func() error { return tel.Close(context.Background()) })
+	return tel, nil
 }
 
 // backend gives web.Backend the two methods whose types only this package may join.
@@ -209,27 +229,10 @@ func (e *Env) openCoordinator(ctx context.Context, o coordinatorOptions, token s
 			err = errors.Join(err, r.close())
 		}
 	}()
-	if o.DataDir == "" {
-		return r, usageError("--data-dir is needed")
-	}
-	if err := datadir.Make(o.DataDir); err != nil {
-		return r, err
-	}
-	if o.Name == "" {
-		o.Name = hostName()
-	}
-	if o.Advertise == "" {
-		o.Advertise = outboundHost()
-	}
-	node := ""
-	if plain {
-		node = o.Name
-	}
-	tel, err := e.telemetry("coordinator", node, o.commonOptions)
+	tel, err := e.prepare(&r.closers, "coordinator", &o.commonOptions, plain)
 	if err != nil {
 		return r, err
 	}
-	r.add(func() error { return tel.Close(context.Background()) })
 	nodeLn, err := listen(o.DataDir, "node-addr", o.NodeAddr)
 	if err != nil {
 		return r, err
@@ -246,7 +249,7 @@ func (e *Env) openCoordinator(ctx context.Context, o coordinatorOptions, token s
 	if plain {
 		scheme = "http://"
 	}
-	r.node, r.http = advertise(o.Advertise, portOf(nodeLn)), scheme+advertise(o.Advertise, portOf(httpLn))
+	r.node, r.http = net.JoinHostPort(o.Advertise, portOf(nodeLn)), scheme+net.JoinHostPort(o.Advertise, portOf(httpLn))
 	r.server, err = coordinator.Open(ctx, coordinator.Config{
 		DataDir: o.DataDir, Name: o.Name, Listener: nodeLn, AdvertiseNode: r.node, AdvertiseHTTP: r.http, GossipAddr: gossip,
 		AdvertiseHost: o.Advertise, Join: o.Join, Token: token, Version: version(), Tel: tel, Log: tel.Log,
@@ -441,27 +444,10 @@ func (e *Env) openAgent(ctx context.Context, o agentOptions, token, publish stri
 			err = errors.Join(err, r.close())
 		}
 	}()
-	if o.DataDir == "" {
-		return r, usageError("--data-dir is needed")
-	}
-	if err := datadir.Make(o.DataDir); err != nil {
-		return r, err
-	}
-	if o.Name == "" {
-		o.Name = hostName()
-	}
-	if o.Advertise == "" {
-		o.Advertise = outboundHost()
-	}
-	node := ""
-	if dev {
-		node = o.Name
-	}
-	tel, err := e.telemetry("agent", node, o.commonOptions)
+	tel, err := e.prepare(&r.closers, "agent", &o.commonOptions, dev)
 	if err != nil {
 		return r, err
 	}
-	r.add(func() error { return tel.Close(context.Background()) })
 	cfg, err := e.agentConfig(o, token, tel)
 	if err != nil {
 		return r, err
@@ -484,7 +470,7 @@ func (e *Env) openAgent(ctx context.Context, o agentOptions, token, publish stri
 	if cfg.GossipAddr, err = gossipAddr(o.DataDir, o.GossipAddr); err != nil {
 		return r, errors.Join(err, plain.Close(), cfg.Listener.Close())
 	}
-	r.node, r.ingress = advertise(o.Advertise, portOf(cfg.Listener)), scheme+advertise(o.Advertise, portOf(plain))
+	r.node, r.ingress = net.JoinHostPort(o.Advertise, portOf(cfg.Listener)), scheme+net.JoinHostPort(o.Advertise, portOf(plain))
 	cfg.Drivers = e.drivers(o, clusterPorts(cfg.Listener.Addr().String(), cfg.GossipAddr, o.MetricsAddr), tel)
 	if r.agent, err = agent.Open(ctx, cfg); err != nil {
 		return r, errors.Join(err, quiet(plain.Close()))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -120,18 +121,8 @@ func diff(old, now api.WorkloadSpec) []api.PlanChange {
 			out = append(out, api.PlanChange{Field: k, Old: a[k]})
 		}
 	}
-	slices.SortFunc(out, func(x, y api.PlanChange) int { return compareStrings(x.Field, y.Field) })
+	slices.SortFunc(out, func(x, y api.PlanChange) int { return strings.Compare(x.Field, y.Field) })
 	return out
-}
-
-func compareStrings(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // flatten maps the path of every leaf of a spec to its JSON.
