@@ -283,9 +283,12 @@ func (g *Gossip) Ping(ctx context.Context, name string) (time.Duration, error) {
 func (g *Gossip) pingUntil(ctx context.Context, m serf.Member, answers chan<- time.Duration) {
 	to := &net.UDPAddr{IP: m.Addr, Port: int(m.Port)}
 	for ctx.Err() == nil {
-		rtt, err := g.serf.Memberlist().Ping(m.Name, to)
+		// memberlist counts from after the send: on a busy machine an answer can then be older than
+		// its question, so the time is taken here.
+		sent := time.Now()
+		_, err := g.serf.Memberlist().Ping(m.Name, to)
 		if err == nil {
-			answers <- rtt
+			answers <- time.Since(sent)
 			return
 		}
 		var unanswered memberlist.NoPingResponseError
