@@ -154,7 +154,7 @@ func (s *session) heartbeat(ctx context.Context) error {
 		sent := time.Now()
 		hb = s.a.fillHeartbeat(hb, sent)
 		var ack api.HeartbeatAck
-		if err := s.call(ctx, http.MethodPost, api.PathHeartbeat, hb, &ack); err != nil {
+		if err := s.call(ctx, api.PathHeartbeat, hb, &ack); err != nil {
 			return err
 		}
 		hb.RTTMillis = float64(time.Since(sent).Microseconds()) / 1000
@@ -168,7 +168,7 @@ func (s *session) heartbeat(ctx context.Context) error {
 
 func (s *session) register(ctx context.Context) error {
 	var resp api.RegisterResponse
-	if err := s.call(ctx, http.MethodPost, api.PathRegister, s.a.describe(ctx), &resp); err != nil {
+	if err := s.call(ctx, api.PathRegister, s.a.describe(ctx), &resp); err != nil {
 		return err
 	}
 	s.a.sessions.start(resp.Coordinators)
@@ -228,14 +228,14 @@ func (s *session) watch(ctx context.Context, path string, out any) (bool, error)
 	return true, json.NewDecoder(io.LimitReader(resp.Body, maxWatchBody)).Decode(out)
 }
 
-func (s *session) call(ctx context.Context, method, path string, in, out any) error {
+func (s *session) call(ctx context.Context, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err
 	}
-	resp, err := s.do(ctx, method, path, bytes.NewReader(body))
+	resp, err := s.do(ctx, http.MethodPost, path, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -291,7 +291,7 @@ func (ss *sessions) addrs() []string {
 func (ss *sessions) call(ctx context.Context, path string, in, out any) error {
 	last := error(api.Errorf(api.CodeUnavailable, "no coordinator is known"))
 	for _, s := range ss.inOrder() {
-		last = s.call(ctx, http.MethodPost, path, in, out)
+		last = s.call(ctx, path, in, out)
 		code := api.CodeOf(last)
 		if last == nil || code != api.CodeInternal && code != api.CodeUnavailable && code != "not_leader" {
 			return last
@@ -308,7 +308,7 @@ func (ss *sessions) goodbye(ctx context.Context) {
 	g := run.New(ctx)
 	for _, s := range ss.inOrder() {
 		g.Go("goodbye", func(ctx context.Context) error {
-			err := s.call(ctx, http.MethodPost, api.PathGoodbye, api.Goodbye{Kind: kind}, &struct{}{})
+			err := s.call(ctx, api.PathGoodbye, api.Goodbye{Kind: kind}, &struct{}{})
 			return errors.Join(err, context.Canceled) // one coordinator's silence ends nothing
 		})
 	}

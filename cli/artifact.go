@@ -63,9 +63,7 @@ func (a artifact) checkSize() error {
 
 // kindOf tells a module from an image tarball by the first bytes.
 func kindOf(path string, head []byte) (string, error) {
-	refuse := func(format string, args ...any) (string, error) {
-		return "", api.Errorf(api.CodeUnsupMedia, "%s %s", path, fmt.Sprintf(format, args...))
-	}
+	refuse := func(why string) (string, error) { return "", api.Errorf(api.CodeUnsupMedia, "%s %s", path, why) }
 	switch {
 	case bytes.HasPrefix(head, []byte("\x00asm\x01\x00\x00\x00")):
 		return api.ArtifactWasm, nil

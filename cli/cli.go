@@ -75,7 +75,7 @@ func newRoot(e *Env) *cobra.Command {
 		SuggestionsMinimumDistance: 2,
 		Args:                       cobra.ArbitraryArgs,
 		RunE:                       group,
-		PersistentPreRunE:          func(cmd *cobra.Command, _ []string) error { return e.begin(cmd) },
+		PersistentPreRunE:          func(*cobra.Command, []string) error { return e.begin() },
 	}
 	root.SetIn(e.In)
 	root.SetOut(e.Out)
@@ -109,7 +109,7 @@ func (e *Env) globals(root *cobra.Command) {
 }
 
 // begin runs before every command, when its flags and arguments have been read.
-func (e *Env) begin(cmd *cobra.Command) error {
+func (e *Env) begin() error {
 	e.started = true
 	if e.flags.output == "" {
 		e.flags.output = e.Getenv("CLOUDLESS_OUTPUT")

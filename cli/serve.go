@@ -86,7 +86,7 @@ func hostName() string {
 // outboundHost is this machine's address towards its default route. Nothing is sent: connecting a
 // UDP socket only looks the route up.
 func outboundHost() string {
-	conn, err := net.Dial("udp", "192.0.2.1:9")
+	conn, err := new(net.Dialer).DialContext(context.Background(), "udp", "192.0.2.1:9")
 	if err != nil {
 		return "127.0.0.1"
 	}
@@ -108,12 +108,12 @@ func listen(dir, name, addr string) (net.Listener, error) {
 	file := filepath.Join(dir, "ports", name)
 	if port == "0" {
 		if kept, err := os.ReadFile(file); err == nil {
-			if ln, err := net.Listen("tcp", net.JoinHostPort(host, strings.TrimSpace(string(kept)))); err == nil {
+			if ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(host, strings.TrimSpace(string(kept)))); err == nil {
 				return ln, nil
 			}
 		}
 	}
-	ln, err := net.Listen("tcp", addr)
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
 	if err != nil {
 		return nil, &api.Error{Code: api.CodeConflict, Op: "cannot open --" + name, Message: err.Error(), Hint: "choose another address with --" + name, Err: err}
 	}

@@ -49,7 +49,7 @@ func (e *Env) exec(ctx context.Context, c *client.Client, ref api.Ref, o client.
 		if err != nil {
 			return 0, err
 		}
-		defer term.Restore(fd, old)
+		defer func() { _ = term.Restore(fd, old) }()
 		stop := e.sendSizes(ctx, s, fd)
 		defer stop()
 	}

@@ -120,7 +120,7 @@ func (s *Server) keepArtifacts(ctx context.Context) error {
 func (s *Server) pullArtifact(ctx context.Context, a *api.Artifact) error {
 	ctx, cancel := context.WithTimeout(ctx, artifactTimeout)
 	defer cancel()
-	err := error(os.ErrNotExist)
+	var err error = os.ErrNotExist
 	for _, id := range a.Holders {
 		if id == s.id.ID {
 			continue

@@ -55,7 +55,7 @@ func (s *Server) Ready(context.Context) error {
 func (s *Server) Members(context.Context) ([]api.Member, error) { return s.membersNow(), nil }
 
 // page cuts a list, sorted by key, to the query's limit, and says where the next page begins.
-func page[T any](items []T, key func(T) string, q api.ListQuery, index uint64) (api.List[T], error) {
+func page[T any](items []T, key func(T) string, q api.ListQuery, index uint64) api.List[T] {
 	slices.SortStableFunc(items, func(a, b T) int { return cmp.Compare(key(a), key(b)) })
 	if q.Cursor != "" {
 		i, _ := slices.BinarySearchFunc(items, q.Cursor, func(item T, cursor string) int { return cmp.Compare(key(item), cursor) })
@@ -72,7 +72,7 @@ func page[T any](items []T, key func(T) string, q api.ListQuery, index uint64) (
 	if out.Items == nil {
 		out.Items = []T{}
 	}
-	return out, nil
+	return out
 }
 
 func hasLabels(have, want map[string]string) bool {
@@ -95,7 +95,7 @@ func (s *Server) Workloads(_ context.Context, q api.ListQuery) (api.List[api.Wor
 			items = append(items, v.Describe(w))
 		}
 	}
-	return page(items, func(w api.Workload) string { return w.Metadata.Namespace + "/" + w.Metadata.Name }, q, max(works, reps))
+	return page(items, func(w api.Workload) string { return w.Metadata.Namespace + "/" + w.Metadata.Name }, q, max(works, reps)), nil
 }
 
 func (s *Server) find(v state.View, ns, name string) (*state.Workload, error) {
@@ -228,7 +228,7 @@ func (s *Server) Nodes(_ context.Context, q api.ListQuery) (api.List[api.Node], 
 			items = append(items, s.describeNode(v, n))
 		}
 	}
-	return page(items, func(n api.Node) string { return n.Name + "/" + n.ID }, q, index)
+	return page(items, func(n api.Node) string { return n.Name + "/" + n.ID }, q, index), nil
 }
 
 func (s *Server) describeNode(v state.View, n *api.Node) api.Node {
@@ -275,7 +275,7 @@ func (s *Server) Node(_ context.Context, idOrName string) (api.Node, error) {
 func (s *Server) Services(_ context.Context, q api.ListQuery) (api.List[api.Service], error) {
 	t := s.store.View().Endpoints()
 	items := slices.DeleteFunc(t.Services, func(sv api.Service) bool { return q.Namespace != "" && sv.Namespace != q.Namespace })
-	return page(items, func(sv api.Service) string { return sv.Namespace + "/" + sv.Name }, q, t.Index)
+	return page(items, func(sv api.Service) string { return sv.Namespace + "/" + sv.Name }, q, t.Index), nil
 }
 
 // Endpoints lists every replica that the ingress knows.
@@ -287,7 +287,7 @@ func (s *Server) Endpoints(_ context.Context, q api.ListQuery) (api.List[api.End
 			items = append(items, sv.Endpoints...)
 		}
 	}
-	return page(items, func(e api.Endpoint) string { return strings.Join([]string{e.Namespace, e.Service, e.ReplicaID}, "/") }, q, t.Index)
+	return page(items, func(e api.Endpoint) string { return strings.Join([]string{e.Namespace, e.Service, e.ReplicaID}, "/") }, q, t.Index), nil
 }
 
 // Status sums the cluster up.

@@ -169,5 +169,5 @@ func writeError(w http.ResponseWriter, status int, err *api.Error) {
 		h.Set("Retry-After", "1")
 	}
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(api.ErrorBody{Error: err})
+	_ = json.NewEncoder(w).Encode(api.ErrorBody{Error: err})
 }

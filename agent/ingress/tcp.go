@@ -87,7 +87,7 @@ func (t *tcpPorts) drop(f func(port int) bool) {
 }
 
 func (t *tcpPorts) listen(port int) {
-	ln, err := net.Listen("tcp", net.JoinHostPort(t.host, strconv.Itoa(port)))
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp", net.JoinHostPort(t.host, strconv.Itoa(port)))
 	if err != nil {
 		if t.errors[port] != err.Error() {
 			t.in.cfg.Log.Warn().Err(err).Int("port", port).Msg("cannot publish TCP port")
@@ -208,7 +208,7 @@ func (in *Ingress) dialRemoteTCP(ctx context.Context, t target, port int) (net.C
 }
 
 func upgradeTCP(conn net.Conn, r *bufio.Reader, t target, port int) error {
-	req, err := http.NewRequest(http.MethodGet, "http://"+t.nodeID+"/", nil)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+t.nodeID+"/", nil)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func (w *writer) Write(p []byte) (int, error) {
 }
 
 // Flush sends what is buffered, for handlers that look for an http.Flusher.
-func (w *writer) Flush() { w.FlushError() }
+func (w *writer) Flush() { _ = w.FlushError() }
 
 // FlushError is Flush for http.ResponseController.
 func (w *writer) FlushError() error {

@@ -243,7 +243,7 @@ func (b *lineBuffer) read(r io.Reader, emit func([]byte) error) (n int64, err er
 		if err == io.EOF {
 			return n, nil
 		}
-		if err != bufio.ErrBufferFull {
+		if !errors.Is(err, bufio.ErrBufferFull) {
 			return n, fmt.Errorf("reading the log: %w", err)
 		}
 	}

@@ -21,7 +21,10 @@ func newTransport(cfg Config, log hclog.Logger) (raft.Transport, func() error) {
 	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Logger: log, Stream: stream, MaxPool: connectionsPooled, Timeout: ioTimeout,
 	})
-	return transport, func() error { return errors.Join(transport.Close(), stream.closeConns()) }
+	return transport, func() error {
+		defer stream.closeConns()
+		return transport.Close()
+	}
 }
 
 // streamLayer dials by id, and remembers every connection so that closing it ends the library's
@@ -94,7 +97,7 @@ func (s *streamLayer) forget(t *trackedConn) {
 }
 
 // closeConns closes all connections; errors are of ones that are gone already.
-func (s *streamLayer) closeConns() error {
+func (s *streamLayer) closeConns() {
 	s.mu.Lock()
 	s.closed = true
 	conns := s.conns
@@ -103,7 +106,6 @@ func (s *streamLayer) closeConns() error {
 	for c := range conns {
 		_ = c.Conn.Close()
 	}
-	return nil
 }
 
 type trackedConn struct {

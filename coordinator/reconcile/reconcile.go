@@ -71,7 +71,6 @@ type plan struct {
 	orphans []orphanGroup
 	rejoins []string
 	ids     int // counter of ids made
-	full    bool
 }
 
 type stopGroup struct {

@@ -86,7 +86,7 @@ func join(ctx context.Context, a, b net.Conn, idle time.Duration) error {
 	var other sync.WaitGroup
 	other.Go(func() {
 		defer closeBoth()
-		io.Copy(b, &watched{a, timer, idle})
+		_, _ = io.Copy(b, &watched{a, timer, idle})
 	})
 	_, err := io.Copy(a, &watched{b, timer, idle})
 	closeBoth()

@@ -154,7 +154,7 @@ func (d *daemon) start(ctx context.Context) error {
 		return err
 	}
 	defer out.Close()
-	cmd := exec.Command(bin, "--config", d.configFile())
+	cmd := exec.Command(bin, "--config", d.configFile()) //nolint:noctx // it outlives the agent
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", out, out
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // Ctrl-C on the agent is not for it
@@ -301,7 +301,7 @@ func (d *daemon) stop() {
 
 func (d *daemon) kill() {
 	if d.alive() {
-		unix.Kill(d.pid, unix.SIGKILL)
+		_ = unix.Kill(d.pid, unix.SIGKILL)
 		d.awaitEnd(stopTimeout)
 	}
 	d.pid = 0

@@ -73,18 +73,18 @@ func (h *handle) serveExec(ctx context.Context, p containerd.Process, ended <-ch
 		select {
 		case <-inputEnded:
 			inputEnded = nil
-			p.CloseIO(ctx, containerd.WithStdinCloser) // fails only when the command has ended
+			_ = p.CloseIO(ctx, containerd.WithStdinCloser) // fails only when the command has ended
 		case size, ok := <-sizes:
 			if !ok {
 				sizes = nil
 			} else if size.Cols > 0 && size.Rows > 0 {
-				p.Resize(ctx, uint32(size.Cols), uint32(size.Rows)) // fails only when the command has ended
+				_ = p.Resize(ctx, uint32(size.Cols), uint32(size.Rows)) // fails only when the command has ended
 			}
 		case name, ok := <-signals:
 			if !ok {
 				signals = nil
 			} else if sig := unix.SignalNum("SIG" + strings.TrimPrefix(strings.ToUpper(name), "SIG")); sig != 0 {
-				p.Kill(ctx, sig) // fails only when the command has ended
+				_ = p.Kill(ctx, sig) // fails only when the command has ended
 			}
 		case status := <-ended:
 			if err := status.Error(); err != nil {

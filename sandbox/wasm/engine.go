@@ -197,7 +197,7 @@ func (e *engine) emptyCache() error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		return os.Remove(path)
+		return os.Remove(path) //nolint:gosec // the folder is ours alone, mode 0700
 	})
 }
 

@@ -92,12 +92,12 @@ func (x *exchange) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// respond sends the response's head; false if that was done before.
-func (x *exchange) respond(status int, header http.Header) bool {
+// respond sends the response's head, unless that was done before.
+func (x *exchange) respond(status int, header http.Header) {
 	x.mu.Lock()
 	if x.answered {
 		x.mu.Unlock()
-		return false
+		return
 	}
 	x.answered = true
 	x.mu.Unlock()
@@ -106,7 +106,6 @@ func (x *exchange) respond(status int, header http.Header) bool {
 		to[name] = values
 	}
 	x.w.WriteHeader(status)
-	return true
 }
 
 // Write implements io.Writer: the response's body. The head is sent first, with status 200, if it
