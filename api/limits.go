@@ -27,6 +27,7 @@ const (
 	MaxNodeEvents          = 1_000     // events a node keeps in its own ring
 	MaxBodyBytes           = 4 << 20   // a JSON request body
 	MaxHeaderBytes         = 32 << 10  // an HTTP request head
+	MaxOwnHeaderBytes      = 4 << 10   // what an ingress may add to one on the way to another node
 	MaxArtifactBytes       = 4 << 30   // one uploaded module or image
 	MaxModuleBytes         = 32 << 20  // one wasm module
 	MaxListLimit           = 10_000    // items in one page of a list

@@ -3,7 +3,8 @@
 // request that came from another node is served here or refused, never sent on, so no loop can form.
 //
 // The routes are an immutable table, made anew from each endpoint table (route.go). Proxying is
-// proxy.go, what happens to headers is header.go, TCP is tcp.go.
+// proxy.go, what becomes of a request at a node that has fallen silent is watch.go, what happens to headers
+// is header.go, TCP is tcp.go.
 package ingress
 
 import (
@@ -33,6 +34,7 @@ const (
 	upstreamIdle    = 30 * time.Second // shorter than servers keep idle connections
 	localDial       = 2 * time.Second
 	remoteDial      = 5 * time.Second
+	remoteBody      = time.Minute     // a body waits so long for a node to ask for it, as each of ours does or refuses
 	avoidFailed     = 2 * time.Second // how long a node that could not be reached is tried last
 )
 
@@ -68,7 +70,8 @@ type Ingress struct {
 	failedMu sync.Mutex
 	failed   map[string]time.Time // when a node could not be reached
 
-	tcp tcpPorts
+	watch watch
+	tcp   tcpPorts
 }
 
 // New makes an ingress with no routes; see Update.
@@ -78,7 +81,9 @@ func New(cfg Config) *Ingress {
 	dialer := &net.Dialer{Timeout: localDial}
 	in.containers = newTransport(dialer.DialContext)
 	in.nodes = newTransport(in.dialNode)
+	in.nodes.ExpectContinueTimeout = remoteBody
 	in.proxy = in.newProxy()
+	in.watch.init(in)
 	in.tcp.init(in)
 	return in
 }
@@ -152,10 +157,12 @@ func (in *Ingress) Index() uint64 { return in.routes.Load().index }
 // servers belong to the caller, who ends them first.
 func (in *Ingress) Close() error {
 	in.group.Stop()
+	in.watch.close()
 	in.tcp.close()
 	err := in.group.Wait()
 	in.containers.CloseIdleConnections()
 	in.nodes.CloseIdleConnections()
+	in.watch.pings.CloseIdleConnections()
 	return err
 }
 

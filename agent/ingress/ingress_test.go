@@ -4,9 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net"
 	"net/http"
@@ -101,7 +101,9 @@ func (n *network) dial(ctx context.Context, nodeID, alpn string) (net.Conn, erro
 func (n *network) node(id, zone string) (*Ingress, *here) {
 	local := &here{replicas: map[string]replica{}}
 	in := New(Config{NodeID: id, Zone: zone, Region: "eu", Local: local, Dial: n.dial, Log: zerolog.Nop()})
-	srv := httptest.NewServer(in.Peer())
+	srv := httptest.NewUnstartedServer(in.Peer())
+	srv.Config.MaxHeaderBytes = api.MaxHeaderBytes + api.MaxOwnHeaderBytes
+	srv.Start()
 	n.peers[id] = srv.Listener.Addr().String()
 	n.Cleanup(func() {
 		if err := in.Close(); err != nil {
@@ -121,7 +123,9 @@ func (n *network) endpoint(replicaID, nodeID, zone string) {
 
 // public serves an ingress's users and gives a function that asks it.
 func (n *network) public(in *Ingress) *httptest.Server {
-	srv := httptest.NewServer(in.Public())
+	srv := httptest.NewUnstartedServer(in.Public())
+	srv.Config.MaxHeaderBytes = api.MaxHeaderBytes
+	srv.Start()
 	n.Cleanup(srv.Close)
 	return srv
 }
@@ -433,20 +437,20 @@ func TestPeerNeverSendsOn(t *testing.T) {
 }
 
 func TestLargeBodyIsStreamed(t *testing.T) {
-	const size = 64 << 20
+	const up, down = 1 << 30, 64 << 20
 	n := newNetwork(t)
 	one, _ := n.node("n-1", "a")
 	_, there := n.node("n-2", "b")
 	there.set("r-2", n.container(func(w http.ResponseWriter, r *http.Request) {
-		h := sha256.New()
-		io.Copy(h, r.Body)
-		fmt.Fprintf(w, "%x\n", h.Sum(nil))
-		io.Copy(w, io.LimitReader(zeros{}, size))
+		h := crc32.NewIEEE()
+		got, _ := io.Copy(h, r.Body)
+		fmt.Fprintf(w, "%d %x\n", got, h.Sum(nil))
+		io.Copy(w, io.LimitReader(&counting{}, down))
 	}))
 	n.endpoint("r-2", "n-2", "b")
 	one.Update(&n.table)
 	srv := n.public(one)
-	req, err := http.NewRequest("POST", srv.URL, io.LimitReader(zeros{}, size))
+	req, err := http.NewRequest("POST", srv.URL, io.LimitReader(&counting{}, up))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -460,24 +464,28 @@ func TestLargeBodyIsStreamed(t *testing.T) {
 	defer res.Body.Close()
 	r := bufio.NewReader(res.Body)
 	sum, err := r.ReadString('\n')
-	h := sha256.New()
-	io.Copy(h, io.LimitReader(zeros{}, size))
-	if want := fmt.Sprintf("%x\n", h.Sum(nil)); err != nil || sum != want {
+	h := crc32.NewIEEE()
+	io.Copy(h, io.LimitReader(&counting{}, up))
+	if want := fmt.Sprintf("%d %x\n", up, h.Sum(nil)); err != nil || sum != want {
 		t.Errorf("sum %s (%v), want %s", sum, err, want)
 	}
-	if got, err := io.Copy(io.Discard, r); err != nil || got != size {
+	if got, err := io.Copy(io.Discard, r); err != nil || got != down {
 		t.Errorf("%d bytes came back, %v", got, err)
 	}
 	runtime.ReadMemStats(&after)
 	if grown := after.TotalAlloc - before.TotalAlloc; grown > 8<<20 { // everything ever allocated
-		t.Errorf("%d bytes were allocated for two bodies of %d", grown, size)
+		t.Errorf("%d bytes were allocated for bodies of %d and %d", grown, up, down)
 	}
 }
 
-type zeros struct{}
+// counting is bytes without end that differ from block to block.
+type counting struct{ n byte }
 
-func (zeros) Read(p []byte) (int, error) {
-	clear(p)
+func (c *counting) Read(p []byte) (int, error) {
+	c.n++
+	for i := range p {
+		p[i] = c.n
+	}
 	return len(p), nil
 }
 

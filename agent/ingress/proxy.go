@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/http/httputil"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,8 @@ import (
 // Public serves the workloads' users.
 func (in *Ingress) Public() http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w := &writer{ResponseWriter: rw}
+		w := newWriter(rw)
+		defer w.end()
 		if in.cfg.Observe != nil {
 			start := time.Now()
 			defer func() { in.cfg.Observe(w.code(), w.bytes, time.Since(start)) }()
@@ -44,8 +46,7 @@ func (in *Ingress) route(w *writer, r *http.Request) {
 	}
 	r = owned(r)
 	vouch(r)
-	targets := route.order(in.cfg.Local.Serving(route.namespace, route.service), in.avoided())
-	in.tryAll(w, r, route, targets)
+	in.tryAll(w, r, route, host)
 }
 
 // owned is a copy of r whose headers we may change. Whether the client waits for a 100 Continue is
@@ -58,10 +59,21 @@ func owned(r *http.Request) *http.Request {
 }
 
 // tryAll sends the request to one replica after the other until one has taken it.
-func (in *Ingress) tryAll(w *writer, r *http.Request, route *route, targets []target) {
+func (in *Ingress) tryAll(w *writer, r *http.Request, route *route, host string) {
 	var last *attempt
-	for _, t := range targets {
-		if last = in.try(w, r, t); last == nil {
+	tried := make([]string, 0, maxAttempts)
+	for len(tried) < maxAttempts {
+		t, ok := in.next(host, tried)
+		if !ok {
+			break
+		}
+		tried = append(tried, t.replicaID)
+		seen := tried // the watch may ask while we go on
+		last = in.try(w, r, t, func() bool {
+			next, ok := in.next(host, seen)
+			return ok && !in.watch.silentNow(next.nodeID)
+		})
+		if last == nil {
 			return
 		}
 		in.cfg.Log.Debug().Err(last.err).Str("replica", t.replicaID).Str("node", t.nodeID).Msg("replica did not answer")
@@ -71,6 +83,8 @@ func (in *Ingress) tryAll(w *writer, r *http.Request, route *route, targets []ta
 	}
 	switch {
 	case w.begun():
+	case last != nil && last.reached() && last.silent.Load():
+		writeError(w, http.StatusGatewayTimeout, api.Errorf(api.CodeTimeout, "the replica's node has fallen silent; it may have taken the request"))
 	case last != nil && last.reached():
 		writeError(w, http.StatusBadGateway, api.Errorf(api.CodeUnavailable, "the replica broke off before it answered"))
 	default:
@@ -79,10 +93,26 @@ func (in *Ingress) tryAll(w *writer, r *http.Request, route *route, targets []ta
 	}
 }
 
-// try sends the request to one replica; nil means that it was answered.
-func (in *Ingress) try(w *writer, r *http.Request, t target) *attempt {
+// next is the best replica now that was not tried, by the newest table: while a request waited, others
+// may have become ready.
+func (in *Ingress) next(host string, tried []string) (target, bool) {
+	route := in.routes.Load().hosts[host]
+	if route == nil {
+		return target{}, false
+	}
+	targets := route.order(in.cfg.Local.Serving(route.namespace, route.service), in.avoided())
+	at := slices.IndexFunc(targets, func(t target) bool { return !slices.Contains(tried, t.replicaID) })
+	if at < 0 {
+		return target{}, false
+	}
+	return targets[at], true
+}
+
+// try sends the request to one replica; nil means that it was answered. others tells whether another
+// replica could take it.
+func (in *Ingress) try(w *writer, r *http.Request, t target, others func() bool) *attempt {
 	if t.nodeID != "" {
-		return in.forward(w, r, &attempt{via: in.nodes, host: t.nodeID, replica: t.replicaID})
+		return in.forward(w, r, &attempt{via: in.nodes, host: t.nodeID, node: t.nodeID, replica: t.replicaID, others: others})
 	}
 	a := &attempt{err: errNotHere}
 	endpoint, ports, ok := in.cfg.Local.Endpoint(t.replicaID)
@@ -118,11 +148,18 @@ var (
 type attempt struct {
 	via     *http.Transport
 	host    string // address of a container, or id of a node
+	node    string // another node's id; "" when the replica is here
 	replica string // on another node
 	body    *body  // nil if there is none
+	request *http.Request
+	others  func() bool // whether another replica could take the request
+	since   time.Time
+	cancel  context.CancelFunc
 
-	sent atomic.Bool // bytes of the request may have left
-	err  error
+	sent   atomic.Bool // bytes of the request may have left
+	begun  atomic.Bool // the response head has come
+	silent atomic.Bool // given up, since the node has fallen silent
+	err    error
 }
 
 type attemptKey struct{}
@@ -135,11 +172,15 @@ func (in *Ingress) forward(w *writer, r *http.Request, a *attempt) *attempt {
 	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), attemptKey{}, a))
 	defer cancel()
 	defer context.AfterFunc(in.group.Context(), cancel)()
+	a.request, a.since, a.cancel = r, time.Now(), cancel
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { a.sent.Store(true) }})
 	out := r.WithContext(ctx)
 	if r.Body != nil && r.ContentLength != 0 {
 		a.body = &body{from: r.Body}
 		out.Body = a.body
+	}
+	if a.node != "" {
+		defer in.watch.add(a)()
 	}
 	in.proxy.ServeHTTP(w, out)
 	if a.err == nil {
@@ -155,6 +196,17 @@ func (a *attempt) again(r *http.Request) bool {
 		return false
 	}
 	return !a.reached() || idempotent(r)
+}
+
+// elsewhere is again while the attempt is still under way, if another replica is there to take it.
+func (a *attempt) elsewhere() bool {
+	return !a.body.begun() && (!a.sent.Load() || idempotent(a.request)) && a.others != nil && a.others()
+}
+
+// giveUp ends the attempt, since its node has fallen silent.
+func (a *attempt) giveUp() {
+	a.silent.Store(true)
+	a.cancel()
 }
 
 // reached tells whether a replica may have seen the request.
@@ -205,6 +257,16 @@ func (b *body) taken() bool {
 	return b.read
 }
 
+// begun tells whether the attempt has begun to read.
+func (b *body) begun() bool {
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.read
+}
+
 // newProxy is the one proxy of all attempts. It streams both ways and passes upgrades.
 func (in *Ingress) newProxy() *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
@@ -223,6 +285,7 @@ func rewrite(p *httputil.ProxyRequest) {
 	p.Out.URL.Scheme, p.Out.URL.Host = "http", a.host
 	p.Out.URL.RawQuery = p.In.URL.RawQuery // as it came, even where Go would not parse it
 	p.Out.Host = p.In.Host
+	p.Out.Trailer = p.In.Trailer // the same map: it is filled at the end of the body
 	copyTold(p.Out.Header, p.In.Header)
 	p.Out.Header.Del(headerReplica)
 	p.Out.Header.Del(headerTCPPort)
@@ -237,6 +300,7 @@ func rewrite(p *httputil.ProxyRequest) {
 
 // checkRefusal takes another ingress's refusal for what it is; a replica cannot fake one.
 func checkRefusal(res *http.Response) error {
+	attemptOf(res.Request.Context()).begun.Store(true)
 	refusal := res.Header.Get(headerRefused)
 	res.Header.Del(headerRefused)
 	if refusal == "" || attemptOf(res.Request.Context()).replica == "" {
@@ -270,7 +334,8 @@ func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
 // sends a request on to a third node.
 func (in *Ingress) Peer() http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w := &writer{ResponseWriter: rw}
+		w := newWriter(rw)
+		defer w.end()
 		t := target{replicaID: r.Header.Get(headerReplica)}
 		if port := r.Header.Get(headerTCPPort); port != "" {
 			in.serveTunnel(w, r, t, port)
@@ -278,7 +343,7 @@ func (in *Ingress) Peer() http.Handler {
 		}
 		r = owned(r)
 		r.Header.Del(headerReplica)
-		a := in.try(w, r, t)
+		a := in.try(w, r, t, nil)
 		switch {
 		case a == nil || w.begun():
 		case a.sent.Load() || a.body.taken():

@@ -17,6 +17,7 @@ type table struct {
 	index uint64
 	hosts map[string]*route
 	ports map[int]*tcpRoute // published TCP ports
+	nodes map[string]api.NodePeer
 }
 
 // route is one service: where its replicas on other nodes are, the best first.
@@ -47,7 +48,7 @@ type target struct {
 // newTable sorts the table's endpoints for a node. Of two services that claim a host or port the
 // first keeps it; the cluster refuses such a claim anyway.
 func newTable(t *api.EndpointTable, cfg Config) *table {
-	out := &table{index: t.Index, hosts: map[string]*route{}, ports: map[int]*tcpRoute{}}
+	out := &table{index: t.Index, hosts: map[string]*route{}, ports: map[int]*tcpRoute{}, nodes: t.Nodes}
 	for _, s := range t.Services {
 		r := &route{namespace: s.Namespace, service: s.Name, tiers: tiersOf(s.Endpoints, t.Nodes, cfg)}
 		for _, h := range s.Hosts {

@@ -4,7 +4,12 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"time"
 )
+
+// clientStall is how long a client may read nothing of a response before it is cut off: a stuck one
+// would hold its place here, and the replica, for ever.
+const clientStall = 2 * time.Minute
 
 // writer knows what was answered so far. http.ResponseController reaches through it.
 type writer struct {
@@ -12,6 +17,20 @@ type writer struct {
 	status   int // 0: nothing yet
 	bytes    int64
 	hijacked bool
+}
+
+// newWriter begins a response on a connection that may have had others.
+func newWriter(rw http.ResponseWriter) *writer {
+	w := &writer{ResponseWriter: rw}
+	w.deadline(time.Time{})
+	return w
+}
+
+// end gives the client its time to take what is still to be flushed.
+func (w *writer) end() {
+	if !w.hijacked {
+		w.allow(clientStall)
+	}
 }
 
 // WriteHeader passes the status on; informational ones do not count as an answer. A 100 Continue is
@@ -23,6 +42,7 @@ func (w *writer) WriteHeader(status int) {
 	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		w.status = status
 	}
+	w.allow(clientStall)
 	w.ResponseWriter.WriteHeader(status)
 }
 
@@ -31,9 +51,17 @@ func (w *writer) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
+	w.allow(clientStall)
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
 	return n, err
+}
+
+// allow gives the client so long to take what is written next.
+func (w *writer) allow(d time.Duration) { w.deadline(time.Now().Add(d)) }
+
+func (w *writer) deadline(t time.Time) {
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(t) // a test's recorder has none
 }
 
 // Flush sends what is buffered, for handlers that look for an http.Flusher.
@@ -44,6 +72,7 @@ func (w *writer) FlushError() error {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
+	w.allow(clientStall)
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 

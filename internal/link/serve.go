@@ -36,12 +36,14 @@ func ServeHTTP2(ctx context.Context, ln net.Listener, h http.Handler, log zerolo
 	return serveUntil(ctx, srv, ln)
 }
 
-// ServeHTTP1 is the same for HTTP/1.1, which can be upgraded. When ctx ends, requests in flight have
+// ServeHTTP1 is the same for HTTP/1.1, which can be upgraded; it takes requests that another ingress
+// has let in, so their heads may be larger by what that has added. When ctx ends, requests in flight have
 // 10 s to finish; only then do their contexts end.
 func ServeHTTP1(ctx context.Context, ln net.Listener, h http.Handler, log zerolog.Logger) error {
 	requests, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	srv := newServer(requests, withTLSState(h), log)
+	srv.MaxHeaderBytes += api.MaxOwnHeaderBytes
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
 	return serveUntil(ctx, srv, openedListener{ln})
 }
