@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/client"
+	"github.com/cloudless/cloudless/test/process"
 )
 
 const (
@@ -25,8 +26,8 @@ const (
 type cluster struct {
 	binary, dir string
 	containerd  string
-	coords      []*process
-	agents      []*process
+	coords      []*process.Process
+	agents      []*process.Process
 	client      *client.Client
 	joinNode    string
 }
@@ -67,7 +68,7 @@ func (k *cluster) startCoordinators(ctx context.Context, n int) error {
 		name := fmt.Sprintf("c%d", i)
 		args := append([]string{"coordinator", "--data-dir", filepath.Join(k.dir, name), "--name", name, "--advertise", "127.0.0.1",
 			"--http-addr", "127.0.0.1:0", "--node-addr", "127.0.0.1:0", "--gossip-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0"}, join...)
-		p, err := start(ctx, k.binary, args...)
+		p, err := process.Start(ctx, process.Config{Binary: k.binary, Args: args})
 		if err != nil {
 			return err
 		}
@@ -80,7 +81,7 @@ func (k *cluster) startCoordinators(ctx context.Context, n int) error {
 			if err != nil {
 				return err
 			}
-			join = []string{"--join", p.get("node"), "--token", "@" + token}
+			join = []string{"--join", p.Get("node"), "--token", "@" + token}
 		}
 	}
 	return nil
@@ -88,9 +89,9 @@ func (k *cluster) startCoordinators(ctx context.Context, n int) error {
 
 func (k *cluster) startAgent(ctx context.Context, i int) error {
 	name := fmt.Sprintf("a%d", i)
-	p, err := start(ctx, k.binary, "agent", "--data-dir", filepath.Join(k.dir, name), "--name", name, "--zone", name, "--advertise", "127.0.0.1",
+	p, err := process.Start(ctx, process.Config{Binary: k.binary, Args: []string{"agent", "--data-dir", filepath.Join(k.dir, name), "--name", name, "--zone", name, "--advertise", "127.0.0.1",
 		"--containerd", k.containerd, "--node-addr", "127.0.0.1:0", "--gossip-addr", "127.0.0.1:0", "--ingress-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0",
-		"--join", k.coords[0].get("node"), "--token", "@"+k.joinNode)
+		"--join", k.coords[0].Get("node"), "--token", "@" + k.joinNode}})
 	if err == nil {
 		k.agents = append(k.agents, p)
 	}
@@ -98,8 +99,8 @@ func (k *cluster) startAgent(ctx context.Context, i int) error {
 }
 
 // restart brings one back that was killed, on the same data folder.
-func (k *cluster) restart(ctx context.Context, list []*process, i int) error {
-	p, err := start(ctx, k.binary, list[i].args...)
+func (k *cluster) restart(ctx context.Context, list []*process.Process, i int) error {
+	p, err := process.Start(ctx, process.Config{Binary: k.binary, Args: list[i].Args()})
 	if err == nil {
 		list[i] = p
 	}
@@ -110,7 +111,7 @@ func (k *cluster) restart(ctx context.Context, list []*process, i int) error {
 func (k *cluster) connect() error {
 	var addresses []string
 	for _, c := range k.coords {
-		addresses = append(addresses, c.get("http"))
+		addresses = append(addresses, c.Get("http"))
 	}
 	c, err := k.dial(addresses, client.Config{})
 	if err != nil {
@@ -210,9 +211,9 @@ func poll(ctx context.Context, done func() (bool, error)) error {
 // close ends every process, agents first, and removes what they kept.
 func (k *cluster) close() error {
 	var errs []error
-	for _, list := range [][]*process{k.agents, k.coords} {
+	for _, list := range [][]*process.Process{k.agents, k.coords} {
 		for _, p := range list {
-			errs = append(errs, p.end(syscall.SIGTERM))
+			errs = append(errs, p.End(syscall.SIGTERM))
 		}
 	}
 	if k.client != nil {

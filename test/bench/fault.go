@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/client"
+	"github.com/cloudless/cloudless/test/process"
 )
 
 const (
@@ -54,20 +55,20 @@ func (k *cluster) failOnce(ctx context.Context, sig syscall.Signal) (float64, er
 	if err != nil {
 		return 0, err
 	}
-	url := k.agents[(home+1)%len(k.agents)].get("ingress")
+	url := k.agents[(home+1)%len(k.agents)].Get("ingress")
 	began := time.Now()
-	if err := k.agents[home].signal(sig); err != nil {
+	if err := k.agents[home].Signal(sig); err != nil {
 		return 0, err
 	}
 	if sig == syscall.SIGKILL {
-		<-k.agents[home].done
+		<-k.agents[home].Done()
 	}
 	if err := first(ctx, func(ctx context.Context, _ int) error { return fetch(ctx, url) }); err != nil {
 		return 0, fmt.Errorf("the ingress of another agent does not answer after %v: %w", sig, err)
 	}
 	took := time.Since(began)
 	if sig == syscall.SIGSTOP {
-		err = k.agents[home].signal(syscall.SIGCONT)
+		err = k.agents[home].Signal(syscall.SIGCONT)
 	} else {
 		err = k.restart(ctx, k.agents, home)
 	}
@@ -102,7 +103,7 @@ func (k *cluster) settled(ctx context.Context) (home int, err error) {
 }
 
 func (k *cluster) allAnswer(ctx context.Context) bool {
-	return !slices.ContainsFunc(k.agents, func(a *process) bool { return fetch(ctx, a.get("ingress")) != nil })
+	return !slices.ContainsFunc(k.agents, func(a *process.Process) bool { return fetch(ctx, a.Get("ingress")) != nil })
 }
 
 // replicas names a workload's replicas, where they are and how often they were restarted.
@@ -215,7 +216,7 @@ func (k *cluster) electOnce(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	began := time.Now()
-	if err := k.coords[leader].end(syscall.SIGKILL); err != nil {
+	if err := k.coords[leader].End(syscall.SIGKILL); err != nil {
 		return 0, err
 	}
 	if err := first(ctx, func(ctx context.Context, n int) error { return write(ctx, writers[n%len(writers)]) }); err != nil {
@@ -253,7 +254,7 @@ func (k *cluster) writers(but int) ([]*client.Client, error) {
 		if i == but {
 			continue
 		}
-		w, err := k.dial([]string{c.get("http")}, client.Config{RetryFor: time.Nanosecond, RequestTimeout: askTimeout})
+		w, err := k.dial([]string{c.Get("http")}, client.Config{RetryFor: time.Nanosecond, RequestTimeout: askTimeout})
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strconv"
 	"time"
+
+	"github.com/cloudless/cloudless/test/process"
 )
 
 const (
@@ -128,8 +130,8 @@ func (l *lab) idleSome(ctx context.Context, n int) (err error) {
 		return err
 	}
 	for _, k := range clusters {
-		for role, p := range []*process{agentRole: k.agents[0], coordinatorRole: k.coords[0]} {
-			resident, anonymous, err := p.memory()
+		for role, p := range []*process.Process{agentRole: k.agents[0], coordinatorRole: k.coords[0]} {
+			resident, anonymous, err := p.Memory()
 			if err != nil {
 				return err
 			}

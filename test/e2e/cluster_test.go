@@ -1,218 +1,353 @@
-// Package e2e drives real processes of the built binary over loopback, as a user would: it deploys,
-// kills, restarts, and looks from outside.
 package e2e
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/client"
+	"github.com/cloudless/cloudless/test/process"
 )
 
-// binary is built once for all tests.
-var binary string
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "cloudless-e2e-*")
-	if err != nil {
-		panic(err)
-	}
-	binary = filepath.Join(dir, "cloudless")
-	cmd := exec.Command("go", "build", "-o", binary, "../../cli/cloudless")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-		os.Exit(1)
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+// cluster is some coordinators and agents, each a process on a host of its own, all on the ports of
+// the contract.
+type cluster struct {
+	t      *testing.T
+	dir    string
+	net    *network
+	coords []*member
+	agents []*member
+	cli    cli
+	api    *client.Client
 }
 
-// process is one running role.
-type process struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	ready map[string]any
-	log   *tail
-	done  chan struct{}
+// member is one process on its host, and how to start it again.
+type member struct {
+	*host
+	*process.Process
+	name string
+	dir  string // its data folder
+	args []string
 }
 
-// tail keeps the last lines of a log, for failures.
-type tail struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (l *tail) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, strings.Split(strings.TrimRight(string(p), "\n"), "\n")...)
-	if len(l.lines) > 60 {
-		l.lines = l.lines[len(l.lines)-60:]
-	}
-	return len(p), nil
-}
-
-func (l *tail) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Join(l.lines, "\n")
-}
-
-const startTimeout = 60 * time.Second
-
-// start runs a role and waits for its ready line.
-func start(t *testing.T, env []string, args ...string) *process {
+// newCluster makes a cluster of which all members are ready. flags are what each agent gets beside
+// the usual; its containerd is off unless they say otherwise.
+func newCluster(t *testing.T, coordinators, agents int, flags func(agent int) []string) *cluster {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(binary, args...), log: &tail{}, done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stderr = p.log
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line := make(chan string, 1)
-	go func() {
-		in := bufio.NewScanner(out)
-		if in.Scan() {
-			line <- in.Text()
-		}
-		close(line)
-		_, _ = io.Copy(io.Discard, out)
-		_ = p.cmd.Wait()
-		close(p.done)
-	}()
-	t.Cleanup(func() { p.stop() })
-	select {
-	case text, ok := <-line:
-		if !ok {
-			t.Fatalf("%v ended before it was ready:\n%s", args, p.log)
-		}
-		if err := json.Unmarshal([]byte(text), &p.ready); err != nil {
-			t.Fatalf("ready line %q: %v", text, err)
-		}
-	case <-time.After(startTimeout):
-		t.Fatalf("%v was not ready within %s:\n%s", args, startTimeout, p.log)
-	}
-	return p
+	needNamespaces(t)
+	k := &cluster{t: t, dir: shortDir(t), net: newNetwork(t)}
+	t.Cleanup(k.end)
+	k.addCoordinators(coordinators)
+	k.addAgents(agents, flags)
+	k.whole()
+	return k
 }
 
-func (p *process) get(key string) string {
-	s, _ := p.ready[key].(string)
-	return s
+func (k *cluster) addCoordinators(n int) {
+	k.t.Helper()
+	var join []string
+	for i := range n {
+		m := k.member(fmt.Sprintf("c%d", i), "coordinator")
+		k.coords = append(k.coords, m)
+		m.start(join...)
+		k.connect()
+		if i == 0 && n > 1 {
+			join = []string{"--join", m.addr + ":7701", "--token", "@" + k.token(api.RoleServer)}
+		}
+	}
+	eventually(k.t, "all coordinators vote", func() bool { return k.healthy() == n })
 }
 
-// stop ends the process politely, and by force after 30 s.
-func (p *process) stop() { p.signal(syscall.SIGTERM) }
+func (k *cluster) addAgents(n int, flags func(agent int) []string) {
+	k.t.Helper()
+	token := k.token(api.RoleNode)
+	for i := range n {
+		name := fmt.Sprintf("a%d", i)
+		m := k.member(name, "agent", "--zone", name, "--on-stop", "kill", "--containerd", "off")
+		if flags != nil {
+			m.args = append(m.args, flags(i)...)
+		}
+		k.agents = append(k.agents, m)
+	}
+	k.startAll(k.agents, "--join", k.coords[0].addr+":7701", "--token", "@"+token)
+}
 
-// kill ends it at once, as a power cut would.
-func (p *process) kill() { p.signal(syscall.SIGKILL) }
+// member is one that has not started yet.
+func (k *cluster) member(name, role string, args ...string) *member {
+	k.t.Helper()
+	dir := filepath.Join(k.dir, name)
+	return &member{host: k.net.host(), name: name, dir: dir, args: append([]string{role, "--data-dir", dir, "--name", name}, args...)}
+}
 
-func (p *process) signal(sig syscall.Signal) {
-	select {
-	case <-p.done:
+// launch starts a member's process; more is for this start only.
+func (m *member) launch(more ...string) (err error) {
+	m.Process, err = process.Start(m.t.Context(), process.Config{Binary: binary, Args: append(slices.Clone(m.args), more...), Enter: m.enter})
+	return err
+}
+
+func (m *member) start(more ...string) {
+	m.t.Helper()
+	if err := m.launch(more...); err != nil {
+		m.t.Fatalf("%s: %v", m.name, err)
+	}
+}
+
+// kill ends a member at once, as a power cut would.
+func (m *member) kill() { m.t.Helper(); m.stop(syscall.SIGKILL) }
+
+func (m *member) stop(sig syscall.Signal) {
+	m.t.Helper()
+	if err := m.End(sig); err != nil {
+		m.t.Error(err)
+	}
+}
+
+func (m *member) signal(sig syscall.Signal) {
+	m.t.Helper()
+	if err := m.Signal(sig); err != nil {
+		m.t.Fatalf("%s: %v", m.name, err)
+	}
+}
+
+// ingress is where an agent serves its users.
+func (m *member) ingress() string { return "http://" + m.addr + ":7780" }
+
+// url is where a coordinator serves its API.
+func (m *member) url() string { return "https://" + m.addr + ":7700" }
+
+// startAll starts members side by side.
+func (k *cluster) startAll(members []*member, more ...string) {
+	k.t.Helper()
+	if err := sideBySide(members, func(m *member) error { return m.launch(more...) }); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+func sideBySide(members []*member, f func(*member) error) error {
+	errs := make([]error, len(members))
+	var all sync.WaitGroup
+	for i, m := range members {
+		all.Go(func() { errs[i] = f(m) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// end stops everything, agents first, so that they can say goodbye and remove their containers.
+func (k *cluster) end() {
+	if k.t.Failed() {
+		k.tell()
+	}
+	for _, list := range [][]*member{k.agents, k.coords} {
+		err := sideBySide(list, func(m *member) error {
+			if m.Process == nil {
+				return nil
+			}
+			return m.End(syscall.SIGTERM)
+		})
+		if err != nil {
+			k.t.Error(err)
+		}
+	}
+	if k.api != nil {
+		k.api.Close()
+	}
+}
+
+// tell logs what a failure is understood from.
+func (k *cluster) tell() {
+	if k.api == nil {
 		return
-	default:
 	}
-	_ = p.cmd.Process.Signal(sig)
-	select {
-	case <-p.done:
-	case <-time.After(30 * time.Second):
-		_ = p.cmd.Process.Kill()
-		<-p.done
-		p.t.Errorf("process %d did not end on %v within 30 s:\n%s", p.cmd.Process.Pid, sig, p.log)
+	for _, args := range [][]string{{"status"}, {"workload", "list", "-o", "wide"}, {"event", "list"}} {
+		out, errs, _ := k.cli.run(args...)
+		k.t.Logf("%v\n%s%s", args, out, errs)
 	}
-}
-
-// cli runs the command line against a cluster.
-type cli struct {
-	t   *testing.T
-	env []string
-}
-
-// run gives standard output, standard error and the exit code.
-func (c cli) run(args ...string) (stdout, stderr string, code int) {
-	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Env = append(os.Environ(), c.env...)
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
-		c.t.Fatalf("%v: %v", args, err)
-	}
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
-}
-
-// must is run for commands that succeed.
-func (c cli) must(args ...string) string {
-	c.t.Helper()
-	out, errs, code := c.run(args...)
-	if code != 0 {
-		c.t.Fatalf("cloudless %s: exit %d\n%s%s", strings.Join(args, " "), code, out, errs)
-	}
-	return out
-}
-
-// eventually polls until f is true: the only way to wait for another process.
-func eventually(t *testing.T, within time.Duration, what string, f func() bool) time.Duration {
-	t.Helper()
-	began := time.Now()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !f() {
-		if time.Since(began) > within {
-			t.Fatalf("not within %s: %s", within, what)
+	for _, m := range append(slices.Clone(k.coords), k.agents...) {
+		if m.Process != nil {
+			k.t.Logf("log of %s\n%s", m.name, m.Log())
 		}
-		<-tick.C
 	}
-	return time.Since(began)
 }
 
-var httpClient = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-
-// fetch asks an ingress for a host.
-func fetch(ingress, host, path string) (int, string) {
-	req, err := http.NewRequest(http.MethodGet, ingress+path, nil)
-	if err != nil {
-		return 0, err.Error()
+// connect makes the clients of all coordinators, but for those given, with the first one's CA and
+// admin token.
+func (k *cluster) connect(but ...*member) {
+	k.t.Helper()
+	var urls []string
+	for _, c := range k.coords {
+		if !slices.Contains(but, c) {
+			urls = append(urls, c.url())
+		}
 	}
-	req.Host = host
-	resp, err := httpClient.Do(req)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return 0, err.Error()
-	}
-	return resp.StatusCode, string(body)
+	k.api, k.cli = k.dial(urls...), k.client(urls...)
 }
 
-// shortDir is a temporary folder with a short path: sockets below it are limited to 108 bytes.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "cl-*")
+// client is the command line with some addresses.
+func (k *cluster) client(urls ...string) cli {
+	return cli{k.t, []string{"CLOUDLESS_CONFIG=" + filepath.Join(k.dir, "config.yaml"), "CLOUDLESS_ADDRESS=" + strings.Join(urls, ","), "NO_COLOR=1",
+		"CLOUDLESS_CA_CERT=" + filepath.Join(k.coords[0].dir, "ca.pem"), "CLOUDLESS_TOKEN=@" + filepath.Join(k.coords[0].dir, "admin.token")}}
+}
+
+// dial is the API client with some addresses. It does not retry: the tests do.
+func (k *cluster) dial(urls ...string) *client.Client {
+	k.t.Helper()
+	ca, err := os.ReadFile(filepath.Join(k.coords[0].dir, "ca.pem"))
 	if err != nil {
-		t.Fatal(err)
+		k.t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
+	token, err := os.ReadFile(filepath.Join(k.coords[0].dir, "admin.token"))
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca)
+	c, err := client.New(client.Config{
+		Addresses: urls, Token: strings.TrimSpace(string(token)), TLS: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS13},
+		RetryFor: time.Nanosecond, RequestTimeout: 10 * time.Second,
+	})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return c
+}
+
+// token makes a join token and keeps it in a file.
+func (k *cluster) token(role api.Role) string {
+	k.t.Helper()
+	var made api.Token
+	eventually(k.t, fmt.Sprintf("a %s token is made", role), func() bool {
+		var err error
+		made, err = k.api.CreateToken(context.Background(), api.TokenRequest{Role: role})
+		return err == nil
+	})
+	path := filepath.Join(k.dir, string(role)+".token")
+	if err := os.WriteFile(path, []byte(made.Secret), 0o600); err != nil {
+		k.t.Fatal(err)
+	}
+	return path
+}
+
+// healthy counts the coordinators that vote and answer, if there is a leader.
+func (k *cluster) healthy() int {
+	st, err := k.api.Status(context.Background(), 0, 0)
+	if err != nil || st.Leader == "" {
+		return 0
+	}
+	n := 0
+	for _, m := range st.Coordinators {
+		if m.Voter && m.Healthy {
+			n++
+		}
+	}
+	return n
+}
+
+// whole waits until every coordinator is a healthy voter and every agent a ready node.
+func (k *cluster) whole() {
+	k.t.Helper()
+	eventually(k.t, "the cluster is whole", func() bool {
+		st, err := k.api.Status(context.Background(), 0, 0)
+		return err == nil && k.healthy() == len(k.coords) && st.Nodes[string(api.NodeReady)] == len(k.agents)
+	})
+}
+
+// leader is the coordinator that leads.
+func (k *cluster) leader() *member {
+	k.t.Helper()
+	var leader *member
+	eventually(k.t, "there is a leader", func() bool {
+		st, err := k.api.Status(context.Background(), 0, 0)
+		if err != nil {
+			return false
+		}
+		leader = find(k.coords, st.Leader)
+		return leader != nil
+	})
+	return leader
+}
+
+func find(members []*member, name string) *member {
+	for _, m := range members {
+		if m.name == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// workload reads one of the default namespace; nil when that fails.
+func (k *cluster) workload(name string) *api.WorkloadStatus {
+	w, err := k.api.Workload(context.Background(), api.Ref{Namespace: api.DefaultNamespace, Name: name}, 0, 0)
+	if err != nil {
+		return nil
+	}
+	return w.Status
+}
+
+// home is the agent of a workload's only ready replica that counts, nil if there is not exactly one.
+func (k *cluster) home(name string) *member {
+	var home *member
+	if st := k.workload(name); st != nil {
+		for _, r := range st.Replicas {
+			if r.Ready && !r.Orphan {
+				if home != nil {
+					return nil
+				}
+				home = find(k.agents, r.Node)
+			}
+		}
+	}
+	return home
+}
+
+// another is an agent that is not m.
+func (k *cluster) another(m *member) *member {
+	return k.agents[(slices.Index(k.agents, m)+1)%len(k.agents)]
+}
+
+// replicas names a workload's replicas, where they are and how often they were restarted.
+func (k *cluster) replicas(name string) string {
+	st := k.workload(name)
+	if st == nil {
+		return "unreadable"
+	}
+	var out []string
+	for _, r := range st.Replicas {
+		out = append(out, fmt.Sprintf("%s@%s restarts=%d orphan=%v", r.ID, r.Node, r.Restarts, r.Orphan))
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+// settled waits until a workload has n replicas, all ready, and no others.
+func (k *cluster) settled(name string, n int) {
+	k.t.Helper()
+	eventually(k.t, fmt.Sprintf("%s has exactly %d replicas, all ready", name, n), func() bool {
+		st := k.workload(name)
+		return st != nil && len(st.Replicas) == n && st.Ready == n && !slices.ContainsFunc(st.Replicas, func(r api.ReplicaStatus) bool { return r.Orphan || !r.Ready })
+	})
+}
+
+// answers tells whether a workload answers at an agent's ingress.
+func answers(m *member, name string) bool {
+	code, body := fetch(m.ingress(), name+".localhost", "/")
+	return code == 200 && strings.Contains(body, "hello")
+}
+
+// served waits until a workload answers at an agent's ingress.
+func (k *cluster) served(m *member, name string) {
+	k.t.Helper()
+	eventually(k.t, fmt.Sprintf("%s answers at %s", name, m.name), func() bool { return answers(m, name) })
 }

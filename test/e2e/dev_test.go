@@ -5,16 +5,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/test/process"
 )
 
-const helloModule = "../../wasm-examples/hello-c/hello-c.wasm"
-
 // dev starts a development cluster on free ports.
-func dev(t *testing.T, args ...string) (*process, cli) {
+func dev(t *testing.T, args ...string) (*process.Process, cli) {
 	t.Helper()
 	dir := shortDir(t)
 	env := []string{"CLOUDLESS_CONFIG=" + filepath.Join(dir, "config.yaml"), "NO_COLOR=1"}
@@ -27,7 +26,7 @@ func dev(t *testing.T, args ...string) (*process, cli) {
 func TestDevRunsAModule(t *testing.T) {
 	p, c := dev(t, "--containerd", "off")
 	c.must("workload", "run", helloModule, "--name", "hi", "--http", "--wait", "--env", "GREETING=moin")
-	code, body := fetch(p.get("ingress"), "hi.localhost", "/")
+	code, body := fetch(p.Get("ingress"), "hi.localhost", "/")
 	if code != 200 || !strings.Contains(body, "hello") {
 		t.Fatalf("GET / gave %d %q", code, body)
 	}
@@ -43,7 +42,7 @@ func TestDevRunsAModule(t *testing.T) {
 		t.Errorf("after scale: %+v", w.Status)
 	}
 	c.must("workload", "delete", "hi", "--wait")
-	if code, _ := fetch(p.get("ingress"), "hi.localhost", "/"); code != 404 {
+	if code, _ := fetch(p.Get("ingress"), "hi.localhost", "/"); code != 404 {
 		t.Errorf("after delete: status %d, not 404", code)
 	}
 	if _, _, code := c.run("workload", "get", "hi"); code != 3 {
@@ -88,11 +87,12 @@ func TestDevRefusesBadInput(t *testing.T) {
 func TestDevSurvivesARestart(t *testing.T) {
 	p, c := dev(t, "--containerd", "off")
 	c.must("workload", "run", helloModule, "--name", "hi", "--http", "--wait")
-	args := p.cmd.Args[1:]
-	p.kill()
-	p = start(t, c.env, args...)
-	eventually(t, 20*time.Second, "the workload answers after kill -9 and restart", func() bool {
-		code, body := fetch(p.get("ingress"), "hi.localhost", "/")
+	if err := p.End(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	p = start(t, c.env, p.Args()...)
+	eventually(t, "the workload answers after kill -9 and restart", func() bool {
+		code, body := fetch(p.Get("ingress"), "hi.localhost", "/")
 		return code == 200 && strings.Contains(body, "hello")
 	})
 }
