@@ -242,6 +242,24 @@ func TestFailureInInitializeIsAnErrorOfStart(t *testing.T) {
 	}
 }
 
+// That a replica started well says nothing of one with less memory, also of the same environment.
+func TestAReplicaWithAnotherMemoryIsTriedAnew(t *testing.T) {
+	d := newDriver(t)
+	spec := moduleSpec("grower", api.ModeHTTP)
+	for i, step := range []struct {
+		pages api.Bytes
+		ok    bool
+	}{{16, true}, {15, false}, {16, true}, {15, false}, {17, true}} {
+		spec.ID = fmt.Sprint("r-", i)
+		spec.Memory = step.pages * pageBytes
+		if h, err := d.Start(t.Context(), spec); step.ok && err == nil {
+			h.Stop(t.Context(), 0)
+		} else if step.ok || api.CodeOf(err) != api.CodeInvalid || !strings.Contains(err.Error(), "trap: unreachable in") {
+			t.Errorf("start %d with %d pages: %v", i, step.pages, err)
+		}
+	}
+}
+
 func TestHello(t *testing.T) {
 	server, h, _ := serve(t, newDriver(t), moduleSpec("hello", api.ModeHTTP))
 	resp, body, err := fetch(t, http.MethodGet, server.URL+"/", "")
