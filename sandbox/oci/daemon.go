@@ -296,7 +296,6 @@ func (d *daemon) stop() {
 		os.Remove(path) // already gone, or found and taken over by the next start
 	}
 	os.RemoveAll(d.state)
-	os.Remove(filepath.Dir(d.socket)) // only if it is empty
 }
 
 func (d *daemon) kill() {

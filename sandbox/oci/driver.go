@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -118,6 +119,7 @@ func (d *Driver) setup(ctx context.Context) error {
 		return fmt.Errorf("containerd has no usable snapshotter: %w", err)
 	}
 	d.snapshotter = name
+	os.RemoveAll(d.execDir()) // of commands whose agent was killed
 	d.bridge, d.bridgeErr = openBridge(ctx, d.cfg)
 	if d.bridgeErr != nil {
 		d.log.Warn().Err(d.bridgeErr).Msg("no bridge network for containers")
@@ -189,8 +191,13 @@ func (d *Driver) Close() error {
 	return errors.Join(err, d.client.Close())
 }
 
+// execDir holds the pipes of commands that run now.
+func (d *Driver) execDir() string { return filepath.Join(d.cfg.RunDir, "exec") }
+
 // stop ends what the driver itself started; no container is left.
 func (d *Driver) stop() {
+	os.RemoveAll(d.execDir()) // containerd's client leaves the empty folder
+	defer os.Remove(d.cfg.RunDir)
 	if d.bridge != nil {
 		d.bridge.remove()
 	}

@@ -3,7 +3,6 @@ package oci
 import (
 	"context"
 	"io"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -37,7 +36,7 @@ func (h *handle) Exec(ctx context.Context, req sandbox.ExecRequest) (int, error)
 	}
 	streams := newExecStreams(req)
 	id := api.NewID("exec")
-	p, err := h.task.Exec(ctx, id, spec, streams.creator(filepath.Join(h.d.cfg.RunDir, "exec")))
+	p, err := h.task.Exec(ctx, id, spec, streams.creator(h.d.execDir()))
 	if err != nil {
 		return 0, execError(req, err)
 	}

@@ -297,6 +297,31 @@ func TestUsage(t *testing.T) {
 	wantError(t, err, api.CodeNotFound)
 }
 
+// Under /run nothing stays of commands and of the node: what an agent that was killed has left goes
+// when the next one opens, and the folder itself when the last container is gone.
+func TestNothingStaysUnderRun(t *testing.T) {
+	cfg := config("n-run")
+	d := open(t, cfg)
+	s := named(t, spec("forever"))
+	command := sandbox.ExecRequest{Command: []string{"/guest", "hello"}, Stdout: io.Discard, Stderr: io.Discard}
+	if code, err := start(t, d, s).Exec(t.Context(), command); code != 3 || err != nil {
+		t.Fatalf("code %d, %v", code, err)
+	}
+	must(os.MkdirAll(filepath.Join(cfg.RunDir, "exec", "left-by-a-kill"), 0o700))
+	must(d.Close()) // the container runs on
+	next := open(t, cfg)
+	if left := entries(filepath.Join(cfg.RunDir, "exec")); len(left) > 0 {
+		t.Errorf("commands of the killed agent are left: %v", left)
+	}
+	h := must1(next.Adopt(t.Context(), s))
+	must1(h.Exec(t.Context(), command))
+	must(h.Stop(t.Context(), 0))
+	must(next.Close())
+	if _, err := os.Stat(cfg.RunDir); !os.IsNotExist(err) {
+		t.Errorf("%s is left with %v (%v)", cfg.RunDir, entries(cfg.RunDir), err)
+	}
+}
+
 // The agent rotates a log by copying and truncating it; the container must go on at the new end.
 func TestLogIsAppended(t *testing.T) {
 	d := open(t, config(testNode))
