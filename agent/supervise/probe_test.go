@@ -171,12 +171,12 @@ func listen(t *testing.T) (net.Listener, int) {
 // eventually waits in real time for what a real socket does.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !cond() {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); !cond(); <-tick.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s did not happen", what)
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -119,10 +119,28 @@ func (s *Supervisor) Apply(actions []converge.Action) {
 }
 
 // Resume takes up what an earlier process of this agent ran: containers that still run are adopted,
-// the rest is started anew, with the restarts counted so far; what had ended stays ended.
+// the rest is started anew, with the restarts counted so far; what had ended stays ended. Logs that
+// belong to none of them are removed: their replica was stopped, or the agent was killed before it had
+// removed them.
 func (s *Supervisor) Resume(_ context.Context, records []ledger.Record) {
+	known := map[string]bool{}
+	for _, rec := range records {
+		known[rec.ReplicaID] = true
+	}
+	folders, _ := os.ReadDir(s.cfg.LogDir) // absent before the first log
+	for _, f := range folders {
+		if !known[f.Name()] {
+			s.removeLogs(f.Name())
+		}
+	}
 	for _, rec := range records {
 		s.take(rec, true)
+	}
+}
+
+func (s *Supervisor) removeLogs(id string) {
+	if err := os.RemoveAll(filepath.Join(s.cfg.LogDir, id)); err != nil {
+		s.cfg.Log.Warn().Err(err).Str("replica", id).Msg("log not removed")
 	}
 }
 
@@ -192,11 +210,9 @@ func (s *Supervisor) clean(ctx context.Context) error {
 		s.forgotten = nil
 		s.mu.Unlock()
 		for _, id := range ids {
+			s.removeLogs(id)
 			if err := s.cfg.Ledger.DeleteReplica(id); err != nil {
 				s.trouble("replica "+id+" is not forgotten", err)
-			}
-			if err := os.RemoveAll(filepath.Join(s.cfg.LogDir, id)); err != nil {
-				s.cfg.Log.Warn().Err(err).Str("replica", id).Msg("log not removed")
 			}
 		}
 	}

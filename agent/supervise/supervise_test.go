@@ -529,3 +529,36 @@ func TestForgetRemovesTheLog(t *testing.T) {
 		n.close(StopRestart)
 	})
 }
+
+// A replica that was stopped has no record, and one that was forgotten while the agent was killed may
+// have lost it: neither keeps its log over a restart. Those that have a record do.
+func TestLogsOfNobodyGoWithTheRestart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		says := func(g fake.Guest) sandbox.Exit {
+			fmt.Fprintln(g.Spec.Log, "hello")
+			<-g.Term
+			return sandbox.Exit{}
+		}
+		n := newNode(t, wasmDriver(fake.Script{Main: says}))
+		for _, id := range []string{"r-stopped", "r-runs"} {
+			n.run(id, api.VariantWasm, wasm(nil))
+		}
+		synctest.Wait()
+		n.stopOne("r-stopped")
+		after(stopGrace)
+		if err := os.MkdirAll(filepath.Join(n.dir, "r-forgotten"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		n.close(StopRestart)
+		n.start(wasmDriver(fake.Script{Main: says}))
+		n.Resume(t.Context(), n.ledger.all())
+		synctest.Wait()
+		var left []string
+		folders, _ := os.ReadDir(n.dir)
+		for _, f := range folders {
+			left = append(left, f.Name())
+		}
+		same(t, "logs left", []string{"r-runs"}, left)
+		n.close(StopKill)
+	})
+}
