@@ -53,8 +53,11 @@ type Config struct {
 	Log          zerolog.Logger
 	// OnEvent is called from one goroutine, in order. It must be quick: Serf waits for it.
 	OnEvent   func(Event)
-	Transport memberlist.Transport // nil: the network
+	Transport Transport // nil: the network
 }
+
+// Transport carries gossip: packets and streams. It is the seam for tests.
+type Transport = memberlist.Transport
 
 // Statuses of a Member.
 const (
@@ -94,6 +97,7 @@ type Gossip struct {
 	serf  *serf.Serf
 	addr  string
 	group *run.Group
+	joins chan struct{} // holds one: the join under way
 
 	mu      sync.Mutex
 	closed  bool
@@ -115,7 +119,7 @@ func New(cfg Config) (*Gossip, error) {
 	if err != nil {
 		return nil, errors.Join(err, transport.Shutdown())
 	}
-	g := &Gossip{cfg: cfg, addr: addr, group: run.New(context.Background())}
+	g := &Gossip{cfg: cfg, addr: addr, group: run.New(context.Background()), joins: make(chan struct{}, 1)}
 	// The reader comes first: Serf may have more to say during Create than the queue holds.
 	g.group.Go("gossip events", func(ctx context.Context) error { return g.deliver(ctx, events, claims) })
 	if g.serf, err = serf.Create(conf); err != nil {
@@ -196,16 +200,26 @@ func memberOf(m *serf.Member) Member {
 }
 
 // Join finds the cluster through any of addrs and returns how many answered; an error means none.
+// Serf tries addresses that do not answer for streamTimeout each, one after the other and one join
+// at a time; a join that ctx has given up goes on, and the next one waits for it here, not in Serf,
+// where one more goroutine would pile up with each.
 func (g *Gossip) Join(ctx context.Context, addrs []string) (int, error) {
 	type answer struct {
 		count int
 		err   error
 	}
+	select {
+	case g.joins <- struct{}{}:
+	case <-ctx.Done():
+		return 0, api.Errorf(api.CodeTimeout, "an earlier join of the gossip is still under way: %w", ctx.Err())
+	}
 	answers := make(chan answer, 1)
 	if err := g.start(func() {
+		defer func() { <-g.joins }()
 		count, err := g.serf.Join(addrs, true)
 		answers <- answer{count, err}
 	}); err != nil {
+		<-g.joins
 		return 0, err
 	}
 	select {
