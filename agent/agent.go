@@ -53,7 +53,8 @@ type Config struct {
 	OnStop        string // restart (default) | drain | kill
 	Tel           *telemetry.Telemetry
 	Log           zerolog.Logger
-	NetDial       link.NetDial
+	NetDial       link.NetDial     // nil: the machine's network
+	GossipNet     gossip.Transport // nil: the machine's network, at GossipAddr
 	Drivers       func(id Identity) (map[api.Variant]sandbox.Driver, error)
 }
 
@@ -176,7 +177,7 @@ func (a *Agent) openGossip(context.Context) error {
 		return fmt.Errorf("read the gossip key: %w", err)
 	}
 	a.gossip, err = gossip.New(gossip.Config{
-		Name: a.id.ID, Bind: a.cfg.GossipAddr, Advertise: a.cfg.AdvertiseHost, Key: key, Log: a.log, OnEvent: func(gossip.Event) {},
+		Name: a.id.ID, Bind: a.cfg.GossipAddr, Advertise: a.cfg.AdvertiseHost, Key: key, Log: a.log, OnEvent: func(gossip.Event) {}, Transport: a.cfg.GossipNet,
 		Tags: map[string]string{"role": "node", "name": a.cfg.Name, "node": a.advertised(a.cfg.Listener), "cluster": a.id.ClusterID},
 	})
 	return err

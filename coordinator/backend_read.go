@@ -3,6 +3,7 @@ package coordinator
 import (
 	"cmp"
 	"context"
+	"io"
 	"math"
 	"slices"
 	"strconv"
@@ -16,6 +17,10 @@ import (
 
 // Index is the index of the local state.
 func (s *Server) Index() uint64 { return s.store.View().Index() }
+
+// WriteState writes the local state as a snapshot holds it. Coordinators that have applied the same
+// log write the same bytes.
+func (s *Server) WriteState(w io.Writer) error { return s.store.View().Write(w) }
 
 // Wait blocks until a table has changed past index, or ctx ends.
 func (s *Server) Wait(ctx context.Context, table string, index uint64) error {

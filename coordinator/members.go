@@ -68,13 +68,27 @@ func (s *Server) askToJoin(ctx context.Context) error {
 	return err
 }
 
+// changeMembers waits until no other membership change is under way; done ends this one. A change may
+// take as long as a commit does, so waiting for it ends with ctx.
+func (s *Server) changeMembers(ctx context.Context) (done func(), err error) {
+	select {
+	case s.joining <- struct{}{}:
+		return func() { <-s.joining }, nil
+	case <-ctx.Done():
+		return nil, api.Errorf(api.CodeTimeout, "another change of the coordinators is still under way: %w", ctx.Err())
+	}
+}
+
 // admit adds a coordinator to the group as a non-voter; keepVoters makes it a voter later.
 func (s *Server) admit(ctx context.Context, m api.Member) error {
 	if _, _, err := s.propose(ctx, state.Command{PutMember: &m}); err != nil {
 		return err
 	}
-	s.joinMu.Lock()
-	defer s.joinMu.Unlock()
+	done, err := s.changeMembers(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	servers, err := s.raft.Servers()
 	if err != nil {
 		return err
@@ -105,8 +119,11 @@ func (s *Server) keepVoters(ctx context.Context) error {
 }
 
 func (s *Server) promote(ctx context.Context, id string) {
-	s.joinMu.Lock()
-	defer s.joinMu.Unlock()
+	done, err := s.changeMembers(ctx)
+	if err != nil {
+		return
+	}
+	defer done()
 	if err := s.raft.Promote(ctx, id); err != nil {
 		s.log.Warn().Err(err).Str("server", id).Msg("not made a voter yet")
 		return
@@ -134,15 +151,18 @@ func (s *Server) removeMember(ctx context.Context, id string) error {
 		}
 		return s.peerCall(ctx, leader, http.MethodDelete, api.PathPeerJoin+"/"+id, nil, nil)
 	}
-	s.joinMu.Lock()
-	defer s.joinMu.Unlock()
+	done, err := s.changeMembers(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if err := s.raft.Remove(ctx, id); err != nil {
 		return err
 	}
 	if id == s.id.ID {
 		return nil // the next leader drops the row
 	}
-	_, _, err := s.propose(ctx, state.Command{RemoveMember: &state.ByID{ID: id}})
+	_, _, err = s.propose(ctx, state.Command{RemoveMember: &state.ByID{ID: id}})
 	return err
 }
 

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -52,7 +51,8 @@ type Config struct {
 	Version       string
 	Tel           *telemetry.Telemetry
 	Log           zerolog.Logger
-	NetDial       func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the machine's network
+	NetDial       link.NetDial     // nil: the machine's network
+	GossipNet     gossip.Transport // nil: the machine's network, at GossipAddr
 }
 
 // Server is one coordinator.
@@ -79,7 +79,7 @@ type Server struct {
 	started time.Time
 	poke    chan struct{} // wakes the leader's loop; holds one
 	group   *run.Group
-	joinMu  sync.Mutex // one membership change at a time
+	joining chan struct{} // holds one: the membership change under way
 }
 
 // Open starts a coordinator: it founds a cluster, joins one, or goes on as the member that its data
@@ -87,7 +87,7 @@ type Server struct {
 func Open(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, store: state.New(), started: time.Now(), poke: make(chan struct{}, 1),
-		signals: newSignals(), nodeRing: newEventRing(api.MaxNodeEvents), group: run.New(context.Background()),
+		signals: newSignals(), nodeRing: newEventRing(api.MaxNodeEvents), group: run.New(context.Background()), joining: make(chan struct{}, 1),
 	}
 	steps := []struct {
 		what string
@@ -175,7 +175,7 @@ func (s *Server) openGossip(context.Context) (err error) {
 		return fmt.Errorf("read the gossip key: %w", err)
 	}
 	s.gossip, err = gossip.New(gossip.Config{
-		Name: s.id.ID, Bind: s.cfg.GossipAddr, Advertise: s.cfg.AdvertiseHost, Key: key, Log: s.log, OnEvent: s.onGossip,
+		Name: s.id.ID, Bind: s.cfg.GossipAddr, Advertise: s.cfg.AdvertiseHost, Key: key, Log: s.log, OnEvent: s.onGossip, Transport: s.cfg.GossipNet,
 		Tags: map[string]string{"role": "server", "name": s.cfg.Name, "node": s.cfg.AdvertiseNode, "cluster": s.id.ClusterID},
 	})
 	return err
