@@ -140,7 +140,8 @@ func (a *Agent) openData(context.Context) (err error) {
 
 func (a *Agent) openLink(context.Context) error {
 	a.mux = link.NewMux(a.cfg.Listener, a.creds, a.log)
-	a.dialer = &link.Dialer{Creds: a.creds, Net: a.cfg.NetDial}
+	a.creds.SetVerifier(a.verifyPeer)
+	a.dialer = &link.Dialer{Creds: a.creds, Net: a.cfg.NetDial, Peers: a.mux.Peers}
 	a.sessions = newSessions(a)
 	a.nodes = &link.NodeDialer{Dialer: a.dialer, Addr: a.table.addr, Relays: a.sessions.addrs}
 	a.peers = a.nodes.HTTPClient(api.ALPNNode)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/datadir"
+	"github.com/cloudless/cloudless/internal/pki"
 	"github.com/cloudless/cloudless/internal/run"
 )
 
@@ -110,6 +111,8 @@ type tableBox struct {
 	mu    sync.Mutex
 	table *api.EndpointTable
 	locks map[string]chan struct{}
+	// revoked members of the table; the map is replaced, never changed
+	revoked map[string]bool
 }
 
 // takeEndpoints keeps and routes by a table, unless an older one comes late.
@@ -120,7 +123,29 @@ func (a *Agent) takeEndpoints(t *api.EndpointTable) {
 		return
 	}
 	a.table.table = t
+	a.table.revoked = idSet(t.Revoked)
 	a.ingress.Update(t)
+	if n := a.mux.Peers.Cut(func(id pki.Identity) bool { return a.table.revoked[id.ID] }); n > 0 {
+		a.log.Warn().Int("connections", n).Msg("connections of revoked members cut")
+	}
+}
+
+func idSet(ids []string) map[string]bool {
+	set := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		set[id] = true
+	}
+	return set
+}
+
+// verifyPeer refuses members that the coordinators have revoked, as far as this node has heard.
+func (a *Agent) verifyPeer(id pki.Identity) error {
+	a.table.mu.Lock()
+	defer a.table.mu.Unlock()
+	if a.table.revoked[id.ID] {
+		return api.Errorf(api.CodeForbidden, "%s %s is not part of the cluster any more", id.Role, id.ID)
+	}
+	return nil
 }
 
 // have is the pair of the table in use.

@@ -54,6 +54,7 @@ const (
 	EventNodeUncordoned    = "node.uncordoned"
 	EventNodeDraining      = "node.draining"
 	EventNodeRemoved       = "node.removed"
+	EventNodeRevoked       = "security.node.revoked"
 	EventMemberJoined      = "member.joined"
 	EventMemberLeft        = "member.left"
 	EventLeaderElected     = "leader.elected"

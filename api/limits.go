@@ -36,6 +36,7 @@ const (
 	MaxIdempotencyKeyLen   = 128       //
 	MaxTokens              = 10_000    //
 	MaxNodes               = 10_000    //
+	MaxRevoked             = 10_000    // revoked members that agents are told of
 	MaxWorkloads           = 10_000    //
 	MaxLogLineBytes        = 16 << 10  // a longer line is cut
 	LogFileBytes           = 4 << 20   // a replica's log file, before it is rotated

@@ -31,6 +31,7 @@ type EndpointTable struct {
 	Index    uint64              `json:"index"`
 	Services []Service           `json:"services"`
 	Nodes    map[string]NodePeer `json:"nodes"`
+	Revoked  []string            `json:"revoked,omitempty"` // ids of members whose certificates count no more
 }
 
 // NodePeer is what one agent needs to know of another.

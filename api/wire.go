@@ -339,6 +339,11 @@ type RollbackRequest struct {
 	Version uint64 `json:"version,omitempty"`
 }
 
+// RevokeRequest says why a node is not trusted any more.
+type RevokeRequest struct {
+	Reason string `json:"reason,omitempty"`
+}
+
 // DrainRequest empties a node; Deadline 0 means no limit.
 type DrainRequest struct {
 	Graceful bool     `json:"graceful"`

@@ -18,7 +18,7 @@ func nodeCommand(e *Env) *cobra.Command {
 		nodeList(e), nodeGet(e), nodeDescribe(e), nodeDrain(e),
 		nodeMark(e, "cordon", "Keep new replicas off a node", "cordoned", (*client.Client).Cordon),
 		nodeMark(e, "uncordon", "Let a node take replicas again, and end its drain", "uncordoned", (*client.Client).Uncordon),
-		nodeRemove(e))
+		nodeRemove(e), nodeRevoke(e))
 	cmd.Aliases = []string{"nodes"}
 	return cmd
 }
@@ -258,4 +258,24 @@ func nodeRemove(e *Env) *cobra.Command {
 			})
 		}),
 	}
+}
+
+func nodeRevoke(e *Env) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: "revoke NODE", Short: "Shut a node out that is not trusted any more: its connections are cut everywhere, at once", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: e.completeNodes(),
+		Example:           "  cloudless node revoke edge-1 --reason stolen",
+		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
+			return e.onNode(ctx, c, args[0], true, func(id string) error {
+				if err := e.confirm("revoke node " + id + " for good"); err != nil {
+					return err
+				}
+				err := c.RevokeNode(ctx, id, reason)
+				return orElse(err, func() error { return e.did(id, "node %s revoked", id) })
+			})
+		}),
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit log and the events")
+	return cmd
 }

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -193,6 +194,17 @@ func (s *Server) CordonNode(ctx context.Context, c api.Caller, idOrName string, 
 func (s *Server) RemoveNode(ctx context.Context, c api.Caller, idOrName string) error {
 	_, err := s.writeNode(ctx, c, "remove", idOrName, func(id string) state.Command {
 		return state.Command{RemoveNode: &state.ByID{ID: id}}
+	})
+	return err
+}
+
+// RevokeNode takes a node out that is not trusted any more. Its connections are cut everywhere.
+func (s *Server) RevokeNode(ctx context.Context, c api.Caller, idOrName, reason string) error {
+	if len(reason) > api.MaxLabelValueLen {
+		return api.Errorf(api.CodeTooLarge, "reason: more than %d bytes", api.MaxLabelValueLen)
+	}
+	_, err := s.writeNode(ctx, c, "revoke", idOrName, func(id string) state.Command {
+		return state.Command{RevokeNode: &state.RevokeNode{ID: id, Reason: cmp.Or(reason, "no reason given")}}
 	})
 	return err
 }

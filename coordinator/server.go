@@ -133,7 +133,7 @@ func (s *Server) openData(context.Context) (err error) {
 func (s *Server) openLink(context.Context) error {
 	s.mux = link.NewMux(s.cfg.Listener, s.creds, s.log)
 	s.creds.SetVerifier(s.verifyPeer)
-	s.dialer = &link.Dialer{Creds: s.creds, Net: s.cfg.NetDial}
+	s.dialer = &link.Dialer{Creds: s.creds, Net: s.cfg.NetDial, Peers: s.mux.Peers}
 	s.tunnels = link.NewTunnels(maxTunnels, s.sessionOpened, s.sessionClosed, s.log)
 	s.nodes = &link.NodeDialer{
 		Dialer: s.dialer, Addr: s.nodeAddr, Relays: func() []string { return nil },
@@ -149,14 +149,41 @@ func (s *Server) openTunnel(nodeID string) (net.Conn, error) {
 	return s.tunnels.Open(ctx, nodeID)
 }
 
-// verifyPeer refuses nodes that were removed. A coordinator that has no state yet refuses none: it
-// answers nothing that matters either.
+// verifyPeer refuses members that were removed. A coordinator that has no state yet refuses none: it
+// answers nothing that matters either. One that is new is not in the tables yet, so of coordinators
+// only the revoked are refused.
 func (s *Server) verifyPeer(id pki.Identity) error {
-	if id.Role != api.RoleNode || s.store.View().Meta().ClusterID == "" {
+	v := s.store.View()
+	if v.Meta().ClusterID == "" {
 		return nil
 	}
-	if n, ok := s.store.View().Node(id.ID); !ok || n.Liveness == api.NodeLeft {
+	if _, ok := v.Revocation(id.ID); ok {
+		return api.Errorf(api.CodeForbidden, "%s %s is not part of the cluster any more", id.Role, id.ID)
+	}
+	if id.Role != api.RoleNode {
+		return nil
+	}
+	if n, ok := v.Node(id.ID); !ok || n.Liveness == api.NodeLeft {
 		return api.Errorf(api.CodeForbidden, "node %s is not part of the cluster any more", id.ID)
+	}
+	return nil
+}
+
+// cutRevoked closes the open connections of members that the state has taken out, whenever it
+// changes. It ends with the coordinator.
+func (s *Server) cutRevoked(ctx context.Context) error {
+	for ctx.Err() == nil {
+		v := s.store.View()
+		_, nodes := v.Mark(state.MarkNodes)
+		_, revoked := v.Mark(state.MarkRevoked)
+		if n := s.mux.Peers.Cut(func(id pki.Identity) bool { return s.verifyPeer(id) != nil }); n > 0 {
+			s.log.Warn().Int("connections", n).Msg("connections of removed members cut")
+		}
+		select {
+		case <-ctx.Done():
+		case <-nodes:
+		case <-revoked:
+		}
 	}
 	return nil
 }
@@ -252,6 +279,7 @@ func (s *Server) background() {
 	s.group.Go("own entry", s.keepMemberEntry)
 	s.group.Go("gossip peers", s.keepGossipJoined)
 	s.group.Go("own certificate", s.keepCertificate)
+	s.group.Go("revocations", s.cutRevoked)
 	s.group.Go("member file", s.keepMemberFile)
 	s.group.Go("artifacts", s.keepArtifacts)
 	s.group.Go("gauges", s.keepGauges)

@@ -68,6 +68,7 @@ type Backend interface {
 	DrainNode(ctx context.Context, c api.Caller, idOrName string, r api.DrainRequest) (api.Node, error)
 	CordonNode(ctx context.Context, c api.Caller, idOrName string, cordon bool) (api.Node, error)
 	RemoveNode(ctx context.Context, c api.Caller, idOrName string) error
+	RevokeNode(ctx context.Context, c api.Caller, idOrName, reason string) error
 
 	Services(ctx context.Context, q api.ListQuery) (api.List[api.Service], error)
 	Endpoints(ctx context.Context, q api.ListQuery) (api.List[api.Endpoint], error)

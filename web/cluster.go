@@ -37,6 +37,14 @@ func (s *server) removeNode(c *call) (answer, error) {
 	return noContentOr(s.backend.RemoveNode(c.context(), c.caller, c.param("id")))
 }
 
+func (s *server) revokeNode(c *call) (answer, error) {
+	var req api.RevokeRequest
+	if err := c.decodeOptional(&req); err != nil {
+		return failed(err)
+	}
+	return noContentOr(s.backend.RevokeNode(c.context(), c.caller, c.param("id"), req.Reason))
+}
+
 func (s *server) drainNode(c *call) (answer, error) {
 	var req api.DrainRequest
 	if err := c.decodeOptional(&req); err != nil {

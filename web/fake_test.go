@@ -248,6 +248,11 @@ func (m *memory) RemoveNode(_ context.Context, c api.Caller, _ string) error {
 	return nil
 }
 
+func (m *memory) RevokeNode(_ context.Context, c api.Caller, _, _ string) error {
+	m.wrote(c)
+	return nil
+}
+
 func (m *memory) Services(context.Context, api.ListQuery) (api.List[api.Service], error) {
 	return api.List[api.Service]{Items: []api.Service{{Namespace: "default", Name: "hello"}}}, nil
 }

@@ -101,6 +101,7 @@ func (s *server) clusterRoutes() []route {
 		get("/v1/nodes", listQuery, s.listNodes),
 		get("/v1/nodes/:id", waitQuery, s.getNode),
 		write(http.MethodDelete, "/v1/nodes/:id", api.RoleOperator, s.removeNode),
+		write(http.MethodPost, "/v1/nodes/:id/revoke", api.RoleAdmin, s.revokeNode),
 		write(http.MethodPost, "/v1/nodes/:id/drain", api.RoleOperator, s.drainNode),
 		write(http.MethodPost, "/v1/nodes/:id/cordon", api.RoleOperator, s.cordonNode(true)),
 		write(http.MethodPost, "/v1/nodes/:id/uncordon", api.RoleOperator, s.cordonNode(false)),

@@ -43,6 +43,11 @@ func (c *Client) RemoveNode(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodDelete, nodePath(id, ""), nil, nil, nil, nil)
 }
 
+// RevokeNode takes out a node that is not trusted any more; its connections are cut everywhere.
+func (c *Client) RevokeNode(ctx context.Context, id, reason string) error {
+	return c.call(ctx, http.MethodPost, nodePath(id, "/revoke"), nil, api.RevokeRequest{Reason: reason}, nil, nil)
+}
+
 // Services lists one page of services.
 func (c *Client) Services(ctx context.Context, q api.ListQuery) (out api.List[api.Service], err error) {
 	return out, c.call(ctx, http.MethodGet, "/v1/services", query(q), nil, &out, nil)

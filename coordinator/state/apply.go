@@ -142,6 +142,8 @@ func (t *tx) do(c Command) Result {
 		return t.drain(*c.Drain)
 	case c.RemoveNode != nil:
 		return t.removeNode(c.RemoveNode.ID)
+	case c.RevokeNode != nil:
+		return t.revokeNode(*c.RevokeNode)
 	case c.PutWorkload != nil:
 		return t.putWorkload(*c.PutWorkload)
 	case c.ScaleWorkload != nil:
@@ -243,6 +245,7 @@ func (t *tx) removeMember(id string) Result {
 		return refuse(api.CodeNotFound, "no coordinator %s", id)
 	}
 	t.del(tMembers, m)
+	t.revoke(Revoked{ID: m.ID, Role: api.RoleServer, Name: m.Name, Reason: "removed"})
 	t.event(api.EventMemberLeft, api.SeverityInfo, "member/"+m.Name, "coordinator %s left", m.Name)
 	return Result{}
 }

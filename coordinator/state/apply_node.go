@@ -3,6 +3,7 @@ package state
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/cloudless/cloudless/api"
 )
@@ -138,18 +139,52 @@ func (t *tx) drain(d DrainNode) Result {
 	return res
 }
 
-// removeNode takes a node out for good: its certificate is refused from now on. Its replicas are
-// replaced like a lost node's.
+// removeNode takes a node out for good: its certificate is refused from now on, and its connections
+// are cut. Its replicas are replaced like a lost node's.
 func (t *tx) removeNode(id string) Result {
 	n, ok := t.Node(id)
 	if !ok {
 		return refuse(api.CodeNotFound, "no node %s", id)
 	}
-	for _, r := range t.ReplicasOn(id) {
+	t.dropNode(n, "removed")
+	t.event(api.EventNodeRemoved, api.SeverityWarning, "node/"+n.Name, "node %s was removed", n.Name)
+	return Result{}
+}
+
+// revokeNode is removeNode for a node that is not trusted any more; people are told so.
+func (t *tx) revokeNode(r RevokeNode) Result {
+	n, ok := t.Node(r.ID)
+	if !ok {
+		return refuse(api.CodeNotFound, "no node %s", r.ID)
+	}
+	t.dropNode(n, "revoked: "+r.Reason)
+	t.event(api.EventNodeRevoked, api.SeverityError, "node/"+n.Name, "node %s (%s) was revoked: %s", n.Name, n.ID, r.Reason)
+	return Result{}
+}
+
+func (t *tx) dropNode(n *api.Node, reason string) {
+	for _, r := range t.ReplicasOn(n.ID) {
 		t.dropReplica(r)
 	}
 	t.del(tNodes, n)
+	t.revoke(Revoked{ID: n.ID, Role: api.RoleNode, Name: n.Name, Reason: reason})
+}
+
+// revokedFor is how long a revocation is kept: no certificate of the member lives longer, with a day
+// for clocks that are wrong.
+const revokedFor = api.LeafLifetime + 24*time.Hour
+
+// revoke keeps the member's id among those that nobody talks to, and drops what has aged out of it.
+// Beyond MaxRevoked the oldest goes: coordinators refuse it all the same, as they do not know it.
+func (t *tx) revoke(r Revoked) {
+	r.At, r.Index = t.at, t.index
+	t.put(tRevoked, &r)
 	t.touch(MarkServices)
-	t.event(api.EventNodeRemoved, api.SeverityWarning, "node/"+n.Name, "node %s was removed", n.Name)
-	return Result{}
+	rows := t.Revocations()
+	for i, row := range rows {
+		if row.At.Add(revokedFor).After(t.at) && len(rows)-i <= api.MaxRevoked {
+			break
+		}
+		t.del(tRevoked, row)
+	}
 }

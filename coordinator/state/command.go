@@ -29,6 +29,7 @@ type Command struct {
 	Cordon          *Cordon         `json:"cordon,omitempty"`
 	Drain           *DrainNode      `json:"drain,omitempty"`
 	RemoveNode      *ByID           `json:"removeNode,omitempty"`
+	RevokeNode      *RevokeNode     `json:"revokeNode,omitempty"`
 	PutWorkload     *PutWorkload    `json:"putWorkload,omitempty"`
 	ScaleWorkload   *ScaleWorkload  `json:"scaleWorkload,omitempty"`
 	RestartWorkload *ByRef          `json:"restartWorkload,omitempty"`
@@ -104,6 +105,11 @@ type (
 	DrainNode struct {
 		ID    string     `json:"id"`
 		Drain *api.Drain `json:"drain,omitempty"`
+	}
+	// RevokeNode takes a node that is not trusted any more out at once.
+	RevokeNode struct {
+		ID     string `json:"id"`
+		Reason string `json:"reason,omitempty"`
 	}
 	// PutWorkload creates or updates. UID is used if it creates.
 	PutWorkload struct {

@@ -65,6 +65,7 @@ func samples() []struct {
 		{"putToken", Command{By: by, PutToken: &api.Token{ID: "tok", Role: api.RoleNode}}},
 		{"useToken", Command{UseToken: &UseToken{TokenID: "tok", Role: api.RoleNode, Name: "n1"}}},
 		{"enrolNode", Command{EnrolNode: &EnrolNode{Node: nodeRow("n1"), TokenID: "tok"}}},
+		{"enrolSecond", Command{EnrolNode: &EnrolNode{Node: nodeRow("n2"), TokenID: "tok"}}},
 		{"registerNode", Command{RegisterNode: registration("n1")}},
 		{"goodbye", Command{Goodbye: &NodeGoodbye{ID: "n1", Kind: api.GoodbyeRestart}}},
 		{"setLiveness", Command{SetLiveness: &SetLiveness{ID: "n1", Liveness: api.NodeSuspect, Reason: "silent"}}},
@@ -89,6 +90,7 @@ func samples() []struct {
 		{"batch", Command{Batch: []Command{{Cordon: &Cordon{ID: "n1", Cordoned: false}}, {RevokeToken: &ByID{ID: "none"}}}}},
 		{"revokeToken", Command{By: by, RevokeToken: &ByID{ID: "tok"}}},
 		{"removeNode", Command{By: by, RemoveNode: &ByID{ID: "n1"}}},
+		{"revokeNode", Command{By: by, RevokeNode: &RevokeNode{ID: "n2", Reason: "stolen"}}},
 		{"removeMember", Command{RemoveMember: &ByID{ID: "s-1"}}},
 	}
 }

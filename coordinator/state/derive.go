@@ -48,6 +48,9 @@ func (v View) Endpoints() *api.EndpointTable {
 		nodes[n.ID] = n
 		t.Nodes[n.ID] = api.NodePeer{Name: n.Name, Addr: n.Addr.Node, Region: n.Region, Zone: n.Zone, State: n.Effective()}
 	}
+	for _, r := range v.Revocations() {
+		t.Revoked = append(t.Revoked, r.ID)
+	}
 	for _, w := range v.Workloads() {
 		if w.Deleting || !w.Spec.ServesHTTP() && len(w.Spec.Ports) == 0 {
 			continue

@@ -30,11 +30,12 @@ const (
 	tArtifacts = "artifacts"
 	tEvents    = "events"
 	tAnswers   = "answers"
+	tRevoked   = "revoked"
 	tMarks     = "marks"
 )
 
 var tables = []string{
-	tMeta, tMembers, tNodes, tSets, tWorkloads, tVersions, tReplicas, tTokens, tArtifacts, tEvents, tAnswers, tMarks,
+	tMeta, tMembers, tNodes, tSets, tWorkloads, tVersions, tReplicas, tTokens, tArtifacts, tEvents, tAnswers, tRevoked, tMarks,
 }
 
 // MarkServices changes whenever the endpoint table may have changed.
@@ -49,6 +50,7 @@ const (
 	MarkTokens    = tTokens
 	MarkMembers   = tMembers
 	MarkArtifacts = tArtifacts
+	MarkRevoked   = tRevoked
 )
 
 // Meta is the cluster itself. A new Epoch begins with founding, restore and quorum recovery.
@@ -93,6 +95,17 @@ type Answer struct {
 	Body        []byte    `json:"body"`
 	Expires     time.Time `json:"expires"`
 	Index       uint64    `json:"index"`
+}
+
+// Revoked is a member that was taken out for good: nobody talks to its certificate any more. The row
+// is kept until that certificate has expired.
+type Revoked struct {
+	ID     string    `json:"id"`
+	Role   api.Role  `json:"role"`
+	Name   string    `json:"name"`
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason,omitempty"`
+	Index  uint64    `json:"index"`
 }
 
 // Mark is the index of a table's last change.
@@ -148,6 +161,8 @@ func schema() *memdb.DBSchema {
 		table(tEvents, func(e *api.Event) string { return eventKey(e) }, nil),
 		table(tAnswers, func(a *Answer) string { return a.Key }, map[string]func(*Answer) string{
 			"age": func(a *Answer) string { return fmt.Sprintf("%020d", a.Index) }}),
+		table(tRevoked, func(r *Revoked) string { return r.ID }, map[string]func(*Revoked) string{
+			"age": func(r *Revoked) string { return fmt.Sprintf("%020d.%s", r.Index, r.ID) }}),
 		table(tMarks, func(m *Mark) string { return m.Name }, nil),
 	} {
 		s.Tables[t.Name] = t

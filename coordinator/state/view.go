@@ -151,6 +151,12 @@ func (v View) Artifact(digest string) (*api.Artifact, bool) {
 // Answer finds the remembered answer to an idempotency key.
 func (v View) Answer(key string) (*Answer, bool) { return first[Answer](v, tAnswers, "id", key) }
 
+// Revocations lists the members that were taken out and whose certificates may still be good, oldest first.
+func (v View) Revocations() []*Revoked { return all[Revoked](v, tRevoked, "age") }
+
+// Revocation finds a member that was taken out.
+func (v View) Revocation(id string) (*Revoked, bool) { return first[Revoked](v, tRevoked, "id", id) }
+
 // Events lists the events that match, oldest first; with a limit, the newest ones.
 func (v View) Events(q api.EventQuery) []*api.Event {
 	it, err := v.txn.GetReverse(tEvents, "id")

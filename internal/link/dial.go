@@ -35,10 +35,11 @@ func (d NetDial) dial(ctx context.Context, addr string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 }
 
-// Dialer calls the mTLS ports of other members.
+// Dialer calls the mTLS ports of other members. Its connections are among Peers, if there are any.
 type Dialer struct {
 	Creds *pki.Credentials
 	Net   NetDial
+	Peers *Peers
 }
 
 // Dial connects and shakes hands with the member that want names, within 5 s if ctx has no deadline.
@@ -55,7 +56,18 @@ func (d *Dialer) Dial(ctx context.Context, addr, alpn string, want pki.Identity)
 
 // Handshake makes raw, which it owns from now on, a connection to the member that want names.
 func (d *Dialer) Handshake(ctx context.Context, raw net.Conn, alpn string, want pki.Identity) (net.Conn, error) {
-	return clientHandshake(ctx, raw, d.Creds.ClientConfig(alpn, want))
+	raw = d.Peers.carrier(raw)
+	conn, err := clientHandshake(ctx, raw, d.Creds.ClientConfig(alpn, want))
+	if err != nil {
+		return nil, err
+	}
+	if id, ok := PeerOf(conn); ok {
+		if err := d.Peers.name(raw, id, d.Creds.Welcome); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
+	return conn, nil
 }
 
 func clientHandshake(ctx context.Context, raw net.Conn, cfg *tls.Config) (net.Conn, error) {

@@ -29,8 +29,11 @@ const (
 	maxAccepted      = 128 // handshaken and not yet accepted, per protocol
 )
 
-// Mux is one mTLS port. Protocols are registered with Handle, then Serve runs it.
+// Mux is one mTLS port. Protocols are registered with Handle, then Serve runs it. Peers are the
+// connections that came in here; a Dialer that shares them adds those that went out.
 type Mux struct {
+	Peers *Peers
+
 	ln      net.Listener
 	creds   *pki.Credentials
 	log     zerolog.Logger
@@ -46,6 +49,7 @@ type Mux struct {
 // NewMux makes the port on ln, which it closes in the end.
 func NewMux(ln net.Listener, creds *pki.Credentials, log zerolog.Logger) *Mux {
 	m := &Mux{
+		Peers:   NewPeers(),
 		ln:      ln,
 		creds:   creds,
 		log:     log,
@@ -143,8 +147,13 @@ func (m *Mux) Inject(conn net.Conn) {
 func (m *Mux) handshake(ctx context.Context, raw net.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
+	raw = m.Peers.carrier(raw)
 	conn := tls.Server(raw, m.split)
-	if err := conn.HandshakeContext(ctx); err != nil {
+	err := conn.HandshakeContext(ctx)
+	if id, ok := PeerOf(conn); err == nil && ok {
+		err = m.Peers.name(raw, id, m.creds.Welcome)
+	}
+	if err != nil {
 		m.log.Debug().Err(err).Stringer("from", raw.RemoteAddr()).Msg("handshake refused")
 		raw.Close()
 		return

@@ -142,6 +142,11 @@ func (c *Credentials) verify(cs tls.ConnectionState, alpn string, usage x509.Ext
 	if err := want(id); err != nil {
 		return err
 	}
+	return c.Welcome(id)
+}
+
+// Welcome asks the verifier, if there is one.
+func (c *Credentials) Welcome(id Identity) error {
 	if f := c.verifier.Load(); f != nil && *f != nil {
 		return (*f)(id)
 	}
