@@ -264,7 +264,7 @@ func (e *Env) openCoordinator(ctx context.Context, o coordinatorOptions, token s
 	})
 	var cfg *tls.Config
 	if !plain {
-		cfg = pki.APIServerConfig(apiCertificate(r.server.CA(), append([]string{"localhost", "127.0.0.1", "::1", hostName(), o.Advertise, hostOf(o.HTTPAddr)}, o.TLSSAN...)))
+		cfg = pki.APIServerConfig(r.server.APICertificate(append([]string{"localhost", "127.0.0.1", "::1", hostName(), o.Advertise, hostOf(o.HTTPAddr)}, o.TLSSAN...)))
 	}
 	r.serveHTTP(httpLn, tel.TraceHTTP("api", h), cfg, tel)
 	r.metrics, err = r.serveMetrics(o.DataDir, o.MetricsAddr, tel)
@@ -277,25 +277,6 @@ func hostOf(addr string) string {
 		return "localhost"
 	}
 	return host
-}
-
-// apiCertificate makes the API's certificate, and a new one when a third of its life is left.
-func apiCertificate(ca *pki.CA, hosts []string) func() (*tls.Certificate, error) {
-	var mu sync.Mutex
-	var cert *tls.Certificate
-	return func() (*tls.Certificate, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if cert != nil && time.Until(cert.Leaf.NotAfter) > cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)/3 {
-			return cert, nil
-		}
-		c, err := ca.APICertificate(hosts, time.Now())
-		if err != nil {
-			return nil, err
-		}
-		cert = &c
-		return cert, nil
-	}
 }
 
 func (c *closers) serveMetrics(dir, addr string, tel *telemetry.Telemetry) (string, error) {

@@ -8,6 +8,7 @@ package coordinator
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -319,8 +320,25 @@ func (s *Server) Close() error {
 func (s *Server) ID() string        { return s.id.ID }
 func (s *Server) ClusterID() string { return s.id.ClusterID }
 
-// CA is the cluster's authority; the role that serves the REST API has it make a certificate.
-func (s *Server) CA() *pki.CA { return s.ca }
+// APICertificate gives the REST API's certificate for some hosts: made at the first call, and anew
+// when a third of its life is left.
+func (s *Server) APICertificate(hosts []string) func() (*tls.Certificate, error) {
+	var mu sync.Mutex
+	var cert *tls.Certificate
+	return func() (*tls.Certificate, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if cert != nil && time.Until(cert.Leaf.NotAfter) > cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)/3 {
+			return cert, nil
+		}
+		c, err := s.ca.APICertificate(hosts, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		cert = &c
+		return cert, nil
+	}
+}
 
 // GossipAddr is where gossip is bound.
 func (s *Server) GossipAddr() string { return s.gossip.Addr() }
