@@ -125,11 +125,25 @@ func newSite(t *testing.T, coordinators, agents int) *site {
 	for range agents {
 		s.addAgent(s.token(api.TokenRequest{Role: api.RoleNode}))
 	}
-	s.eventually("all nodes are ready", func() bool {
-		st, err := s.admin.Status(t.Context(), 0, 0)
-		return err == nil && st.Nodes["ready"] == agents
-	})
+	for _, c := range s.coords {
+		s.eventually("all nodes are ready, with a session at "+c.name, func() bool { return s.connected(c) == agents })
+	}
 	return s
+}
+
+// connected counts the ready nodes that have a session with a coordinator.
+func (s *site) connected(c *coord) int {
+	list, err := c.Nodes(s.t.Context(), api.ListQuery{})
+	if err != nil {
+		return -1
+	}
+	n := 0
+	for _, node := range list.Items {
+		if node.State == api.NodeReady && node.Status != nil && node.Status.Connected {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *site) eventually(what string, f func() bool) time.Duration {
