@@ -1,0 +1,265 @@
+package rewrite
+
+// body is one function: its code as it came, and what is to be changed in it.
+type body struct {
+	localsEnd int // offset of the first instruction; the locals are kept as they are
+	start     int // offset of the locals
+	end       int
+	groups    int // of locals, as written
+	params    int
+	locals    int     // declared ones
+	regions   []int64 // weight of the code outside of loops, then of each loop without the loops in it
+	edits     []edit
+	calls     bool
+	amounts   bool   // it has instructions that are charged by what they move
+	block     []byte // type of the block that a guarded body is put into
+}
+
+// edit replaces code[from:to].
+type edit struct {
+	from, to int
+	kind     editKind
+	arg      uint32
+}
+
+type editKind uint8
+
+const (
+	editFunc   editKind = iota // the instruction's function index: arg
+	editReturn                 // becomes a branch out of arg blocks
+	editLoop                   // charge region arg here
+	editAmount                 // charge the amount on the stack, shifted by amountShift(arg), before what stands at from
+)
+
+// readBody decodes the function at the reader and finds what to change.
+func (m *module) readBody(r *reader, typ funcType) body {
+	b := body{start: r.pos, end: r.end, params: len(typ.params)}
+	groups := r.count("groups of locals", m.limits.Locals)
+	b.groups = groups
+	for range groups {
+		at := r.pos
+		n := r.u32()
+		if t := r.byte(); r.err == nil && !isValType(t) {
+			r.failAt(r.pos-1, "%#x is no type of a value", t)
+		}
+		if r.err == nil && (int64(n) > int64(m.limits.Locals) || b.locals+int(n) > m.limits.Locals) {
+			r.failAt(at, "the function has more than %d locals, the most that are allowed", m.limits.Locals)
+		}
+		b.locals += int(n)
+		if r.err != nil {
+			return b
+		}
+	}
+	b.localsEnd = r.pos
+	d := decoder{reader: r, m: m, b: &b}
+	d.run()
+	return b
+}
+
+// decoder walks the instructions of one function.
+type decoder struct {
+	*reader
+	m      *module
+	b      *body
+	open   []frame // blocks around the instruction, the outermost first
+	blocks int
+}
+
+type frame struct {
+	op     byte
+	region int
+}
+
+func (d *decoder) run() {
+	d.b.regions = []int64{0}
+	d.open = append(d.open, frame{op: opBlock})
+	for len(d.open) > 0 && d.err == nil {
+		if !d.more() {
+			d.fail("the function's code ends inside a block")
+			return
+		}
+		d.instruction()
+	}
+	if d.err == nil && d.pos != d.end {
+		d.fail("there is code after the function's end")
+	}
+	if d.err == nil && d.blocks > 0 && d.b.locals > d.m.limits.Complexity/d.blocks {
+		d.failAt(d.b.start, "%d locals and %d blocks in one function would compile too slowly: their product may be %d", d.b.locals, d.blocks, d.m.limits.Complexity)
+	}
+}
+
+// here is the region of the innermost loop.
+func (d *decoder) here() int { return d.open[len(d.open)-1].region }
+
+func (d *decoder) edit(from int, kind editKind, arg uint32) {
+	d.b.edits = append(d.b.edits, edit{from, d.pos, kind, arg})
+}
+
+func (d *decoder) instruction() {
+	at := d.pos
+	op := d.byte()
+	d.b.regions[d.here()] += weight(op)
+	switch {
+	case op == opBlock, op == opLoop, op == opIf:
+		d.enter(op)
+	case op == opElse:
+		if top := &d.open[len(d.open)-1]; top.op != opIf {
+			d.failAt(at, "an else is not inside an if")
+		} else {
+			top.op = opElse
+		}
+	case op == opEnd:
+		d.open = d.open[:len(d.open)-1]
+	case op == opReturn:
+		d.edit(at, editReturn, uint32(len(d.open)-1))
+	case op == opCall, op == opRefFunc:
+		d.b.calls = d.b.calls || op == opCall
+		d.edit(at+1, editFunc, d.index("function", d.m.allFuncs()))
+	case op == opCallIndirect:
+		d.b.calls = true
+		d.index("type", len(d.m.types))
+		d.u32()
+	case op >= opLocalGet && op <= opLocalTee:
+		d.index("local", d.b.params+d.b.locals)
+	case op == opGlobalGet, op == opGlobalSet:
+		d.index("global", d.m.allGlobals())
+	case op == opBr, op == opBrIf, op == opTableGet, op == opTableSet:
+		d.u32()
+		d.m.writesTables = d.m.writesTables || op == opTableSet
+	case op == opBrTable:
+		for range d.count("branches", d.m.limits.BranchTargets) {
+			d.u32()
+		}
+		d.u32()
+	case op == opSelectTyped:
+		for range d.count("types", 1) {
+			d.byte()
+		}
+	case op > opTableSet && op < opMemorySize:
+		d.memoryArgument()
+	case op == opMemorySize, op == opMemoryGrow:
+		if op == opMemoryGrow {
+			d.amount(at, amountPages)
+		}
+		d.zero()
+	case op == opI32Const:
+		d.signed(32)
+	case op == opI64Const:
+		d.signed(64)
+	case op == opF32Const:
+		d.bytes(4)
+	case op == opF64Const:
+		d.bytes(8)
+	case op == opRefNull:
+		if t := d.byte(); !isRefType(t) {
+			d.failAt(at, "%#x is no type of a reference", t)
+		}
+	case op == opPrefixFC:
+		d.bulk(at)
+	case op == opPrefixFD:
+		d.vector(at)
+	case op <= 0x01, op == opDrop, op == opSelect, op > opF64Const && op <= opLastNumeric, op == opRefIsNull:
+	default:
+		d.refuse(at, op)
+	}
+}
+
+func (d *decoder) refuse(at int, op byte) {
+	if name, ok := proposals[op]; ok {
+		d.failAt(at, "instruction %#x belongs to the proposal %q, which is not supported", op, name)
+		return
+	}
+	d.failAt(at, "%#x is no instruction", op)
+}
+
+// enter opens a block; a loop begins a region of its own.
+func (d *decoder) enter(op byte) {
+	at := d.pos
+	if t := d.signed(33); t < 0 && (t < -0x40 || t != -0x40 && !isValType(byte(t&0x7f))) || t >= int64(len(d.m.types)) && d.err == nil {
+		d.failAt(at, "%d is no type of a block", t)
+	}
+	f := frame{op, d.here()}
+	if op == opLoop {
+		f.region = len(d.b.regions)
+		d.b.regions = append(d.b.regions, 0)
+		d.edit(d.pos, editLoop, uint32(f.region))
+	}
+	d.blocks++
+	d.open = append(d.open, f)
+	if len(d.open) > d.m.limits.Nesting {
+		d.fail("blocks are nested more than %d deep", d.m.limits.Nesting)
+	}
+}
+
+func (d *decoder) memoryArgument() {
+	at := d.pos
+	if align := d.u32(); align >= 64 {
+		d.failAt(at, "a second memory (proposal \"multiple memories\") is not supported")
+	}
+	d.u32()
+}
+
+// zero reads an index that must be 0 as a single byte.
+func (d *decoder) zero() {
+	at := d.pos
+	if b := d.byte(); d.err == nil && b != 0 {
+		d.failAt(at, "a zero byte is expected")
+	}
+}
+
+// amount has the number on the stack charged before the instruction at from.
+func (d *decoder) amount(from int, kind uint32) {
+	d.b.amounts = true
+	d.b.edits = append(d.b.edits, edit{from, from, editAmount, kind})
+}
+
+func (d *decoder) bulk(at int) {
+	switch sub := d.u32(); {
+	case sub <= fcLastTrunc:
+	case sub == fcMemoryInit:
+		d.amount(at, amountBytes)
+		d.u32()
+		d.zero()
+	case sub == fcMemoryCopy:
+		d.amount(at, amountBytes)
+		d.zero()
+		d.zero()
+	case sub == fcMemoryFill:
+		d.amount(at, amountBytes)
+		d.zero()
+	case sub == fcDataDrop, sub == fcElemDrop:
+		d.m.dropsSegments = true
+		d.u32()
+	case sub == fcTableInit, sub == fcTableCopy:
+		d.m.writesTables = true
+		d.amount(at, amountEntries)
+		d.u32()
+		d.u32()
+	case sub == fcTableGrow, sub == fcTableFill:
+		d.m.writesTables = true
+		d.amount(at, amountEntries)
+		d.u32()
+	case sub == fcTableSize:
+		d.u32()
+	default:
+		d.failAt(at, "0xfc %d is no instruction", sub)
+	}
+}
+
+func (d *decoder) vector(at int) {
+	switch sub := d.u32(); {
+	case sub <= fdLastLoad:
+		d.memoryArgument()
+	case sub == fdConst, sub == fdShuffle:
+		d.bytes(16)
+	case sub >= fdFirstLane && sub <= fdLastLane:
+		d.byte()
+	case sub >= fdLoadLane && sub <= fdStoreLane:
+		d.memoryArgument()
+		d.byte()
+	case sub > fdStoreLane && sub <= fdLoadZero:
+		d.memoryArgument()
+	case sub >= fdEnd:
+		d.failAt(at, "instruction 0xfd %d belongs to the proposal \"relaxed vectors\", which is not supported", sub)
+	}
+}

@@ -1,0 +1,192 @@
+// Package rewrite turns a WebAssembly module that nobody here wrote into one that can be metered,
+// stopped and restored: module bytes in, checked and instrumented module bytes out. It is pure.
+//
+// What comes out computes what went in, and beside it:
+//
+//   - counts fuel down in a global, by the weight of its instructions, at the entry of each function
+//     and the head of each loop, and calls the import cl.tick when none is left. No loop and no chain
+//     of calls runs for long without a tick, which may refill the global, or trap;
+//   - charges memory and table instructions by the amount that they move;
+//   - counts the stack down in a second global where a function calls others, and traps when none is
+//     left, long before the engine's own limit;
+//   - exports its mutable globals, so that the host can restore them;
+//   - has no table that can grow past a limit, and no custom section but its names.
+//
+// What goes in is WebAssembly Core 2.0 in its binary format
+// (https://www.w3.org/TR/wasm-core-2/#binary-format%E2%91%A0). Later proposals are refused by name.
+// Types are not checked here: the engine that compiles the output validates it. But nothing is passed
+// on that this package did not decode, so both read the same instructions.
+//
+// Start at Module. parse.go reads sections, body.go and opcodes.go read instructions, emit.go writes
+// the new module, meter.go makes the instructions that are added.
+package rewrite
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Version counts the changes of what this package emits; caches of its output are keyed by it.
+const Version = 1
+
+// The import that is added; a guest may not have it.
+const (
+	TickModule = "cl"
+	TickName   = "tick"
+)
+
+// Limits bound what is accepted. A zero is a limit of none, so begin with DefaultLimits.
+type Limits struct {
+	Functions     int    // that are defined
+	BodyBytes     int    // of one function
+	Locals        int    // of one function, without its parameters
+	Nesting       int    // of blocks in one function
+	BranchTargets int    // of one br_table
+	Complexity    int    // locals times blocks of one function: what makes compilers slow
+	Types         int    // and so many imports, globals, exports, segments each
+	MemoryPages   uint32 // the most that a memory may want from its start, of 64 KiB
+	TableEntries  uint32 // of one table, from the start and ever
+	Tables        int
+	DataBytes     int // of all segments
+	CustomBytes   int // of all custom sections
+}
+
+// DefaultLimits lets through what compilers of Go, Rust, C and AssemblyScript make.
+func DefaultLimits() Limits {
+	return Limits{
+		Functions: 100_000, BodyBytes: 1 << 20, Locals: 5_000, Nesting: 1_000, BranchTargets: 20_000, Complexity: 2_000_000,
+		Types: 100_000, MemoryPages: 1 << 14, TableEntries: 100_000, Tables: 16, DataBytes: 64 << 20, CustomBytes: 64 << 20,
+	}
+}
+
+// Options say what is accepted and added.
+type Options struct {
+	Limits
+	// Granted says whether the host gives a function; nil grants all. Memories, tables and globals
+	// are never given.
+	Granted func(module, name string) bool
+	// StackBytes is what the calls of a guest may use, about; 0 leaves the guard out.
+	StackBytes int32
+}
+
+// Output is the new module and what its host has to know.
+type Output struct {
+	Module []byte
+	Fuel   string // export of the fuel global, i64; it starts at 0, so that the first call ticks
+	Stack  string // export of the stack global, i32, which starts at StackBytes; "" without a guard
+	// Globals are the exports of all mutable globals that the module defines, in their order, so that
+	// they can be restored. Those that the module did not export itself are among Hidden.
+	Globals []string
+	// Hidden are all exports that were added; neither host code nor guests should offer them.
+	Hidden []string
+	// WritesTables and DropsSegments tell of instructions whose effects cannot be restored: a module
+	// that has them wants a new instance for each request.
+	WritesTables  bool
+	DropsSegments bool
+}
+
+// Error says why a module is refused, and where.
+type Error struct {
+	Offset int // in bytes from the module's start
+	Reason string
+}
+
+// Error implements error.
+func (e *Error) Error() string { return fmt.Sprintf("at byte %#x: %s", e.Offset, e.Reason) }
+
+// Module rewrites a module. Its error is an *Error.
+func Module(code []byte, o Options) (*Output, error) {
+	m, err := parse(code, o)
+	if err != nil {
+		return nil, err
+	}
+	out := &Output{WritesTables: m.writesTables, DropsSegments: m.dropsSegments}
+	m.plan(o, out)
+	out.Module = m.emit(o)
+	return out, nil
+}
+
+// plan decides on the indices and names of all that is added.
+func (m *module) plan(o Options, out *Output) {
+	prefix := m.freePrefix()
+	m.tickType = m.typeOf(funcType{})
+	m.tick = m.importedFuncs
+	m.fuel = m.importedGlobals + uint32(len(m.globals))
+	out.Fuel = prefix + "fuel"
+	m.added = append(m.added, export{out.Fuel, kindGlobal, m.fuel})
+	if m.guarded = o.StackBytes > 0; m.guarded {
+		m.stack = m.fuel + 1
+		out.Stack = prefix + "stack"
+		m.added = append(m.added, export{out.Stack, kindGlobal, m.stack})
+		for i := range m.bodies {
+			if b := &m.bodies[i]; b.calls {
+				b.block = m.blockOf(m.types[m.funcs[i]].results)
+			}
+		}
+	}
+	known := map[uint32]string{}
+	for _, e := range m.exports {
+		if _, dup := known[e.index]; e.kind == kindGlobal && !dup {
+			known[e.index] = e.name
+		}
+	}
+	for i, g := range m.globals {
+		if !g.mutable {
+			continue
+		}
+		index := m.importedGlobals + uint32(i)
+		name, ok := known[index]
+		if !ok {
+			name = prefix + "g" + strconv.Itoa(i)
+			m.added = append(m.added, export{name, kindGlobal, index})
+		}
+		out.Globals = append(out.Globals, name)
+	}
+	for _, e := range m.added {
+		out.Hidden = append(out.Hidden, e.name)
+	}
+}
+
+// freePrefix is one that no export of the module begins with.
+func (m *module) freePrefix() string {
+	for n := 0; ; n++ {
+		prefix := "cl" + strings.Repeat("_", n) + ":"
+		if !slices.ContainsFunc(m.exports, func(e export) bool { return strings.HasPrefix(e.name, prefix) }) {
+			return prefix
+		}
+	}
+}
+
+// typeOf is the index of a type, which is added unless the module has it.
+func (m *module) typeOf(t funcType) uint32 {
+	key := string(t.params) + "|" + string(t.results)
+	if m.typeIndex == nil {
+		m.typeIndex = map[string]uint32{}
+		for i, t := range m.types {
+			k := string(t.params) + "|" + string(t.results)
+			if _, dup := m.typeIndex[k]; !dup {
+				m.typeIndex[k] = uint32(i)
+			}
+		}
+	}
+	if i, ok := m.typeIndex[key]; ok {
+		return i
+	}
+	i := uint32(len(m.types))
+	m.types = append(m.types, t)
+	m.typeIndex[key] = i
+	return i
+}
+
+// blockOf is the encoded type of a block that takes nothing and leaves results.
+func (m *module) blockOf(results []byte) []byte {
+	switch len(results) {
+	case 0:
+		return []byte{blockEmpty}
+	case 1:
+		return []byte{results[0]}
+	}
+	return appendS64(nil, int64(m.typeOf(funcType{results: results})))
+}
