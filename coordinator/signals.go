@@ -87,6 +87,7 @@ func (s *Server) wake() {
 func (s *Server) sessionOpened(nodeID string) {
 	s.signals.update(nodeID, func(n *nodeSignal) {
 		n.Session, n.Seen, n.ClosedAt, n.Refused, n.unansweredAt = true, true, time.Time{}, 0, time.Time{}
+		n.LastHeartbeat = time.Now() // opening it is a sign of life, too
 		n.Goodbye, n.GoodbyeAt = "", time.Time{}
 	})
 	s.wake()

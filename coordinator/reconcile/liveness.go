@@ -58,6 +58,9 @@ func (p *plan) contact(n *api.Node) *contact {
 	default:
 		c.last = later(p.sig.ProcessStart, c.sig.ClosedAt)
 	}
+	if at := n.ChangedAt; n.Liveness == api.NodeReady && !at.After(p.now) {
+		c.last = later(c.last, at) // it registered, maybe with another coordinator: its session with this one is on its way
+	}
 	closed := !c.sig.Session && !c.sig.ClosedAt.IsZero()
 	c.quiet = closed || p.silence(c) >= suspectAfter
 	return c
@@ -183,7 +186,7 @@ func (p *plan) judgeQuiet(c *contact, held bool) {
 // does not either.
 func (p *plan) proof(c *contact) (string, bool) {
 	s := c.sig
-	closedFor := p.now.Sub(s.ClosedAt)
+	closedFor := p.now.Sub(later(s.ClosedAt, c.last))
 	if !s.Session && !s.ClosedAt.IsZero() && closedFor >= reconnectGrace && s.Reached && s.Refused >= refusalsNeeded {
 		return "its session closed and its port refuses connections", true
 	}

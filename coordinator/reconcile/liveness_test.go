@@ -85,6 +85,42 @@ func TestLiveness(t *testing.T) {
 	}
 }
 
+// A node that was away registers, maybe with a follower, before the leader hears from it again.
+func TestANodeThatHasJustRegisteredIsNotLost(t *testing.T) {
+	now := epoch0.Add(time.Hour)
+	away := now.Add(-8 * time.Second)
+	for _, tt := range []struct {
+		name       string
+		registered time.Time
+		sig        NodeSignal
+		want       api.NodeState
+	}{
+		{"gossip says failed", now.Add(-100 * time.Millisecond), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away, Gossip: "failed"}, api.NodeSuspect},
+		{"unanswered", now.Add(-100 * time.Millisecond), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away, Unanswered: time.Minute}, api.NodeSuspect},
+		{"refused while away", now.Add(-100 * time.Millisecond), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away, Reached: true, Refused: 9}, api.NodeSuspect},
+		{"and went again", now.Add(-lostAfter), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away, Gossip: "failed"}, api.NodeLost},
+		{"by a clock that is ahead", now.Add(time.Hour), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away, Gossip: "failed"}, api.NodeLost},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			nodes(w, 3)
+			w.must(state.Command{Goodbye: &state.NodeGoodbye{ID: "n0", Kind: api.GoodbyeRestart}, At: away})
+			w.must(state.Command{SetLiveness: &state.SetLiveness{ID: "n0", Liveness: api.NodeSuspect}, At: away})
+			n, _ := w.store.View().Node("n0")
+			w.must(state.Command{RegisterNode: &state.RegisterNode{ID: "n0", Info: api.RegisterRequest{Addr: n.Addr, Capacity: n.Capacity, Runtimes: n.Runtimes}}, At: tt.registered})
+			w.now = now
+			s := w.signals()
+			s.Nodes["n0"] = tt.sig
+			for _, c := range Plan(w.store.View(), s, w.now).Commands {
+				w.must(c)
+			}
+			if n, _ = w.store.View().Node("n0"); n.Liveness != tt.want {
+				t.Errorf("node is %s (%s), want %s", n.Liveness, n.Reason, tt.want)
+			}
+		})
+	}
+}
+
 func TestQuietNodesAreProbed(t *testing.T) {
 	now := epoch0.Add(time.Hour)
 	_, res := judge(t, api.NodeReady, "", NodeSignal{Session: true, Seen: true, LastHeartbeat: now.Add(-3 * time.Second)}, epoch0)
