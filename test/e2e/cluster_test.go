@@ -92,7 +92,7 @@ func (k *cluster) member(name, role string, args ...string) *member {
 
 // launch starts a member's process; more is for this start only.
 func (m *member) launch(more ...string) (err error) {
-	m.Process, err = process.Start(m.t.Context(), process.Config{Binary: binary, Args: append(slices.Clone(m.args), more...), Enter: m.enter})
+	m.Process, err = process.Start(context.Background(), process.Config{Binary: binary, Args: append(slices.Clone(m.args), more...), Enter: m.enter})
 	return err
 }
 
@@ -285,6 +285,16 @@ func find(members []*member, name string) *member {
 		}
 	}
 	return nil
+}
+
+// node reads an agent's node.
+func (k *cluster) node(m *member) api.Node {
+	k.t.Helper()
+	n, err := k.api.Node(context.Background(), m.Get("id"), 0, 0)
+	if err != nil || n.Status == nil {
+		k.t.Fatalf("node %s cannot be read: %v", m.name, err)
+	}
+	return n
 }
 
 // workload reads one of the default namespace; nil when that fails.
