@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/pkg/oci"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -36,6 +38,7 @@ type plan struct {
 	id      string // container id
 	spec    sandbox.Spec
 	image   containerd.Image
+	config  ocispec.ImageConfig
 	argv    []string
 	dir     string // the container's folder under the data folder
 	netns   string // path; "" on the host's network
@@ -50,16 +53,14 @@ func (p *plan) specOpts() []oci.SpecOpts {
 		oci.WithDefaultSpec(),
 		oci.WithDefaultUnixDevices,
 		oci.WithoutRunMount, // it is root's alone; ours is for any user
-		oci.WithImageConfig(p.image),
+		withImage(p.config),
 		oci.WithProcessArgs(p.argv...),
 		oci.WithEnv(environment(p.spec)),
 		oci.WithHostname(p.hostname()),
 		oci.WithMounts(p.mounts()),
 		oci.WithCgroup(cgroupPath(p.spec.NodeID, p.id)),
 		withLimits(p.spec),
-	}
-	if c.User != "" {
-		opts = append(opts, oci.WithUser(c.User), withGroups)
+		withUser(cmp.Or(c.User, p.config.User), c.Image),
 	}
 	if !c.WritableRoot {
 		opts = append(opts, oci.WithRootFSReadonly())
@@ -77,11 +78,6 @@ func refuseRoot(c *api.ContainerSpec) oci.SpecOpts {
 		}
 		return nil
 	}
-}
-
-// withGroups adds the groups that the image's /etc/group gives the user.
-func withGroups(ctx context.Context, client oci.Client, c *containers.Container, s *oci.Spec) error {
-	return oci.WithAdditionalGIDs(strconv.Itoa(int(s.Process.User.UID)))(ctx, client, c, s)
 }
 
 func (p *plan) hostname() string {

@@ -76,7 +76,7 @@ func (d *Driver) plan(ctx context.Context, spec sandbox.Spec) (*plan, error) {
 	}
 	id := containerID(d.cfg.NodeID, spec.ID)
 	spec.NodeID, spec.Cluster = d.cfg.NodeID, d.cfg.Cluster
-	return &plan{id: id, spec: spec, image: img, argv: argv, dir: d.folder(id)}, nil
+	return &plan{id: id, spec: spec, image: img, config: cfg, argv: argv, dir: d.folder(id)}, nil
 }
 
 // releaseLeftover removes what an earlier run under the same id has left.
