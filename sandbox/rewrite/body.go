@@ -10,9 +10,16 @@ type body struct {
 	locals    int     // declared ones
 	regions   []int64 // weight of the code outside of loops, then of each loop without the loops in it
 	edits     []edit
+	callees   []callee
 	calls     bool
 	amounts   bool   // it has instructions that are charged by what they move
 	block     []byte // type of the block that a guarded body is put into
+}
+
+// callee is a function that is called by name in a region.
+type callee struct {
+	region int
+	fn     uint32
 }
 
 // edit replaces code[from:to].
@@ -113,8 +120,12 @@ func (d *decoder) instruction() {
 	case op == opReturn:
 		d.edit(at, editReturn, uint32(len(d.open)-1))
 	case op == opCall, op == opRefFunc:
-		d.b.calls = d.b.calls || op == opCall
-		d.edit(at+1, editFunc, d.index("function", d.m.allFuncs()))
+		f := d.index("function", d.m.allFuncs())
+		d.edit(at+1, editFunc, f)
+		if op == opCall {
+			d.b.calls = true
+			d.b.callees = append(d.b.callees, callee{d.here(), f})
+		}
 	case op == opCallIndirect:
 		d.b.calls = true
 		d.index("type", len(d.m.types))

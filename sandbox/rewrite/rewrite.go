@@ -120,10 +120,10 @@ func (m *module) plan(o Options, out *Output) {
 		m.stack = m.fuel + 1
 		out.Stack = prefix + "stack"
 		m.added = append(m.added, export{out.Stack, kindGlobal, m.stack})
-		for i := range m.bodies {
-			if b := &m.bodies[i]; b.calls {
-				b.block = m.blockOf(m.types[m.funcs[i]].results)
-			}
+	}
+	for i := range m.bodies {
+		if b := &m.bodies[i]; m.guards(b) || b.loops() {
+			b.block = m.blockOf(m.types[m.funcs[i]].results)
 		}
 	}
 	known := map[uint32]string{}
