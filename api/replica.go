@@ -148,12 +148,14 @@ type Explanation struct {
 	Replicas  []ReplicaDecision `json:"replicas"`
 	Unplaced  int               `json:"unplaced"`
 	Message   string            `json:"message,omitempty"`
-	Different []string          `json:"different,omitempty"` // where the table differs from the decisions kept
+	Different []string          `json:"different,omitempty"` // replicas that would be placed elsewhere now, and why
 }
 
-// ReplicaDecision pairs a replica with the decision that put it on its node.
+// ReplicaDecision pairs a replica with the decision that put it on its node, and with the row that
+// its node would have now if the replica were not there.
 type ReplicaDecision struct {
-	ID       string   `json:"id"`
-	Node     string   `json:"node"`
-	Decision Decision `json:"decision"`
+	ID       string           `json:"id"`
+	Node     string           `json:"node"`
+	Decision Decision         `json:"decision"`
+	Now      *NodeExplanation `json:"now,omitempty"` // absent for one that is not to stay, or whose node is gone
 }

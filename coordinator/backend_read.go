@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"io"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -136,49 +134,6 @@ func (s *Server) History(_ context.Context, ns, name string) (api.History, error
 	}
 	return h, nil
 }
-
-// Explain recomputes the table of all nodes for a workload, and says where it differs from the
-// decisions that were kept.
-func (s *Server) Explain(_ context.Context, ns, name string) (api.Explanation, error) {
-	v := s.store.View()
-	w, err := s.find(v, ns, name)
-	if err != nil {
-		return api.Explanation{}, err
-	}
-	ex := s.explain(v, &w.Workload)
-	ex.Unplaced, ex.Message = w.Unplaced, w.Message
-	rows := map[string]api.NodeExplanation{}
-	for _, row := range ex.Nodes {
-		rows[row.NodeID] = row
-	}
-	for _, r := range v.ReplicasOf(w.Ref()) {
-		row := rows[r.NodeID]
-		ex.Replicas = append(ex.Replicas, api.ReplicaDecision{ID: r.ID, Node: row.Node, Decision: r.Decision})
-		ex.Different = append(ex.Different, difference(r, row)...)
-	}
-	return ex, nil
-}
-
-func (s *Server) explain(v state.View, w *api.Workload) api.Explanation {
-	c := schedule.New(v, schedule.Signals{Holds: holdings(v)})
-	return api.Explanation{Workload: w.Ref(), Index: v.Index(), Nodes: c.Explain(w), Replicas: []api.ReplicaDecision{}}
-}
-
-// difference says in words how a node's row has changed since a replica was put there.
-func difference(r *api.Replica, now api.NodeExplanation) []string {
-	then := slices.IndexFunc(r.Decision.Best, func(b api.Score) bool { return b.NodeID == r.NodeID })
-	switch {
-	case now.NodeID == "":
-		return []string{"replica " + r.ID + ": its node is no longer part of the cluster"}
-	case now.Filter != "":
-		return []string{"replica " + r.ID + ": node " + now.Node + " would now be refused by " + now.Filter + ": " + now.Reason}
-	case then >= 0 && math.Abs(r.Decision.Best[then].Total-now.Score.Total) >= 1:
-		return []string{"replica " + r.ID + ": node " + now.Node + " scored " + mark(r.Decision.Best[then].Total) + " then and " + mark(now.Score.Total) + " now"}
-	}
-	return nil
-}
-
-func mark(x float64) string { return strconv.FormatFloat(x, 'f', 1, 64) }
 
 // Settled tells how far a change has been taken up.
 func (s *Server) Settled(_ context.Context, ns, name string) (api.Settled, error) {

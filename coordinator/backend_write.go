@@ -96,7 +96,8 @@ func (s *Server) PlanWorkload(_ context.Context, w api.Workload) (api.Plan, erro
 		return api.Plan{}, err
 	}
 	v := s.store.View()
-	plan := api.Plan{Outcome: "create", Explanation: s.explain(v, &w)}
+	table := api.Explanation{Workload: w.Ref(), Index: v.Index(), Nodes: s.placing(v).Explain(&w), Replicas: []api.ReplicaDecision{}}
+	plan := api.Plan{Outcome: "create", Explanation: table}
 	var old api.WorkloadSpec
 	if row, ok := v.Workload(w.Ref()); ok {
 		plan.Outcome, old = "update", row.Spec

@@ -169,14 +169,32 @@ func (c *Cluster) Explain(w *api.Workload) []api.NodeExplanation {
 	p := c.profile(w)
 	low := c.sieve(p, &api.Decision{})
 	rows := make([]api.NodeExplanation, len(c.nodes))
-	for i, n := range c.nodes {
-		f := c.passes[i]
-		rows[i] = api.NodeExplanation{NodeID: n.ID, Node: n.Name, Variant: p.variants[i], Filter: f.String(), Reason: c.reason(i, f, p.need(i))}
-		if f == fits {
-			rows[i].Score = c.score(p, i, low)
-		}
+	for i := range c.nodes {
+		rows[i] = c.row(p, i, low)
 	}
 	return rows
+}
+
+// row is one node's refusal or score, after sieve.
+func (c *Cluster) row(p *profile, i int, low least) api.NodeExplanation {
+	n, f := c.nodes[i], c.passes[i]
+	row := api.NodeExplanation{NodeID: n.ID, Node: n.Name, Variant: p.variants[i], Filter: f.String(), Reason: c.reason(i, f, p.need(i))}
+	if f == fits {
+		row.Score = c.score(p, i, low)
+	}
+	return row
+}
+
+// Reconsider looks again at a replica that is placed already: the row of its own node, empty if the
+// node is not here any more, and what Place would decide, both as if the replica were not there.
+func (c *Cluster) Reconsider(w *api.Workload, r *api.Replica) (own api.NodeExplanation, now api.Decision) {
+	defer c.without(r)()
+	p, _ := c.Place(w)
+	if i, ok := c.byID[r.NodeID]; ok {
+		prof := c.profile(w)
+		own = c.row(prof, i, c.sieve(prof, &api.Decision{}))
+	}
+	return own, p.Decision
 }
 
 // FitsInstead tells whether a node could take a replica of w once an older one of w with share r

@@ -13,6 +13,7 @@ package schedule
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -124,9 +125,34 @@ func (c *Cluster) addReplica(r *api.Replica) {
 	c.free[i] = c.free[i].Sub(r.Reserved)
 	t := c.tenant(r.Workload)
 	t.all = append(t.all, int32(i))
-	n := c.nodes[i]
-	if r.Desired == api.DesiredRun && !r.Orphan && r.Version >= t.template && n.Drain == nil && n.Liveness != api.NodeLost {
+	if c.counts(r, i, t) {
 		t.live = append(t.live, int32(i))
+	}
+}
+
+// counts tells whether spread counts a replica on node i.
+func (c *Cluster) counts(r *api.Replica, i int, t *tenant) bool {
+	n := c.nodes[i]
+	return r.Desired == api.DesiredRun && !r.Orphan && r.Version >= t.template && n.Drain == nil && n.Liveness != api.NodeLost
+}
+
+// without takes one replica of the state out, with its share; the function it returns puts it back.
+func (c *Cluster) without(r *api.Replica) (restore func()) {
+	i, ok := c.byID[r.NodeID]
+	if !ok || r.State.Terminal() {
+		return func() {}
+	}
+	t := c.tenant(r.Workload)
+	was, free := *t, c.free[i]
+	c.free[i] = free.Add(r.Reserved)
+	t.all = removeOne(slices.Clone(t.all), int32(i))
+	if c.counts(r, i, t) {
+		t.live = removeOne(slices.Clone(t.live), int32(i))
+	}
+	c.forget(r.Workload, nil)
+	return func() {
+		*t, c.free[i] = was, free
+		c.forget(r.Workload, nil)
 	}
 }
 
