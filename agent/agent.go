@@ -99,32 +99,19 @@ type Agent struct {
 // until Close.
 func Open(ctx context.Context, cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, log: cfg.Log, started: time.Now(), group: run.New(context.Background())}
-	steps := []struct {
-		what string
-		do   func(context.Context) error
-	}{
-		{"open the data folder", a.openData},
-		{"load or make the identity", a.openIdentity},
-		{"open the mTLS port", a.openLink},
-		{"open the sandboxes", a.openSandboxes},
-		{"start gossip", a.openGossip},
-		{"take up what ran before", a.resume},
-		{"serve", a.serve},
-	}
-	for _, step := range steps {
-		if err := step.do(ctx); err != nil {
-			return nil, errors.Join(wrap(step.what, err), a.Close())
-		}
+	err := run.Steps(ctx, []run.Step{
+		{What: "open the data folder", Do: a.openData},
+		{What: "load or make the identity", Do: a.openIdentity},
+		{What: "open the mTLS port", Do: a.openLink},
+		{What: "open the sandboxes", Do: a.openSandboxes},
+		{What: "start gossip", Do: a.openGossip},
+		{What: "take up what ran before", Do: a.resume},
+		{What: "serve", Do: a.serve},
+	}, a.Close)
+	if err != nil {
+		return nil, err
 	}
 	return a, nil
-}
-
-func wrap(what string, err error) error {
-	var e *api.Error
-	if errors.As(err, &e) {
-		return e.WithOp("cannot " + what)
-	}
-	return fmt.Errorf("cannot %s: %w", what, err)
 }
 
 func (a *Agent) openData(context.Context) (err error) {

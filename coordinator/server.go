@@ -91,34 +91,20 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Log, store: state.New(), started: time.Now(), poke: make(chan struct{}, 1),
 		signals: newSignals(), nodeRing: newEventRing(api.MaxNodeEvents), group: run.New(context.Background()), joining: make(chan struct{}, 1),
 	}
-	steps := []struct {
-		what string
-		do   func(context.Context) error
-	}{
-		{"open the data folder", s.openData},
-		{"load or make the identity", s.openIdentity},
-		{"open the mTLS port", s.openLink},
-		{"start gossip", s.openGossip},
-		{"start Raft", s.openRaft},
-		{"serve the mTLS port", s.serveLink},
-		{"become a member", s.enter},
-	}
-	for _, step := range steps {
-		if err := step.do(ctx); err != nil {
-			return nil, errors.Join(wrap(step.what, err), s.Close())
-		}
+	err := run.Steps(ctx, []run.Step{
+		{What: "open the data folder", Do: s.openData},
+		{What: "load or make the identity", Do: s.openIdentity},
+		{What: "open the mTLS port", Do: s.openLink},
+		{What: "start gossip", Do: s.openGossip},
+		{What: "start Raft", Do: s.openRaft},
+		{What: "serve the mTLS port", Do: s.serveLink},
+		{What: "become a member", Do: s.enter},
+	}, s.Close)
+	if err != nil {
+		return nil, err
 	}
 	s.background()
 	return s, nil
-}
-
-// wrap names what could not be done and keeps the code of the cause.
-func wrap(what string, err error) error {
-	var e *api.Error
-	if errors.As(err, &e) {
-		return e.WithOp("cannot " + what)
-	}
-	return fmt.Errorf("cannot %s: %w", what, err)
 }
 
 func (s *Server) openData(context.Context) (err error) {
