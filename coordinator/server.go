@@ -114,7 +114,7 @@ func (s *Server) openData(context.Context) (err error) {
 	if s.artifacts, err = chunkstore.NewFiles(filepath.Join(s.cfg.DataDir, "artifacts")); err != nil {
 		return err
 	}
-	s.audit, err = openAudit(filepath.Join(s.cfg.DataDir, "audit.log"))
+	s.audit, err = openAudit(s.path(fileAudit), s.log)
 	return err
 }
 

@@ -57,27 +57,43 @@ func (s *server) respond(c *call, r route) error {
 	ctx, cancel := context.WithTimeout(c.context(), answerTimeout+api.MaxBlockingWait)
 	defer cancel()
 	c.setContext(ctx)
-	if key := c.request().Header.Get("Idempotency-Key"); key != "" && r.class == classWrite {
-		return s.respondOnce(c, r, key)
-	}
-	a, err := r.answer(c)
+	var status int
+	var body []byte
+	err := s.audited(c, r, func() (err error) {
+		if key := c.request().Header.Get("Idempotency-Key"); key != "" && r.class == classWrite {
+			status, body, err = s.answerOnce(c, r, key)
+			return err
+		}
+		a, err := r.answer(c)
+		if err != nil {
+			return err
+		}
+		status = a.status
+		body, err = encode(a.body)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	body, err := encode(a.body)
-	if err != nil {
-		return err
-	}
-	return c.write(a.status, body)
+	return c.write(status, body)
 }
 
-func (s *server) respondOnce(c *call, r route, key string) error {
+// audited runs what a route does; if that changes anything, one line about it is in the audit log
+// before it returns.
+func (s *server) audited(c *call, r route, do func() error) error {
+	if !r.audit() {
+		return do()
+	}
+	return s.backend.Audited(c.caller, label(r), func() string { return c.object }, do)
+}
+
+func (s *server) answerOnce(c *call, r route, key string) (int, []byte, error) {
 	if !idPattern.MatchString(key) || len(key) > api.MaxIdempotencyKeyLen {
-		return api.Errorf(api.CodeInvalid, "the Idempotency-Key is not 1 to %d letters, digits and '._:-'", api.MaxIdempotencyKeyLen)
+		return 0, nil, api.Errorf(api.CodeInvalid, "the Idempotency-Key is not 1 to %d letters, digits and '._:-'", api.MaxIdempotencyKeyLen)
 	}
 	print, err := fingerprint(c)
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	var first []byte // the whole answer, while the state keeps what may be kept
 	status, body, replay, err := s.backend.Idempotent(c.context(), c.caller, key, print, func() (int, []byte, error) {
@@ -92,13 +108,13 @@ func (s *server) respondOnce(c *call, r route, key string) error {
 		return a.status, kept, err
 	})
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	if replay {
 		c.header().Set("Idempotency-Replayed", "true")
-		return c.write(status, body)
+		return status, body, nil
 	}
-	return c.write(status, first)
+	return status, first, nil
 }
 
 // fingerprint tells one request from another under the same key.

@@ -45,7 +45,11 @@ func (s *server) putArtifact(c *call) error {
 	}
 	defer end()
 	body := &upload{c.request().Body, c.controller(), kind, limit, limit}
-	a, err := s.backend.PutArtifact(c.context(), c.caller, digest, kind, body)
+	var a api.Artifact
+	err = s.audited(c, c.route, func() (err error) {
+		a, err = s.backend.PutArtifact(c.context(), c.caller, digest, kind, body)
+		return err
+	})
 	if err != nil {
 		return err
 	}

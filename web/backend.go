@@ -35,6 +35,10 @@ type Backend interface {
 	// expired or revoked.
 	Authenticate(ctx context.Context, token string) (api.Caller, error)
 
+	// Audited runs a change that c asks for and has one line about it in the audit log before it
+	// returns; without room for that line, do is not run. Object is asked for after do.
+	Audited(c api.Caller, what string, object func() string, do func() error) error
+
 	// Index is the index of the local state.
 	Index() uint64
 	// Wait blocks until the named table has changed past index, or ctx ends.

@@ -33,6 +33,8 @@ type call struct {
 	log    zerolog.Logger
 	caller api.Caller
 	raw    []byte // the body, once read
+	route  route  // of a stream
+	object string // what the request is about, for the audit log
 }
 
 func callOf(ec echo.Context) *call {

@@ -42,6 +42,7 @@ func (s *server) revokeNode(c *call) (answer, error) {
 	if err := c.decodeOptional(&req); err != nil {
 		return failed(err)
 	}
+	c.object += ": " + req.Reason
 	return noContentOr(s.backend.RevokeNode(c.context(), c.caller, c.param("id"), req.Reason))
 }
 
@@ -106,6 +107,7 @@ func (s *server) createToken(c *call) (answer, error) {
 		return failed(err)
 	}
 	t, err := s.backend.CreateToken(c.context(), c.caller, req)
+	c.object = "tokens/" + t.ID + " of role " + string(req.Role)
 	t.Hash = ""
 	return answer{http.StatusCreated, t, t.Redacted()}, err
 }

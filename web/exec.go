@@ -42,7 +42,11 @@ func (s *server) exec(c *call) error {
 	}
 	defer end()
 	ns, name := c.workload()
-	conn, err := s.backend.Exec(c.context(), c.caller, ns, name, c.query("replica"), command, tty, stdin)
+	var conn ExecConn
+	err = s.audited(c, c.route, func() (err error) {
+		conn, err = s.backend.Exec(c.context(), c.caller, ns, name, c.query("replica"), command, tty, stdin)
+		return err
+	})
 	if err != nil {
 		return err
 	}

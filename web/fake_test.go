@@ -32,6 +32,8 @@ type memory struct {
 	answers   map[string]remembered
 	artifacts map[string][]byte
 	writes    []api.Caller // who wrote
+	audits    []string     // what was audited, with its object and outcome
+	auditFull error        // the audit log takes no line
 	ready     error
 	boom      func() error // called by Status
 	log       io.ReadCloser
@@ -99,6 +101,17 @@ func (m *memory) Authenticate(_ context.Context, token string) (api.Caller, erro
 		return api.Caller{TokenID: "t-" + token, Role: r}, nil
 	}
 	return api.Caller{}, api.Errorf(api.CodeUnauthorized, "the token is not known")
+}
+
+func (m *memory) Audited(_ api.Caller, what string, object func() string, do func() error) error {
+	if m.auditFull != nil {
+		return m.auditFull
+	}
+	err := do()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.audits = append(m.audits, what+" | "+object()+" | "+string(api.CodeOf(err)))
+	return err
 }
 
 func (m *memory) Index() uint64 {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -49,7 +50,7 @@ func (s *server) newCall(ec echo.Context) *call {
 	}
 	log := with.Logger()
 	ec.SetRequest(r.WithContext(log.WithContext(ctx)))
-	c := &call{echo: ec, log: log, caller: api.Caller{Source: ec.RealIP(), RequestID: id, CorrelationID: correlation}}
+	c := &call{echo: ec, log: log, object: strings.TrimPrefix(r.URL.Path, "/v1/"), caller: api.Caller{Source: ec.RealIP(), RequestID: id, CorrelationID: correlation}}
 	ec.Set(callKey, c)
 	c.header().Set(echo.HeaderXRequestID, id)
 	c.header().Set("X-Correlation-ID", correlation)

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/web/dashboard"
@@ -26,6 +27,15 @@ var (
 	execQuery  = []string{"cmd", "replica", "tty", "stdin"}
 	eventQuery = []string{"index", "wait", "follow", "type", "severity", "resource", "since", "until", "after", "limit"}
 )
+
+// label names the route, as in "POST /v1/nodes/:id/drain".
+func label(r route) string { return r.method + " " + strings.ReplaceAll(r.path, `\:`, ":") }
+
+// audit tells whether requests leave a line in the audit log: all that can change something, and
+// commands in replicas. Planning changes nothing.
+func (r route) audit() bool {
+	return changesState(r.method) && r.class != classRead || strings.HasSuffix(r.path, "/exec")
+}
 
 // routes is the whole API. What is not in it does not exist.
 func (s *server) routes() []route {

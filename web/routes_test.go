@@ -45,8 +45,6 @@ func sample(r route) (target, body string) {
 	return target, body
 }
 
-func label(r route) string { return r.method + " " + r.path }
-
 // Security 9: a route without a declared permission fails the build.
 func TestEveryRouteDeclaresWhoMayCallIt(t *testing.T) {
 	_, s := newTest(t)

@@ -66,6 +66,7 @@ func (s *server) serve(r route) echo.HandlerFunc {
 			return err
 		}
 		if r.stream != nil {
+			c.route = r
 			return r.stream(c)
 		}
 		return s.respond(c, r)
@@ -85,8 +86,10 @@ func (s *server) admit(c *call, r route) error {
 	c.caller.TokenID, c.caller.Role = who.TokenID, who.Role
 	c.header().Set("X-Cloudless-Version", s.cfg.Version)
 	if !permits(who.Role, r.role) {
-		return api.Errorf(api.CodeForbidden, "a token of role %s may not %s %s", who.Role, r.method, c.request().URL.Path).
-			WithHint("this needs role %s", r.role)
+		return s.audited(c, r, func() error {
+			return api.Errorf(api.CodeForbidden, "a token of role %s may not %s %s", who.Role, r.method, c.request().URL.Path).
+				WithHint("this needs role %s", r.role)
+		})
 	}
 	return s.rates.allow(r.class, c.key())
 }

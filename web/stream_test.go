@@ -214,6 +214,9 @@ func TestExec(t *testing.T) {
 		t.Errorf("the end was %v", err)
 	}
 	<-m.exec.closed
+	if want := "GET /v1/workloads/:ns/:name/exec | workloads/default/hello/exec | "; len(m.audits) != 1 || m.audits[0] != want {
+		t.Errorf("audited as %q, want %q", m.audits, want)
+	}
 }
 
 func TestExecEndsWhenTheClientLeavesOrMisbehaves(t *testing.T) {

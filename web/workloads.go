@@ -86,6 +86,7 @@ func decodeWorkload(c *call) (api.Workload, error) {
 }
 
 func (s *server) putWorkload(c *call, w api.Workload, mode PutMode) (answer, error) {
+	c.object = "workloads/" + w.Ref().String()
 	match, err := ifMatch(c.request())
 	if err != nil {
 		return failed(err)
