@@ -218,25 +218,44 @@ func (p *plan) massFailure(all []*contact) map[string]bool {
 		}
 	}
 	held := map[string]bool{}
+	p.holdStragglers(gone, held)
 	if members < massMinNodes || 2*len(gone) <= members {
 		return held
 	}
 	slices.SortStableFunc(gone, func(a, b *contact) int { return a.last.Compare(b.last) })
 	var first, last time.Time
+	count := 0
 	for _, c := range together(gone, members/2) {
 		if p.now.Sub(c.last) >= massSilence {
 			continue
 		}
-		if len(held) == 0 {
+		if count == 0 {
 			first = c.last
 		}
 		held[c.node.ID], last = true, c.last
+		count++
 	}
-	if len(held) > 0 {
-		p.reportIsolation(len(held), members, first)
+	if count > 0 {
+		p.reportIsolation(count, members, first)
 		p.wakeAt(last.Add(massSilence))
 	}
 	return held
+}
+
+// holdStragglers holds back those that went in a mass failure that was told, though others of it may
+// be back already: when a network heals, nodes return over seconds, and the last ones are no more lost
+// than the first.
+func (p *plan) holdStragglers(gone []*contact, held map[string]bool) {
+	for _, c := range gone {
+		if c.node.Liveness == api.NodeLost || p.silence(c) >= massSilence {
+			continue
+		}
+		told := p.view.Events(api.EventQuery{Type: api.EventClusterIsolated, Since: c.last, Limit: 1})
+		if len(told) > 0 && told[0].Time.Sub(c.last) <= massWindow+suspectAfter {
+			held[c.node.ID] = true
+			p.wakeAt(c.last.Add(massSilence))
+		}
+	}
 }
 
 // together is those of gone, which is in order of time, that went with more than n within massWindow.

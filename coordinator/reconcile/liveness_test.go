@@ -180,6 +180,38 @@ func TestMassFailureWaits(t *testing.T) {
 	}
 }
 
+// When a network heals, nodes return one after the other; the last ones have been silent for longer
+// than the rules of a single node allow by then.
+func TestMassFailureThatHealsGivesUpNobody(t *testing.T) {
+	w := newWorld(t)
+	nodes(w, 6)
+	w.plan()
+	w.signals()
+	ids := []string{"n0", "n1", "n2", "n3", "n4"}
+	for _, id := range ids {
+		w.kill(id)
+	}
+	pass := func(d time.Duration) {
+		for end := w.now.Add(d); w.now.Before(end); {
+			w.now = w.now.Add(100 * time.Millisecond)
+			w.plan()
+		}
+	}
+	pass(8 * time.Second)
+	for _, id := range ids {
+		w.revive(id)
+		pass(time.Second)
+		if got := lostCount(w); got != 0 {
+			t.Fatalf("%d nodes lost when %s was back", got, id)
+		}
+	}
+	w.kill("n0") // alone, and after it all
+	pass(6 * time.Second)
+	if got := lostCount(w); got != 1 {
+		t.Errorf("%d nodes lost when one was killed afterwards, want 1", got)
+	}
+}
+
 // A power cycle of the whole site: the coordinators are back, no agent is yet.
 func TestPowerCycleMovesNothing(t *testing.T) {
 	w := newWorld(t)
