@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/test/simnet"
 )
 
 // up lists the coordinators that run.
@@ -176,6 +177,23 @@ func (w *world) events(kind string) []api.Event {
 	return list.Items
 }
 
+// account is what the cluster says has happened.
+func (w *world) account() string {
+	v := w.view()
+	if v == nil {
+		return "no coordinator runs"
+	}
+	list, err := v.Events(context.Background(), api.EventQuery{Limit: 1000})
+	if err != nil {
+		return err.Error()
+	}
+	var b strings.Builder
+	for _, e := range list.Items {
+		fmt.Fprintf(&b, "%8.3fs %s %s: %s\n", e.Time.Sub(w.began).Seconds(), e.Type, e.Resource, e.Message)
+	}
+	return b.String() + w.picture()
+}
+
 // get asks a node's ingress for a workload.
 func (w *world) get(n *node, name string) (string, error) {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DialContext: n.host.Dial, DisableKeepAlives: true}}
@@ -212,6 +230,84 @@ func (w *world) sameState() {
 		}
 		return true
 	})
+}
+
+// homes is where the copies of a workload are meant to be, as REPLICA@NODE.
+func (w *world) homes(name string) []string {
+	got, _ := w.workload(name)
+	var out []string
+	if got.Status != nil {
+		for _, r := range got.Status.Replicas {
+			out = append(out, r.ID+"@"+r.Node)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// homeOf is a node that runs a copy of a workload.
+func (w *world) homeOf(name string) *node {
+	w.t.Helper()
+	for _, n := range w.nodes {
+		if len(w.on(n, name)) > 0 {
+			return n
+		}
+	}
+	w.t.Fatalf("no node runs %s", name)
+	return nil
+}
+
+func coordHosts(list ...*coord) []*simnet.Host {
+	var out []*simnet.Host
+	for _, c := range list {
+		out = append(out, c.host)
+	}
+	return out
+}
+
+func nodeHosts(list ...*node) []*simnet.Host {
+	var out []*simnet.Host
+	for _, n := range list {
+		out = append(out, n.host)
+	}
+	return out
+}
+
+// hosts lists them all.
+func (w *world) hosts() []*simnet.Host {
+	return append(coordHosts(w.coords...), nodeHosts(w.nodes...)...)
+}
+
+// isolate cuts hosts off from all others.
+func (w *world) isolate(hosts ...*simnet.Host) {
+	rest := slices.DeleteFunc(w.hosts(), func(h *simnet.Host) bool { return slices.Contains(hosts, h) })
+	w.part(simnet.Drop, hosts, rest)
+}
+
+func (w *world) part(way simnet.Way, one, other []*simnet.Host) {
+	w.tell("%s between %v and %v", way, names(one), names(other))
+	w.net.Part(way, one, other)
+}
+
+func (w *world) heal() {
+	w.tell("heal")
+	w.net.Heal()
+}
+
+func names(hosts []*simnet.Host) []string {
+	var out []string
+	for _, h := range hosts {
+		out = append(out, h.Name)
+	}
+	return out
+}
+
+// between checks a time of the bubble.
+func (w *world) between(what string, got, least, most time.Duration) {
+	w.t.Helper()
+	if got < least || got > most {
+		w.t.Errorf("%s took %s, want %s to %s", what, got, least, most)
+	}
 }
 
 // picture is what the cluster looks like, for people.

@@ -38,11 +38,12 @@ var admin = api.Caller{TokenID: "t-test", Role: api.RoleAdmin}
 
 // machine is a host with a data folder and what of a process is there.
 type machine struct {
-	w    *world
-	name string
-	host *simnet.Host
-	dir  string
-	log  *tail
+	w     *world
+	name  string
+	host  *simnet.Host
+	dir   string
+	log   *tail
+	ended chan struct{} // closed when the last process here is gone; nil before there was one
 }
 
 // coord is a machine for a coordinator; Server is nil while it is down.
@@ -132,7 +133,7 @@ func (m *machine) telemetry(role string) *telemetry.Telemetry {
 func (w *world) boot(c *coord) {
 	w.t.Helper()
 	w.tell("boot %s", c.name)
-	c.host.Start()
+	c.await()
 	tel := c.telemetry("coordinator")
 	gossip, err := c.host.Gossip(portGossip)
 	w.check(err)
@@ -153,7 +154,7 @@ func (w *world) boot(c *coord) {
 func (w *world) start(n *node) {
 	w.t.Helper()
 	w.tell("start %s", n.name)
-	n.host.Start()
+	n.await()
 	tel := n.telemetry("agent")
 	gossip, err := n.host.Gossip(portGossip)
 	w.check(err)
@@ -185,42 +186,63 @@ func (n *node) answer(spec sandbox.Spec) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprintf(rw, "%s on %s", spec.ID, n.name) })
 }
 
-// crash ends a coordinator as kill -9 would: the others see its connections reset.
+// crash ends a coordinator as kill -9 would: the others see its connections reset. What is left of
+// the process is cut off, and closes in the background.
 func (w *world) crash(c *coord) {
 	w.tell("crash %s", c.name)
-	c.host.Crash()
-	if err := c.Server.Close(); err != nil {
-		w.tell("%s, cut off, closed with: %v", c.name, err)
-	}
+	c.end(c.Server.Close)
 	c.Server = nil
 }
 
 // kill ends an agent as kill -9 would; its containers run on.
 func (w *world) kill(n *node) {
 	w.tell("kill %s", n.name)
-	n.host.Crash()
-	if err := n.Agent.Close(); err != nil {
-		w.tell("%s, cut off, closed with: %v", n.name, err)
-	}
+	n.end(n.Agent.Close)
 	n.Agent = nil
 }
 
 // powerOff ends an agent with its whole machine.
 func (w *world) powerOff(n *node) {
 	w.kill(n)
+	<-n.ended
 	w.tell("power off %s", n.name)
 	w.check(n.driver.Clean(w.t.Context(), nil))
 	n.driver = nil
 }
 
+func (m *machine) end(closeIt func() error) {
+	m.host.Crash()
+	m.ended = make(chan struct{})
+	go func() {
+		defer close(m.ended)
+		if err := closeIt(); err != nil {
+			fmt.Fprintf(m.log, "cut off, it closed with: %v\n", err)
+		}
+	}()
+}
+
+// await waits until what ran here before has let go of its folder and its host.
+func (m *machine) await() {
+	if m.ended != nil {
+		<-m.ended
+	}
+	m.host.Start()
+}
+
 // close ends everything, so that no goroutine is left in the bubble, and tells what happened if the
 // story has failed.
 func (w *world) close() {
+	if w.t.Failed() {
+		w.t.Logf("the cluster's own account:\n%s", w.account())
+	}
 	w.net.Heal()
 	for _, n := range w.nodes {
 		if n.Agent != nil {
 			w.kill(n)
 		}
+	}
+	for _, n := range w.nodes {
+		n.await()
 		if n.driver != nil {
 			_ = n.driver.Clean(context.Background(), nil) // of the fake, it cannot fail
 		}
@@ -229,6 +251,9 @@ func (w *world) close() {
 		if c.Server != nil {
 			w.crash(c)
 		}
+	}
+	for _, c := range w.coords {
+		c.await()
 	}
 	w.pass(drainTime)
 	if !w.t.Failed() {
