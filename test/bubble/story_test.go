@@ -54,7 +54,7 @@ func TestALeaderThatIsCutOffIsReplaced(t *testing.T) {
 		if _, there := w.workload("refused"); there {
 			w.t.Error("a write that was refused was carried out")
 		}
-		w.pass(time.Minute)
+		w.pass(soon)
 		if d := cmp.Diff(before, w.homes("web")); d != "" || w.starts() != starts+2 {
 			w.t.Errorf("replicas moved with the leader (%d starts, then %d):\n%s", starts, w.starts(), d)
 		}
@@ -173,7 +173,7 @@ func TestAMassFailureThatHealsInTimeMovesNothing(t *testing.T) {
 		w.pass(12 * time.Second)
 		w.heal()
 		w.eventually("all nodes to be ready", soon, func() bool { return len(w.inState(api.NodeReady)) == 10 })
-		w.pass(time.Minute)
+		w.pass(soon)
 		if d := cmp.Diff(before, w.homes("web")); d != "" || w.starts() != starts {
 			w.t.Errorf("replicas moved (%d starts, then %d):\n%s", starts, w.starts(), d)
 		}
@@ -220,7 +220,7 @@ func TestAPowerCycleOfTheSiteMovesNothing(t *testing.T) {
 			w.t.Errorf("running from the ledgers: %v", w.running("web"))
 		}
 		starts := w.starts()
-		w.pass(time.Minute)
+		w.pass(soon)
 		for _, c := range w.coords {
 			w.boot(c)
 		}
@@ -243,7 +243,7 @@ func TestANodeThatOnlyTheLeaderCannotReachIsReplacedOnce(t *testing.T) {
 		w.eventually("it to be lost", soon, func() bool { return w.stateOf(away) == api.NodeLost })
 		w.eventually("a replacement", soon, func() bool { return w.readyElsewhere(away, "web") == 5 })
 		starts := w.starts()
-		w.pass(time.Minute)
+		w.pass(soon)
 		if w.leader() != leader || w.starts() != starts || w.stateOf(away) != api.NodeLost {
 			w.t.Errorf("it does not rest: leader %s, %d starts, then %d, %s is %s", w.leader().name, starts, w.starts(), away.name, w.stateOf(away))
 		}
@@ -263,7 +263,7 @@ func TestANodeThatReachesOnlyTheLeaderStays(t *testing.T) {
 		away, leader := w.homeOf("web"), w.mustLead()
 		rest := slices.DeleteFunc(w.hosts(), func(h *simnet.Host) bool { return h == away.host || h == leader.host })
 		w.part(simnet.Drop, nodeHosts(away), rest)
-		w.pass(time.Minute)
+		w.pass(soon)
 		if d := cmp.Diff(before, w.homes("web")); d != "" || w.starts() != starts || w.stateOf(away) != api.NodeReady {
 			w.t.Errorf("replicas moved (%d starts, then %d; %s is %s):\n%s", starts, w.starts(), away.name, w.stateOf(away), d)
 		}
