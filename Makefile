@@ -15,7 +15,7 @@ PACKAGES  := containerd runc containernetworking-plugins iptables nftables iprou
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
 .PHONY: build build-cli dev test test-long test-integration race lint fuzz bench benchmark bench-scheduler bench-report examples \
-	install build-linux-amd64 build-linux-arm64 build-linux-armv7 build-all clean deps test-deps
+	install man build-linux-amd64 build-linux-arm64 build-linux-armv7 build-all clean deps test-deps
 
 build: ## one static binary, bin/cloudless; test/tidy holds it to 40 MB
 	$(GOBUILD) -o $(BIN)/cloudless ./cli/cloudless
@@ -78,6 +78,9 @@ bench-report: build examples
 install: build
 	install -D -m 0755 $(BIN)/cloudless $(DESTDIR)$(PREFIX)/bin/cloudless
 	ln -sf cloudless $(DESTDIR)$(PREFIX)/bin/cloudlessctl
+
+man: build ## manual pages into bin/man1
+	./bin/cloudless man bin/man1
 
 clean:
 	rm -rf $(BIN) wasm-examples/*/build

@@ -8,6 +8,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -89,6 +90,10 @@ func newRoot(e *Env) *cobra.Command {
 	root.AddCommand(shortcuts(e)...)
 	root.AddCommand(roleCommands(e)...)
 	root.AddCommand(topics()...)
+	root.AddCommand(manCommand(e, root))
+	root.SetHelpCommand(helpCommand(e, root))
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), helpText(cmd)) })
+	completionExamples(root)
 	return root
 }
 

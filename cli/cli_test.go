@@ -32,6 +32,8 @@ type fakeAPI struct {
 	ready     bool
 	slow      []string
 	auth      []string
+	exec      http.HandlerFunc // outside the lock
+	handler   http.Handler
 }
 
 func newFake(t *testing.T) (*fakeAPI, string) {
@@ -52,12 +54,17 @@ func newFake(t *testing.T) (*fakeAPI, string) {
 	})
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { refuse(w, api.CodeForbidden, "viewers only") })
 	mux.HandleFunc("GET /v1/workloads/{ns}/{name}/logs", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "line", r.URL.Query().Get("tail")) })
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	f.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.exec != nil && strings.HasSuffix(r.URL.Path, "/exec") {
+			f.exec(w, r)
+			return
+		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.auth = append(f.auth, r.Header.Get("Authorization"))
 		mux.ServeHTTP(w, r)
-	}))
+	})
+	srv := httptest.NewServer(f.handler)
 	t.Cleanup(srv.Close)
 	return f, srv.URL
 }
@@ -454,13 +461,15 @@ func TestVersionAnswersWithoutServer(t *testing.T) {
 
 // Every command says what it does with an example, and every flag what it is for.
 func TestEveryCommandIsDocumented(t *testing.T) {
+	seen := 0
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {
-		if cmd.Name() == "help" || cmd.Name() == "completion" {
-			return
-		}
+		seen++
 		if cmd.Short == "" || cmd.Example == "" {
 			t.Errorf("%s lacks Short or Example", cmd.CommandPath())
+		}
+		if help := helpOf(cmd); cmd.Runnable() && strings.Index(help, "Examples:") > strings.Index(help, "Usage:") {
+			t.Errorf("%s --help does not begin with examples:\n%s", cmd.CommandPath(), help)
 		}
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if f.Usage == "" {
@@ -472,4 +481,17 @@ func TestEveryCommandIsDocumented(t *testing.T) {
 		}
 	}
 	walk(newRoot(&Env{Getenv: os.Getenv, Now: time.Now}))
+	if seen < 50 {
+		t.Errorf("only %d commands seen: the walk is wrong", seen)
+	}
+}
+
+func helpOf(cmd *cobra.Command) string {
+	var buf bytes.Buffer
+	cmd.SetOut(&buf)
+	defer cmd.SetOut(nil)
+	if err := cmd.Help(); err != nil {
+		return err.Error()
+	}
+	return buf.String()
 }

@@ -56,9 +56,10 @@ func devCommand(e *Env) *cobra.Command {
 }
 
 func (o *devOptions) check() error {
-	for flag, addr := range map[string]string{
-		"http-addr": o.httpAddr, "node-addr": o.nodeAddr, "gossip-addr": o.gossipAddr, "metrics-addr": o.metricsAddr, "ingress-addr": o.ingressAddr, "s3-addr": o.s3Addr,
+	for _, bind := range [][2]string{
+		{"http-addr", o.httpAddr}, {"node-addr", o.nodeAddr}, {"gossip-addr", o.gossipAddr}, {"metrics-addr", o.metricsAddr}, {"ingress-addr", o.ingressAddr}, {"s3-addr", o.s3Addr},
 	} {
+		flag, addr := bind[0], bind[1]
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
 			return usageError("--%s: %q is not HOST:PORT", flag, addr)

@@ -152,7 +152,7 @@ func (l listing[T]) follow(ctx context.Context, e *Env, list api.List[T], get fu
 		if err := l.draw(e, list.Items, shown); err != nil {
 			return err
 		}
-		next, err := get(list.Index)
+		next, err := again(ctx, e, func() (api.List[T], error) { return get(list.Index) })
 		if err == nil {
 			next.Items, err = l.narrow(next.Items)
 		}
@@ -165,6 +165,26 @@ func (l listing[T]) follow(ctx context.Context, e *Env, list api.List[T], get fu
 			}
 		}
 		list = next
+	}
+}
+
+// watchRetry is the pause of a watch that finds no coordinator.
+const watchRetry = time.Second
+
+// again asks until a coordinator answers: a watch outlives a change of leader, a restart of the
+// cluster and a broken network, and ends with ctx.
+func again[T any](ctx context.Context, e *Env, ask func() (T, error)) (T, error) {
+	for told := false; ; told = true {
+		v, err := ask()
+		if api.CodeOf(err) != api.CodeUnavailable {
+			return v, err
+		}
+		if !told {
+			e.say("no answer, still trying: %s", oneLine(err.Error()))
+		}
+		if err := pause(ctx, watchRetry); err != nil {
+			return v, err
+		}
 	}
 }
 

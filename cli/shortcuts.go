@@ -35,33 +35,3 @@ func getCommand(e *Env) *cobra.Command {
 	}
 	return list
 }
-
-// topics are pages of help that belong to no command.
-func topics() []*cobra.Command {
-	return []*cobra.Command{
-		{Use: "exit-codes", Short: "Exit codes of all commands", Long: exitCodes, Example: "  cloudless help exit-codes"},
-		{Use: "environment", Short: "Environment variables and contexts", Long: environment, Example: "  cloudless help environment"},
-	}
-}
-
-const exitCodes = `Exit codes:
-  0  done
-  1  failed
-  2  wrong use
-  3  not found
-  4  not authorised
-  5  conflict: it exists, or it changed meanwhile
-  6  timed out
-  7  the cluster cannot be reached
-
-plan and diff with --detailed-exitcode: 0 no changes, 1 error, 2 changes.
-exec gives the code of the command that ran. After Ctrl-C it is 130.`
-
-const environment = `Client settings, the first that is set wins:
-  flags        --address --token --ca-cert --client-cert --client-key --context --namespace
-  environment  CLOUDLESS_ADDRESS CLOUDLESS_TOKEN CLOUDLESS_CA_CERT CLOUDLESS_CONTEXT
-               CLOUDLESS_NAMESPACE CLOUDLESS_OUTPUT
-  context      $CLOUDLESS_CONFIG, else ~/.config/cloudless/config.yaml
-
-A token is best given as @FILE or - (standard input). NO_COLOR turns colours off, TRACEPARENT is
-passed on. 'cloudless config view --show-origin' tells what is in force.`

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,14 +21,24 @@ func statusCommand(e *Env) *cobra.Command {
 		Example: "  cloudless status\n  cloudless status -o json",
 		RunE: e.with(func(ctx context.Context, c *client.Client, _ []string) error {
 			for index := uint64(0); ; {
-				st, err := c.Status(ctx, index, api.DefaultWait)
+				ask := func() (api.ClusterStatus, error) { return c.Status(ctx, index, api.DefaultWait) }
+				st, err := ask()
+				if watch && index > 0 && api.CodeOf(err) == api.CodeUnavailable {
+					st, err = again(ctx, e, ask)
+				}
 				if err != nil {
 					return err
 				}
 				if watch && isTerminal(e.Out) {
 					fmt.Fprint(e.Out, "\x1b[H\x1b[2J")
 				}
-				if err := e.printStatus(ctx, c, st); err != nil || !watch {
+				switch {
+				case watch && e.shows("json"):
+					err = json.NewEncoder(e.Out).Encode(st) // a line each
+				default:
+					err = e.printStatus(ctx, c, st)
+				}
+				if err != nil || !watch {
 					return err
 				}
 				if st.Index <= index {

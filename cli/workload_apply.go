@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -104,9 +103,9 @@ func applyCommand(e *Env) *cobra.Command {
 	var wait waitFlags
 	cmd := &cobra.Command{
 		Use: "apply -f FILE", Short: "Create or update workloads from manifests", Args: cobra.NoArgs,
-		Example: "  cloudless workload apply -f hello.yaml --wait\n  cloudless workload apply -f manifests/\n  generate | cloudless workload apply -f -",
+		Example: "  cloudless workload apply -f hello.yaml --wait\n  cloudless workload apply -f manifests/\n  cloudless workload apply -f https://example.com/hello.yaml\n  generate | cloudless workload apply -f -",
 		RunE: e.with(func(ctx context.Context, c *client.Client, _ []string) error {
-			ds, err := e.manifests(files)
+			ds, err := e.manifests(ctx, files)
 			if err != nil {
 				return err
 			}
@@ -127,7 +126,7 @@ func createCommand(e *Env) *cobra.Command {
 		Use: "create -f FILE", Short: "Create workloads that must not exist yet", Args: cobra.NoArgs,
 		Example: "  cloudless workload create -f hello.yaml",
 		RunE: e.with(func(ctx context.Context, c *client.Client, _ []string) error {
-			ds, err := e.manifests(files)
+			ds, err := e.manifests(ctx, files)
 			if err != nil {
 				return err
 			}
@@ -140,7 +139,7 @@ func createCommand(e *Env) *cobra.Command {
 }
 
 func filesFlag(cmd *cobra.Command, files *[]string) {
-	cmd.Flags().StringArrayVarP(files, "filename", "f", nil, "manifest file, folder of manifests, or - for standard input")
+	cmd.Flags().StringArrayVarP(files, "filename", "f", nil, "manifest file, folder of manifests, URL, or - for standard input; may be repeated")
 }
 
 func planCommand(e *Env, use string) *cobra.Command {
@@ -151,7 +150,7 @@ func planCommand(e *Env, use string) *cobra.Command {
 		Example: "  cloudless workload plan -f hello.yaml\n  cloudless diff -f hello.yaml --detailed-exitcode",
 		RunE: e.with(func(ctx context.Context, c *client.Client, _ []string) error {
 			changes := false
-			ds, err := e.manifests(files)
+			ds, err := e.manifests(ctx, files)
 			if err == nil {
 				changes, err = e.plan(ctx, c, ds)
 			}
@@ -217,7 +216,7 @@ func (e *Env) printPlan(w api.Workload, p api.Plan) error {
 
 // manifests reads all documents of all files, resolves the paths in them, and reports everything
 // that is wrong in any of them.
-func (e *Env) manifests(files []string) ([]deployment, error) {
+func (e *Env) manifests(ctx context.Context, files []string) ([]deployment, error) {
 	if len(files) == 0 {
 		return nil, usageError("no manifest").WithHint("give -f FILE, or -f - for standard input")
 	}
@@ -233,7 +232,7 @@ func (e *Env) manifests(files []string) ([]deployment, error) {
 			return nil, err
 		}
 		for _, p := range paths {
-			ds, errs, err := e.manifestFile(p, ns)
+			ds, errs, err := e.manifestFile(ctx, p, ns)
 			if err != nil {
 				return nil, err
 			}
@@ -258,8 +257,8 @@ func (e *Env) checkNamespaces(ds []deployment) error {
 
 // expand gives the manifests of a folder in order of their names; a file is itself.
 func expand(file string) ([]string, error) {
-	if strings.Contains(file, "://") {
-		return nil, api.Errorf(api.CodeUnsupported, "%s: manifests are read from files and standard input only", file).WithHint("curl -sSf %s | cloudless apply -f -", file)
+	if isURL(file) {
+		return []string{file}, nil
 	}
 	info, err := os.Stat(file)
 	if file == "-" || err == nil && !info.IsDir() {
@@ -284,24 +283,37 @@ func expand(file string) ([]string, error) {
 	return out, nil
 }
 
-func (e *Env) manifestFile(file, ns string) ([]deployment, manifest.Errors, error) {
-	name, dir := file, filepath.Dir(file)
-	var in io.Reader = e.In
-	if file == "-" {
-		name, dir = "stdin", "."
-	} else {
+// readManifest reads a file, standard input or a URL.
+func (e *Env) readManifest(ctx context.Context, file string) ([]byte, error) {
+	if isURL(file) {
+		return e.fetch(ctx, file)
+	}
+	in := e.In
+	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
-			return nil, nil, api.Errorf(api.CodeInvalid, "%w", err)
+			return nil, api.Errorf(api.CodeInvalid, "%w", err)
 		}
 		defer f.Close()
 		in = f
 	}
-	data, err := io.ReadAll(io.LimitReader(in, api.MaxManifestBytes+1))
+	return io.ReadAll(io.LimitReader(in, api.MaxManifestBytes+1)) // what is longer is refused by Parse
+}
+
+func (e *Env) manifestFile(ctx context.Context, file, ns string) ([]deployment, manifest.Errors, error) {
+	data, err := e.readManifest(ctx, file)
 	if err != nil {
 		return nil, nil, err
 	}
-	docs, err := manifest.Parse(name, data, manifest.AllowPaths(), manifest.Namespace(ns))
+	name, dir := file, filepath.Dir(file)
+	options := []manifest.Option{manifest.Namespace(ns)}
+	if file == "-" {
+		name, dir = "stdin", "."
+	}
+	if !isURL(file) { // a manifest from elsewhere may not name files of this machine
+		options = append(options, manifest.AllowPaths())
+	}
+	docs, err := manifest.Parse(name, data, options...)
 	if err != nil {
 		errs, ok := err.(manifest.Errors)
 		if !ok {

@@ -35,7 +35,8 @@ func execCommand(e *Env) *cobra.Command {
 	return cmd
 }
 
-// exec runs the command to its end and gives its exit code.
+// exec runs the command to its end and gives its exit code. With a terminal, keys such as Ctrl-C go
+// there as bytes; without, the signals that this process gets are passed on.
 func (e *Env) exec(ctx context.Context, c *client.Client, ref api.Ref, o client.ExecOptions) (int, error) {
 	fd, tty := terminal(e.In)
 	o.TTY = o.TTY && tty
@@ -44,6 +45,8 @@ func (e *Env) exec(ctx context.Context, c *client.Client, ref api.Ref, o client.
 		return 0, err
 	}
 	defer s.Close()
+	ctx, stop := passSignals(context.WithoutCancel(ctx), s)
+	defer stop()
 	if o.TTY {
 		old, err := term.MakeRaw(fd)
 		if err != nil {
@@ -58,6 +61,47 @@ func (e *Env) exec(ctx context.Context, c *client.Client, ref api.Ref, o client.
 		go s.SendFrom(ctx, e.In)
 	}
 	return s.ReceiveTo(ctx, e.Out, e.Err)
+}
+
+// passed are the signals that go on to the command, by the names that the API takes.
+var passed = map[os.Signal]string{
+	syscall.SIGINT: "INT", syscall.SIGTERM: "TERM", syscall.SIGQUIT: "QUIT", syscall.SIGHUP: "HUP", syscall.SIGUSR1: "USR1", syscall.SIGUSR2: "USR2",
+}
+
+// impatience is how often INT or TERM is passed on; the next one ends the session, and the command
+// with it, for a command that ignores them.
+const impatience = 2
+
+// passSignals passes on what this process is told, until stop is called. The context that it gives
+// ends when its user is out of patience.
+func passSignals(ctx context.Context, s *client.ExecSession) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 8)
+	for sig := range passed {
+		signal.Notify(signals, sig)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ends := 0; ; {
+			select {
+			case <-ctx.Done():
+				return
+			case sig := <-signals:
+				if sig == syscall.SIGINT || sig == syscall.SIGTERM {
+					ends++
+				}
+				if ends > impatience || s.Signal(ctx, passed[sig]) != nil {
+					cancel()
+				}
+			}
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel()
+		<-done
+	}
 }
 
 // sendSizes tells the size of the terminal now and whenever it changes, until stop is called.

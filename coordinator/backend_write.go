@@ -51,11 +51,14 @@ func checkPrivileges(c api.Caller, w *api.Workload) error {
 	if k == nil || c.Role == api.RoleAdmin {
 		return nil
 	}
-	for field, set := range map[string]bool{
-		"spec.container.runAsRoot": k.RunAsRoot, "spec.container.capabilities": len(k.Capabilities) > 0, "spec.container.network": k.Network == "host",
+	for _, privilege := range []struct {
+		field string
+		set   bool
+	}{
+		{"spec.container.runAsRoot", k.RunAsRoot}, {"spec.container.capabilities", len(k.Capabilities) > 0}, {"spec.container.network", k.Network == "host"},
 	} {
-		if set {
-			return api.Errorf(api.CodeForbidden, "%s needs a token of role admin", field)
+		if privilege.set {
+			return api.Errorf(api.CodeForbidden, "%s needs a token of role admin", privilege.field)
 		}
 	}
 	return nil
