@@ -88,7 +88,7 @@ func (d *Driver) image(ctx context.Context, spec sandbox.Spec, fresh bool) (cont
 	}
 	ctx, cancel := context.WithTimeout(ctx, importTimeout)
 	defer cancel()
-	name := "cloudless.local/" + spec.Digest
+	name := storeName(spec.Digest)
 	load := func() (containerd.Image, error) { return d.importTarball(ctx, name, spec.Artifact) }
 	if spec.Artifact == "" {
 		ref, err := parseReference(spec.Container.Image)
@@ -111,8 +111,12 @@ func (d *Driver) image(ctx context.Context, spec sandbox.Spec, fresh bool) (cont
 			return nil, err
 		}
 	}
+	d.noteUse(ctx, img)
 	return img, d.unpack(ctx, img, spec.Container.Image)
 }
+
+// storeName is the name of an image that came as a tarball from the cluster's own store.
+func storeName(digest string) string { return "cloudless.local/" + digest }
 
 func (d *Driver) unpack(ctx context.Context, img containerd.Image, shown string) error {
 	done, err := img.IsUnpacked(ctx, d.snapshotter)
