@@ -205,7 +205,7 @@ func (d *Driver) stop() {
 	if d.bridge != nil {
 		d.bridge.remove()
 	}
-	removeCgroups(d.cfg.NodeID)
+	removeCgroups(cgroupRoot, d.cfg.NodeID)
 	if d.client != nil {
 		d.client.Close()
 		d.client = nil
