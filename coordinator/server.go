@@ -82,6 +82,7 @@ type Server struct {
 	poke    chan struct{} // wakes the leader's loop; holds one
 	group   *run.Group
 	joining chan struct{} // holds one: the membership change under way
+	knownMu sync.Mutex    // of id.Members
 }
 
 // Open starts a coordinator: it founds a cluster, joins one, or goes on as the member that its data
@@ -232,7 +233,7 @@ func (s *Server) memberAddrs(id string) []string {
 			}
 		}
 	}
-	for _, m := range append(s.members(), s.id.Members...) {
+	for _, m := range s.everKnown() {
 		if m.ID == id && m.NodeAddr != "" {
 			addrs = append(addrs, m.NodeAddr)
 		}
