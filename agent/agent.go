@@ -8,13 +8,12 @@ package agent
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -72,6 +71,10 @@ type Agent struct {
 	id    Identity
 	key   string // gossip key, base64
 	creds *pki.Credentials
+
+	trustMu sync.Mutex    // one change of certificate, CAs or gossip keys at a time
+	trusted atomic.Uint64 // index of the cluster's keys that were taken up
+	ring    [][]byte      // gossip keys, the one in use first; under trustMu once serving
 
 	drivers   map[api.Variant]sandbox.Driver
 	artifacts *chunkstore.Files
@@ -160,12 +163,12 @@ func (a *Agent) observeRequest(status int, bytes int64, took time.Duration) {
 }
 
 func (a *Agent) openGossip(context.Context) error {
-	key, err := base64.StdEncoding.DecodeString(a.key)
-	if err != nil {
-		return fmt.Errorf("read the gossip key: %w", err)
+	var err error
+	if a.ring, err = a.keptRing(); err != nil {
+		return err
 	}
 	a.gossip, err = gossip.New(gossip.Config{
-		Name: a.id.ID, Bind: a.cfg.GossipAddr, Advertise: a.cfg.AdvertiseHost, Key: key, Log: a.log, OnEvent: func(gossip.Event) {}, Transport: a.cfg.GossipNet,
+		Name: a.id.ID, Bind: a.cfg.GossipAddr, Advertise: a.cfg.AdvertiseHost, Key: a.ring[0], Log: a.log, OnEvent: func(gossip.Event) {}, Transport: a.cfg.GossipNet,
 		Tags: map[string]string{"role": "node", "name": a.cfg.Name, "node": a.advertised(a.cfg.Listener), "cluster": a.id.ClusterID},
 	})
 	return err

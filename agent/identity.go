@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/datadir"
+	"github.com/cloudless/cloudless/internal/gossip"
 	"github.com/cloudless/cloudless/internal/link"
 	"github.com/cloudless/cloudless/internal/pki"
 	"github.com/cloudless/cloudless/internal/run"
@@ -20,11 +21,12 @@ import (
 
 // Files of the data folder; all are 0600.
 const (
-	fileIdentity  = "identity.json"
-	fileCA        = "ca.pem"
-	fileCert      = "node.pem"
-	fileKey       = "node.key"
-	fileGossipKey = "gossip.key"
+	fileIdentity   = "identity.json"
+	fileCA         = "ca.pem"
+	fileCert       = "node.pem"
+	fileKey        = "node.key"
+	fileGossipKey  = "gossip.key"
+	fileGossipRing = "gossip.keyring" // as Serf keeps it: the key in use first
 )
 
 func (a *Agent) path(name string) string { return filepath.Join(a.cfg.DataDir, name) }
@@ -97,23 +99,113 @@ func (a *Agent) saveKeys(cert, key, ca []byte) error {
 // Open connections are not touched.
 func (a *Agent) keepCertificate(ctx context.Context) error {
 	for run.Sleep(ctx, max(time.Until(a.creds.RenewAt()), time.Second)) == nil {
-		key, csr, err := pki.NewKeyCSR()
+		a.trustMu.Lock()
+		err := a.renewBy(func(in, out any) error { return a.sessions.call(ctx, api.PathRenew, in, out) })
+		a.trustMu.Unlock()
 		if err != nil {
-			return err
-		}
-		var resp api.RenewResponse
-		if err := a.sessions.call(ctx, api.PathRenew, api.RenewRequest{CSR: string(csr)}, &resp); err != nil {
 			a.log.Warn().Err(err).Msg("certificate not renewed yet")
 			if run.Sleep(ctx, 30*time.Second) != nil {
 				return nil
 			}
-			continue
-		}
-		if err := errors.Join(a.saveKeys([]byte(resp.Cert), key, []byte(resp.CA)), a.creds.Update([]byte(resp.Cert), key, []byte(resp.CA))); err != nil {
-			a.log.Error().Err(err).Msg("renewed certificate not taken up")
 		}
 	}
 	return nil
+}
+
+// renewBy gets a new certificate through call and takes it up. a.trustMu is held.
+func (a *Agent) renewBy(call func(in, out any) error) error {
+	key, csr, err := pki.NewKeyCSR()
+	if err != nil {
+		return err
+	}
+	var resp api.RenewResponse
+	if err := call(api.RenewRequest{CSR: string(csr)}, &resp); err != nil {
+		return err
+	}
+	return errors.Join(a.saveKeys([]byte(resp.Cert), key, []byte(resp.CA)), a.creds.Update([]byte(resp.Cert), key, []byte(resp.CA)))
+}
+
+// keepTrust takes up the keys of the cluster that a coordinator has newer than this node. It also
+// undoes what somebody with the gossip key did to the keyring by Serf's own commands.
+func (a *Agent) keepTrust(ctx context.Context, s *session, index uint64) error {
+	if !a.trustMu.TryLock() { // another session is at it; heartbeats must not wait
+		return nil
+	}
+	defer a.trustMu.Unlock()
+	if index > a.trusted.Load() {
+		var b api.TrustBundle
+		if _, err := s.watch(ctx, api.PathTrust, &b); err != nil {
+			return err
+		}
+		if err := a.takeTrust(ctx, s, &b); err != nil {
+			return err
+		}
+		a.trusted.Store(b.Index)
+		a.log.Info().Uint64("index", b.Index).Msg("keys of the cluster taken up")
+	}
+	if a.gossip.SameKeys(a.ring) {
+		return nil
+	}
+	return a.gossip.SetKeys(a.ring)
+}
+
+func (a *Agent) takeTrust(ctx context.Context, s *session, b *api.TrustBundle) error {
+	ring, err := parseRing(b.GossipKeys)
+	if err != nil {
+		return err
+	}
+	if a.creds.Issuer() != b.Issuer {
+		err = a.renewBy(func(in, out any) error { return s.call(ctx, api.PathRenew, in, out) })
+	} else if string(a.creds.CAPEM()) != b.CA {
+		err = a.trustCAs([]byte(b.CA))
+	}
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(b.GossipKeys)
+	if err != nil {
+		return err
+	}
+	a.ring = ring
+	return errors.Join(datadir.WriteFile(a.path(fileGossipRing), data), datadir.WriteFile(a.path(fileGossipKey), []byte(b.GossipKeys[0])))
+}
+
+// trustCAs keeps the certificate and replaces the CAs.
+func (a *Agent) trustCAs(ca []byte) error {
+	cert, err := os.ReadFile(a.path(fileCert))
+	if err != nil {
+		return err
+	}
+	key, err := os.ReadFile(a.path(fileKey))
+	if err != nil {
+		return err
+	}
+	return errors.Join(a.creds.Update(cert, key, ca), datadir.WriteFile(a.path(fileCA), ca))
+}
+
+func parseRing(texts []string) ([][]byte, error) {
+	var ring [][]byte
+	for _, text := range texts {
+		key, err := gossip.ParseKey(text)
+		if err != nil {
+			return nil, err
+		}
+		ring = append(ring, key)
+	}
+	if len(ring) == 0 {
+		return nil, api.Errorf(api.CodeInvalid, "there is no gossip key")
+	}
+	return ring, nil
+}
+
+// keptRing is the gossip keys of the last run, the one in use first.
+func (a *Agent) keptRing() ([][]byte, error) {
+	var kept []string
+	data, err := os.ReadFile(a.path(fileGossipRing))
+	if err != nil || json.Unmarshal(data, &kept) != nil || len(kept) == 0 || kept[0] != a.key {
+		kept = []string{a.key}
+	}
+	return parseRing(kept)
 }
 
 // advertised is the address of a listener as others are to dial it.

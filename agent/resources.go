@@ -93,7 +93,7 @@ func (a *Agent) fillHeartbeat(prev api.Heartbeat, now time.Time) api.Heartbeat {
 	epoch, gen := a.intake.have()
 	return api.Heartbeat{
 		Seq: prev.Seq + 1, Sent: now.UTC(), Usage: a.usage(), Epoch: epoch, Generation: gen,
-		EndpointIndex: a.ingress.Index(), Replicas: len(a.sup.Local()), RTTMillis: prev.RTTMillis,
+		EndpointIndex: a.ingress.Index(), Replicas: len(a.sup.Local()), RTTMillis: prev.RTTMillis, TrustIndex: a.trusted.Load(),
 	}
 }
 

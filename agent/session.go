@@ -160,6 +160,9 @@ func (s *session) heartbeat(ctx context.Context) error {
 		hb.RTTMillis = float64(time.Since(sent).Microseconds()) / 1000
 		known = ack.Known
 		s.a.sessions.heard(ack)
+		if err := s.a.keepTrust(ctx, s, ack.TrustIndex); err != nil {
+			s.a.log.Warn().Err(err).Msg("new keys of the cluster not taken up yet; trying again")
+		}
 		if err := run.Sleep(ctx, api.HeartbeatInterval); err != nil {
 			return err
 		}

@@ -55,6 +55,7 @@ const (
 	EventNodeDraining      = "node.draining"
 	EventNodeRemoved       = "node.removed"
 	EventNodeRevoked       = "security.node.revoked"
+	EventRotation          = "security.rotation"
 	EventMemberJoined      = "member.joined"
 	EventMemberLeft        = "member.left"
 	EventLeaderElected     = "leader.elected"

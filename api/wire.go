@@ -29,6 +29,7 @@ const (
 	PathGoodbye     = "/node/v1/goodbye"     // POST Goodbye → {}
 	PathDrainSelf   = "/node/v1/drain"       // POST {} → {}; the node stops and wants its replicas moved first
 	PathRenew       = "/node/v1/renew"       // POST RenewRequest → RenewResponse
+	PathTrust       = "/node/v1/trust"       // GET → TrustBundle
 	PathArtifacts   = "/node/v1/artifacts/"  // GET {digest}: the bytes; coordinators and agents
 )
 
@@ -44,6 +45,7 @@ const (
 	PathPeerArtifacts = "/peer/v1/artifacts/" // PUT, GET, HEAD {digest}
 	PathPeerJoin      = "/peer/v1/join"       // POST Member → {}; a new coordinator asks to become a voter; leader
 	PathPeerInfo      = "/peer/v1/info"       // GET → PeerInfo
+	PathPeerKeys      = "/peer/v1/keys"       // GET → PeerKeys
 )
 
 // EnrolRequest asks for an identity. It is sent only after the server's CA was checked against the
@@ -112,7 +114,8 @@ type Heartbeat struct {
 	Generation    uint64    `json:"generation"`    // of the assignments taken up
 	EndpointIndex uint64    `json:"endpointIndex"` // of the endpoint table in use
 	Replicas      int       `json:"replicas"`
-	RTTMillis     float64   `json:"rttMillis,omitempty"` // of the last heartbeat
+	RTTMillis     float64   `json:"rttMillis,omitempty"`  // of the last heartbeat
+	TrustIndex    uint64    `json:"trustIndex,omitempty"` // of the TrustBundle taken up
 }
 
 // HeartbeatAck tells an agent about the coordinators; it dials those that it does not know yet.
@@ -120,7 +123,8 @@ type HeartbeatAck struct {
 	Epoch        uint64   `json:"epoch"`
 	LeaderID     string   `json:"leaderId"`
 	Coordinators []Member `json:"coordinators"`
-	Known        bool     `json:"known"` // false: register again
+	Known        bool     `json:"known"`                // false: register again
+	TrustIndex   uint64   `json:"trustIndex,omitempty"` // of the TrustBundle to have
 }
 
 // Assignment tells a node about one replica.
@@ -211,6 +215,7 @@ type ProposeResponse struct {
 type PeerInfo struct {
 	Member  Member `json:"member"`
 	Applied uint64 `json:"applied"`
+	Trust   uint64 `json:"trust,omitempty"` // index of the rotations taken up
 }
 
 // First byte of every binary WebSocket message of an exec session.

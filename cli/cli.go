@@ -84,7 +84,7 @@ func newRoot(e *Env) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%v", err) })
 	e.globals(root)
 	root.AddCommand(
-		workloadCommand(e), nodeCommand(e), networkCommand(e), eventCommand(e), tokenCommand(e), memberCommand(e), auditCommand(e),
+		workloadCommand(e), nodeCommand(e), networkCommand(e), eventCommand(e), tokenCommand(e), memberCommand(e), auditCommand(e), clusterCommand(e),
 		statusCommand(e), contextCommand(e), configCommand(e), versionCommand(e), doctorCommand(e), schemaCommand(e), initCommand(e),
 	)
 	root.AddCommand(shortcuts(e)...)

@@ -61,17 +61,18 @@ func (s *Server) enrolPeer(ctx context.Context, req api.EnrolRequest) (*api.Enro
 	if err := errs.Err(); err != nil {
 		return nil, err
 	}
-	resp := &api.EnrolResponse{ClusterID: s.id.ClusterID, CA: string(s.ca.CertPEM()), GossipKey: s.id.GossipKey}
+	t := s.trust.Load()
+	resp := &api.EnrolResponse{ClusterID: s.id.ClusterID, CA: string(t.bundle), GossipKey: t.gossip[0]}
 	var cmd state.Command
 	if req.Role == api.RoleNode {
 		resp.ID = api.NewID("n")
 		node := api.Node{ID: resp.ID, Name: req.Name, Region: req.Region, Zone: req.Zone, Labels: req.Labels, Taints: req.Taints}
 		cmd.EnrolNode = &state.EnrolNode{Node: node, TokenID: id}
 	} else {
-		resp.ID, resp.CAKey = api.NewID("s"), string(s.ca.KeyPEM())
+		resp.ID, resp.CAKey = api.NewID("s"), string(t.issuer.KeyPEM())
 		cmd.UseToken = &state.UseToken{TokenID: id, Role: req.Role, Name: req.Name}
 	}
-	cert, err := s.ca.Issue([]byte(req.CSR), pki.Identity{Cluster: s.id.ClusterID, Role: req.Role, ID: resp.ID}, nil, time.Now(), api.LeafLifetime)
+	cert, err := t.issuer.Issue([]byte(req.CSR), pki.Identity{Cluster: s.id.ClusterID, Role: req.Role, ID: resp.ID}, nil, time.Now(), api.LeafLifetime)
 	if err != nil {
 		return nil, err
 	}
@@ -102,11 +103,12 @@ func (s *Server) checkJoinToken(req api.EnrolRequest) (id string, err error) {
 
 // renew issues a certificate with the caller's own name.
 func (s *Server) renew(id pki.Identity, csr string) (*api.RenewResponse, error) {
-	cert, err := s.ca.Issue([]byte(csr), id, nil, time.Now(), api.LeafLifetime)
+	t := s.trust.Load()
+	cert, err := t.issuer.Issue([]byte(csr), id, nil, time.Now(), api.LeafLifetime)
 	if err != nil {
 		return nil, err
 	}
-	return &api.RenewResponse{Cert: string(cert), CA: string(s.ca.CertPEM())}, nil
+	return &api.RenewResponse{Cert: string(cert), CA: string(t.bundle)}, nil
 }
 
 // readJSON decodes a bounded body strictly; on failure it has answered.

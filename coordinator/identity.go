@@ -74,11 +74,14 @@ func (s *Server) loadIdentity(data []byte) error {
 }
 
 func (s *Server) useKeys(ca, caKey, cert, key []byte) (err error) {
-	if s.ca, err = pki.LoadCA(ca, caKey); err != nil {
+	issuer, err := pki.FindCA(ca, caKey)
+	if err != nil {
 		return fmt.Errorf("load the CA: %w", err)
 	}
-	s.creds, err = pki.NewCredentials(cert, key, ca)
-	return err
+	if s.creds, err = pki.NewCredentials(cert, key, ca); err != nil {
+		return err
+	}
+	return s.openKeyring(issuer, ca)
 }
 
 // foundIdentity makes a cluster's keys. identity.json is written last: without it a next start
@@ -89,7 +92,6 @@ func (s *Server) foundIdentity() error {
 	if err != nil {
 		return err
 	}
-	s.ca = ca
 	s.id = identity{ClusterID: clusterID, ID: api.NewID("s"), Founder: true, GossipKey: base64.StdEncoding.EncodeToString(gossip.NewKey())}
 	key, csr, err := pki.NewKeyCSR()
 	if err != nil {
@@ -151,16 +153,7 @@ func (s *Server) keepCertificate(ctx context.Context) error {
 		if err := run.Sleep(ctx, max(time.Until(s.creds.RenewAt()), time.Second)); err != nil {
 			return nil
 		}
-		key, csr, err := pki.NewKeyCSR()
-		if err != nil {
-			return err
-		}
-		cert, err := s.ca.Issue(csr, s.serverIdentity(s.id.ID), nil, time.Now(), api.LeafLifetime)
-		if err != nil {
-			return err
-		}
-		err = errors.Join(datadir.WriteFile(s.path(fileCert), cert), datadir.WriteFile(s.path(fileKey), key), s.creds.Update(cert, key, s.ca.CertPEM()))
-		if err != nil {
+		if err := s.issueOwn(s.trust.Load()); err != nil {
 			s.log.Error().Err(err).Msg("certificate not renewed; trying again")
 		}
 	}

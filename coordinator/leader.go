@@ -56,7 +56,8 @@ func (s *Server) lead(ctx context.Context) error {
 	s.log.Info().Str("server", s.id.ID).Msg("leading")
 	voters := run.New(ctx)
 	voters.Go("voters", s.keepVoters)
-	defer func() { _ = voters.Close() }() // keepVoters returns nil
+	voters.Go("rotations", s.keepRotations)
+	defer func() { _ = voters.Close() }() // both return nil
 	s.recordElection(ctx)
 	for {
 		v := s.store.View()

@@ -18,7 +18,7 @@ import (
 // node alone: no path and no body names another one.
 func (s *Server) nodeAPI() http.Handler {
 	mux := http.NewServeMux()
-	route := func(pattern string, f func(w http.ResponseWriter, r *http.Request, node string)) {
+	for pattern, f := range s.nodeRoutes() {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			id, ok := link.PeerOfRequest(r)
 			if !ok || id.Role != api.RoleNode {
@@ -32,17 +32,24 @@ func (s *Server) nodeAPI() http.Handler {
 			f(w, r, id.ID)
 		})
 	}
-	route("POST "+api.PathRegister, s.handleRegister)
-	route("POST "+api.PathHeartbeat, s.handleHeartbeat)
-	route("GET "+api.PathAssignments, s.handleAssignments)
-	route("GET "+api.PathEndpoints, s.handleEndpoints)
-	route("POST "+api.PathStatuses, s.handleStatuses)
-	route("POST "+api.PathNodeEvents, s.handleNodeEvents)
-	route("POST "+api.PathGoodbye, s.handleGoodbye)
-	route("POST "+api.PathDrainSelf, s.handleDrainSelf)
-	route("POST "+api.PathRenew, s.handleRenew)
-	route("GET "+api.PathArtifacts+"{digest}", s.handleArtifact)
 	return mux
+}
+
+// nodeRoutes is the whole node API. What is not in it does not exist.
+func (s *Server) nodeRoutes() map[string]func(w http.ResponseWriter, r *http.Request, node string) {
+	return map[string]func(w http.ResponseWriter, r *http.Request, node string){
+		"POST " + api.PathRegister:              s.handleRegister,
+		"POST " + api.PathHeartbeat:             s.handleHeartbeat,
+		"GET " + api.PathAssignments:            s.handleAssignments,
+		"GET " + api.PathEndpoints:              s.handleEndpoints,
+		"POST " + api.PathStatuses:              s.handleStatuses,
+		"POST " + api.PathNodeEvents:            s.handleNodeEvents,
+		"POST " + api.PathGoodbye:               s.handleGoodbye,
+		"POST " + api.PathDrainSelf:             s.handleDrainSelf,
+		"POST " + api.PathRenew:                 s.handleRenew,
+		"GET " + api.PathTrust:                  s.handleTrust,
+		"GET " + api.PathArtifacts + "{digest}": s.handleArtifact,
+	}
 }
 
 func (s *Server) handleRegister(w http.ResponseWriter, r *http.Request, node string) {
@@ -69,7 +76,7 @@ func (s *Server) handleHeartbeat(w http.ResponseWriter, r *http.Request, node st
 	if ok && (n.Liveness == api.NodeSuspect || n.Liveness == api.NodeLost) {
 		s.wake()
 	}
-	writeJSON(w, http.StatusOK, api.HeartbeatAck{Epoch: s.store.View().Meta().Epoch, LeaderID: s.raft.LeaderID(), Coordinators: s.membersNow(), Known: known})
+	writeJSON(w, http.StatusOK, api.HeartbeatAck{Epoch: s.store.View().Meta().Epoch, LeaderID: s.raft.LeaderID(), Coordinators: s.membersNow(), Known: known, TrustIndex: s.trust.Load().index})
 }
 
 func queryUint(r *http.Request, name string) uint64 {
@@ -189,8 +196,28 @@ func (s *Server) handleRenew(w http.ResponseWriter, r *http.Request, node string
 	answer(w, resp, err)
 }
 
-func (s *Server) handleArtifact(w http.ResponseWriter, r *http.Request, _ string) {
-	s.serveArtifact(w, strings.TrimSpace(r.PathValue("digest")))
+// handleArtifact gives a node what one of its replicas runs, and nothing else.
+func (s *Server) handleArtifact(w http.ResponseWriter, r *http.Request, node string) {
+	digest := strings.TrimSpace(r.PathValue("digest"))
+	if !needs(s.store.View(), node, digest) {
+		writeError(w, api.Errorf(api.CodeForbidden, "nothing on this node runs artifact %s", digest))
+		return
+	}
+	s.serveArtifact(w, digest)
+}
+
+// needs tells whether a replica of the node runs an artifact.
+func needs(v state.View, node, digest string) bool {
+	for _, r := range v.ReplicasOn(node) {
+		ver, ok := v.Version(r.Workload, r.UID, r.Version)
+		if !ok {
+			continue
+		}
+		if d, named := ver.Spec.Digest(r.Variant); named && d == digest {
+			return true
+		}
+	}
+	return false
 }
 
 // serveArtifact sends the bytes of an artifact that this coordinator holds.

@@ -20,8 +20,9 @@ func (s *Server) peerAPI() http.Handler {
 		answer(w, struct{}{}, s.leaderOnly(func() error { return s.removeMember(r.Context(), r.PathValue("id")) }))
 	})
 	mux.HandleFunc("GET "+api.PathPeerInfo, func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, api.PeerInfo{Member: s.self(), Applied: s.raft.AppliedIndex()})
+		writeJSON(w, http.StatusOK, api.PeerInfo{Member: s.self(), Applied: s.raft.AppliedIndex(), Trust: s.trust.Load().index})
 	})
+	mux.HandleFunc("GET "+api.PathPeerKeys, s.handlePeerKeys)
 	mux.HandleFunc("GET "+api.PathPeerArtifacts+"{digest}", func(w http.ResponseWriter, r *http.Request) {
 		s.serveArtifact(w, r.PathValue("digest"))
 	})

@@ -15,6 +15,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -62,7 +63,8 @@ type Server struct {
 	cfg   Config
 	log   zerolog.Logger
 	id    identity
-	ca    *pki.CA
+	keys  *keyring
+	trust atomic.Pointer[trust]
 	creds *pki.Credentials
 
 	store     *state.Store
@@ -78,11 +80,12 @@ type Server struct {
 	nodeRing  *eventRing
 	audit     *auditLog
 
-	started time.Time
-	poke    chan struct{} // wakes the leader's loop; holds one
-	group   *run.Group
-	joining chan struct{} // holds one: the membership change under way
-	knownMu sync.Mutex    // of id.Members
+	started  time.Time
+	poke     chan struct{} // wakes the leader's loop; holds one
+	group    *run.Group
+	joining  chan struct{} // holds one: the membership change under way
+	rotateMu sync.Mutex    // a key that was just made is not forgotten before the state names it
+	certMu   sync.Mutex    // one renewal of the own certificate at a time
 }
 
 // Open starts a coordinator: it founds a cluster, joins one, or goes on as the member that its data
@@ -233,7 +236,7 @@ func (s *Server) memberAddrs(id string) []string {
 			}
 		}
 	}
-	for _, m := range s.everKnown() {
+	for _, m := range append(s.members(), s.id.Members...) {
 		if m.ID == id && m.NodeAddr != "" {
 			addrs = append(addrs, m.NodeAddr)
 		}
@@ -269,6 +272,7 @@ func (s *Server) background() {
 	s.group.Go("gossip peers", s.keepGossipJoined)
 	s.group.Go("own certificate", s.keepCertificate)
 	s.group.Go("revocations", s.cutRevoked)
+	s.group.Go("keys", s.keepTrust)
 	s.group.Go("member file", s.keepMemberFile)
 	s.group.Go("artifacts", s.keepArtifacts)
 	s.group.Go("gauges", s.keepGauges)
@@ -309,27 +313,26 @@ func (s *Server) ID() string        { return s.id.ID }
 func (s *Server) ClusterID() string { return s.id.ClusterID }
 
 // APICertificate gives the REST API's certificate for some hosts: made at the first call, and anew
-// when a third of its life is left.
+// when a third of its life is left or another CA is shown.
 func (s *Server) APICertificate(hosts []string) func() (*tls.Certificate, error) {
 	var mu sync.Mutex
 	var cert *tls.Certificate
+	var signer string // hash of the CA that made it
 	return func() (*tls.Certificate, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if cert != nil && time.Until(cert.Leaf.NotAfter) > cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)/3 {
+		front := s.trust.Load().front
+		if cert != nil && signer == front.Hash() && time.Until(cert.Leaf.NotAfter) > cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)/3 {
 			return cert, nil
 		}
-		c, err := s.ca.APICertificate(hosts, time.Now())
+		c, err := front.APICertificate(hosts, time.Now())
 		if err != nil {
 			return nil, err
 		}
-		cert = &c
+		cert, signer = &c, front.Hash()
 		return cert, nil
 	}
 }
 
 // GossipAddr is where gossip is bound.
 func (s *Server) GossipAddr() string { return s.gossip.Addr() }
-
-// CAPEM is the certificate that clients are to trust.
-func (s *Server) CAPEM() []byte { return s.ca.CertPEM() }

@@ -83,7 +83,7 @@ func (s *Server) CreateToken(ctx context.Context, c api.Caller, r api.TokenReque
 	out := *res.Token
 	out.Secret = "cl_" + tok.ID + "_" + secret
 	if r.Role.Joins() {
-		out.Secret = pki.JoinToken{CAHash: s.ca.Hash(), ID: tok.ID, Secret: secret}.String()
+		out.Secret = pki.JoinToken{CAHash: s.trust.Load().front.Hash(), ID: tok.ID, Secret: secret}.String()
 	}
 	return out, nil
 }

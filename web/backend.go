@@ -89,6 +89,12 @@ type Backend interface {
 	// Artifact is CodeNotFound for one that the cluster does not hold.
 	Artifact(ctx context.Context, digest string) (api.Artifact, error)
 
+	// Rotate begins to replace a key of the cluster; Rotations lists the last one of each key.
+	Rotate(ctx context.Context, c api.Caller, r api.RotationRequest) (api.Rotation, error)
+	Rotations(ctx context.Context) (api.List[api.Rotation], error)
+	// CAPEM is the CA certificates that clients are to trust.
+	CAPEM() []byte
+
 	Members(ctx context.Context) ([]api.Member, error)
 	RemoveMember(ctx context.Context, c api.Caller, idOrName string) error
 

@@ -116,6 +116,26 @@ func (s *server) revokeToken(c *call) (answer, error) {
 	return noContentOr(s.backend.RevokeToken(c.context(), c.caller, c.param("id")))
 }
 
+func (s *server) listRotations(c *call) (answer, error) {
+	return listOr(s.backend.Rotations(c.context()))
+}
+
+// rotate answers as soon as the rotation has begun; it goes on by itself.
+func (s *server) rotate(c *call) (answer, error) {
+	var req api.RotationRequest
+	if err := c.decode(&req); err != nil {
+		return failed(err)
+	}
+	c.object = "rotations/" + string(req.Kind)
+	r, err := s.backend.Rotate(c.context(), c.caller, req)
+	return answer{status: http.StatusCreated, body: r}, err
+}
+
+// caPEM gives the CA's certificates, which everybody may know: two while the CA is rotated.
+func (s *server) caPEM(c *call) error {
+	return c.echo.Blob(http.StatusOK, "text/plain; charset=utf-8", s.backend.CAPEM())
+}
+
 func (s *server) listMembers(c *call) (answer, error) {
 	index := s.backend.Index()
 	ms, err := s.backend.Members(c.context())

@@ -261,6 +261,15 @@ func (m *memory) RemoveNode(_ context.Context, c api.Caller, _ string) error {
 	return nil
 }
 
+func (m *memory) Rotate(_ context.Context, c api.Caller, r api.RotationRequest) (api.Rotation, error) {
+	m.wrote(c)
+	return api.Rotation{Kind: r.Kind, Phase: api.PhaseTrust}, nil
+}
+func (m *memory) Rotations(context.Context) (api.List[api.Rotation], error) {
+	return api.List[api.Rotation]{Items: []api.Rotation{{Kind: api.RotateCA, Phase: api.PhaseDone}}}, nil
+}
+func (m *memory) CAPEM() []byte { return []byte("-----BEGIN CERTIFICATE-----") }
+
 func (m *memory) RevokeNode(_ context.Context, c api.Caller, _, _ string) error {
 	m.wrote(c)
 	return nil

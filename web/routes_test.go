@@ -33,6 +33,8 @@ func sample(r route) (target, body string) {
 		body = manifest("fresh")
 	case r.path == `/v1/workloads\:plan`, r.method == http.MethodPut && strings.HasSuffix(r.path, ":name"):
 		body = manifest("hello")
+	case r.path == "/v1/rotations":
+		body = `{"kind":"ca"}`
 	case strings.HasSuffix(r.path, "/revoke"):
 		body = `{"reason":"stolen"}`
 	case strings.HasSuffix(r.path, "/drain"):
@@ -116,7 +118,7 @@ func TestWhatRolesAreFor(t *testing.T) {
 			if r.path == "/metrics" {
 				want = api.RoleViewer
 			}
-		case strings.HasPrefix(r.path, "/v1/tokens"), strings.HasPrefix(r.path, "/v1/members"), strings.HasSuffix(r.path, "/revoke"):
+		case strings.HasPrefix(r.path, "/v1/tokens"), strings.HasPrefix(r.path, "/v1/members"), strings.HasPrefix(r.path, "/v1/rotations"), strings.HasSuffix(r.path, "/revoke"):
 			want = api.RoleAdmin
 		case later, strings.HasSuffix(r.path, ":plan"):
 		case changesState(r.method), strings.HasSuffix(r.path, "/exec"):
@@ -251,7 +253,7 @@ func TestSchemasMatchTypes(t *testing.T) {
 	seen := map[reflect.Type]bool{}
 	for _, v := range []any{
 		api.Workload{}, api.Node{}, api.Service{}, api.Event{}, api.Token{}, api.Member{}, api.WriteResult{}, api.Plan{}, api.History{},
-		api.Settled{}, api.ClusterStatus{}, api.ScaleRequest{}, api.RollbackRequest{}, api.DrainRequest{}, api.RevokeRequest{}, api.TokenRequest{}, api.Caller{}, api.Artifact{},
+		api.Settled{}, api.ClusterStatus{}, api.ScaleRequest{}, api.RollbackRequest{}, api.DrainRequest{}, api.RevokeRequest{}, api.RotationRequest{}, api.Rotation{}, api.TokenRequest{}, api.Caller{}, api.Artifact{},
 		api.ErrorBody{},
 	} {
 		compareType(t, doc, reflect.TypeOf(v), seen)

@@ -48,6 +48,16 @@ func (c *Client) RevokeNode(ctx context.Context, id, reason string) error {
 	return c.call(ctx, http.MethodPost, nodePath(id, "/revoke"), nil, api.RevokeRequest{Reason: reason}, nil, nil)
 }
 
+// Rotate begins to replace a key of the cluster.
+func (c *Client) Rotate(ctx context.Context, r api.RotationRequest) (out api.Rotation, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/rotations", nil, r, &out, nil)
+}
+
+// Rotations lists the last rotation of each key.
+func (c *Client) Rotations(ctx context.Context) (out api.List[api.Rotation], err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/rotations", nil, nil, &out, nil)
+}
+
 // Services lists one page of services.
 func (c *Client) Services(ctx context.Context, q api.ListQuery) (out api.List[api.Service], err error) {
 	return out, c.call(ctx, http.MethodGet, "/v1/services", query(q), nil, &out, nil)

@@ -179,6 +179,10 @@ func (t *tx) doMachine(c Command) Result {
 		return t.putToken(*c.PutToken)
 	case c.RevokeToken != nil:
 		return t.revokeToken(c.RevokeToken.ID)
+	case c.StartRotation != nil:
+		return t.startRotation(*c.StartRotation)
+	case c.AdvanceRotation != nil:
+		return t.advanceRotation(*c.AdvanceRotation)
 	case c.PutArtifact != nil:
 		return t.putArtifact(*c.PutArtifact)
 	case c.RemoveArtifact != nil:

@@ -23,6 +23,7 @@ type dump struct {
 	Events    []*api.Event    `json:"events"`
 	Answers   []*Answer       `json:"answers"`
 	Revoked   []*Revoked      `json:"revoked,omitempty"`
+	Rotations []*api.Rotation `json:"rotations,omitempty"`
 	Marks     []*Mark         `json:"marks"`
 }
 
@@ -34,7 +35,7 @@ func (v View) Write(w io.Writer) error {
 		Format: snapshotFormat,
 		Meta:   all[Meta](v, tMeta, "id"), Members: v.Members(), Nodes: v.Nodes(), Sets: all[NodeSet](v, tSets, "id"),
 		Workloads: v.Workloads(), Versions: all[Version](v, tVersions, "id"), Replicas: v.Replicas(), Tokens: v.Tokens(),
-		Artifacts: v.Artifacts(), Events: all[api.Event](v, tEvents, "id"), Answers: all[Answer](v, tAnswers, "id"), Revoked: v.Revocations(), Marks: all[Mark](v, tMarks, "id"),
+		Artifacts: v.Artifacts(), Events: all[api.Event](v, tEvents, "id"), Answers: all[Answer](v, tAnswers, "id"), Revoked: v.Revocations(), Rotations: v.Rotations(), Marks: all[Mark](v, tMarks, "id"),
 	}
 	if err := json.NewEncoder(w).Encode(d); err != nil {
 		return fmt.Errorf("write snapshot: %w", err)
@@ -71,7 +72,8 @@ func (s *Store) Restore(r io.Reader) error {
 		loadTable(insert, tMeta, d.Meta), loadTable(insert, tMembers, d.Members), loadTable(insert, tNodes, d.Nodes),
 		loadTable(insert, tSets, d.Sets), loadTable(insert, tWorkloads, d.Workloads), loadTable(insert, tVersions, d.Versions),
 		loadTable(insert, tReplicas, d.Replicas), loadTable(insert, tTokens, d.Tokens), loadTable(insert, tArtifacts, d.Artifacts),
-		loadTable(insert, tEvents, d.Events), loadTable(insert, tAnswers, d.Answers), loadTable(insert, tRevoked, d.Revoked), loadTable(insert, tMarks, d.Marks),
+		loadTable(insert, tEvents, d.Events), loadTable(insert, tAnswers, d.Answers), loadTable(insert, tRevoked, d.Revoked), loadTable(insert, tRotations, d.Rotations),
+		loadTable(insert, tMarks, d.Marks),
 	} {
 		if err := load(); err != nil {
 			return err

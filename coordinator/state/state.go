@@ -31,11 +31,12 @@ const (
 	tEvents    = "events"
 	tAnswers   = "answers"
 	tRevoked   = "revoked"
+	tRotations = "rotations"
 	tMarks     = "marks"
 )
 
 var tables = []string{
-	tMeta, tMembers, tNodes, tSets, tWorkloads, tVersions, tReplicas, tTokens, tArtifacts, tEvents, tAnswers, tRevoked, tMarks,
+	tMeta, tMembers, tNodes, tSets, tWorkloads, tVersions, tReplicas, tTokens, tArtifacts, tEvents, tAnswers, tRevoked, tRotations, tMarks,
 }
 
 // MarkServices changes whenever the endpoint table may have changed.
@@ -51,6 +52,7 @@ const (
 	MarkMembers   = tMembers
 	MarkArtifacts = tArtifacts
 	MarkRevoked   = tRevoked
+	MarkRotations = tRotations
 )
 
 // Meta is the cluster itself. A new Epoch begins with founding, restore and quorum recovery.
@@ -163,6 +165,7 @@ func schema() *memdb.DBSchema {
 			"age": func(a *Answer) string { return fmt.Sprintf("%020d", a.Index) }}),
 		table(tRevoked, func(r *Revoked) string { return r.ID }, map[string]func(*Revoked) string{
 			"age": func(r *Revoked) string { return fmt.Sprintf("%020d.%s", r.Index, r.ID) }}),
+		table(tRotations, func(r *api.Rotation) string { return string(r.Kind) }, nil),
 		table(tMarks, func(m *Mark) string { return m.Name }, nil),
 	} {
 		s.Tables[t.Name] = t

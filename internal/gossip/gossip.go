@@ -95,6 +95,7 @@ type Event struct {
 type Gossip struct {
 	cfg   Config
 	serf  *serf.Serf
+	ring  *memberlist.Keyring
 	addr  string
 	group *run.Group
 	joins chan struct{} // holds one: the join under way
@@ -119,7 +120,7 @@ func New(cfg Config) (*Gossip, error) {
 	if err != nil {
 		return nil, errors.Join(err, transport.Shutdown())
 	}
-	g := &Gossip{cfg: cfg, addr: addr, group: run.New(context.Background()), joins: make(chan struct{}, 1)}
+	g := &Gossip{cfg: cfg, addr: addr, ring: conf.MemberlistConfig.Keyring, group: run.New(context.Background()), joins: make(chan struct{}, 1)}
 	// The reader comes first: Serf may have more to say during Create than the queue holds.
 	g.group.Go("gossip events", func(ctx context.Context) error { return g.deliver(ctx, events, claims) })
 	if g.serf, err = serf.Create(conf); err != nil {
@@ -135,7 +136,11 @@ func New(cfg Config) (*Gossip, error) {
 func serfConfig(cfg Config, transport memberlist.Transport, addr string, events chan<- serf.Event, claims *claims) (*serf.Config, error) {
 	list := memberlist.DefaultLANConfig()
 	list.Transport = transport
-	list.SecretKey = cfg.Key
+	ring, err := memberlist.NewKeyring(nil, cfg.Key)
+	if err != nil {
+		return nil, err
+	}
+	list.Keyring = ring
 	list.ProbeInterval, list.ProbeTimeout = probeInterval, probeTimeout
 	list.SuspicionMult, list.SuspicionMaxTimeoutMult = suspicionProbes, 1
 	list.TCPTimeout = streamTimeout

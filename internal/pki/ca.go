@@ -84,6 +84,21 @@ func LoadCA(certPEM, keyPEM []byte) (*CA, error) {
 	return &CA{cert: pair.Leaf, key: key, keyPEM: keyPEM, cluster: cluster}, nil
 }
 
+// FindCA is LoadCA for a bundle of which one certificate belongs to the key.
+func FindCA(bundlePEM, keyPEM []byte) (*CA, error) {
+	cas, err := parseCerts(bundlePEM)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range cas {
+		var ca *CA
+		if ca, err = LoadCA(pem.EncodeToMemory(&pem.Block{Type: blockCert, Bytes: c.Raw}), keyPEM); err == nil {
+			return ca, nil
+		}
+	}
+	return nil, err
+}
+
 // clusterOf is the cluster that a CA certificate speaks for.
 func clusterOf(ca *x509.Certificate) (string, error) {
 	if !ca.IsCA || len(ca.URIs) != 1 || ca.URIs[0].Scheme != "spiffe" || ca.URIs[0].Host == "" {

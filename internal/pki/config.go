@@ -52,6 +52,9 @@ func (c *Credentials) ServerConfig(alpn string, roles ...api.Role) *tls.Config {
 func (c *Credentials) JoinServerConfig() *tls.Config {
 	cfg := base(api.ALPNJoin)
 	cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if front := c.front.Load(); front != nil {
+			return front, nil
+		}
 		return &c.current.Load().withCA, nil
 	}
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
@@ -98,7 +101,7 @@ func JoinClientConfig(caHash string) *tls.Config {
 func verifyJoin(chain []*x509.Certificate, caHash string) error {
 	i := slices.IndexFunc(chain, func(c *x509.Certificate) bool { return c.IsCA && hashOf(c) == caHash })
 	if i < 1 {
-		return api.Errorf(api.CodeUnauthorized, "the token belongs to another cluster: the server's CA is not the one that it names").
+		return api.Errorf(api.CodeUnauthorized, "the token belongs to another cluster, or to a CA that was rotated away: the server's CA is not the one that it names").
 			WithHint("check the address in --join, or make a new token there")
 	}
 	cluster, err := clusterOf(chain[i])

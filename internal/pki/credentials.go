@@ -1,8 +1,10 @@
 package pki
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -18,6 +20,7 @@ import (
 type Credentials struct {
 	current  atomic.Pointer[material]
 	verifier atomic.Pointer[func(Identity) error]
+	front    atomic.Pointer[tls.Certificate] // shown to joiners instead of the current one, if set
 }
 
 // material is one set of credentials; it does not change.
@@ -110,6 +113,27 @@ func (c *Credentials) NotAfter() time.Time { return c.current.Load().cert.Leaf.N
 func (c *Credentials) RenewAt() time.Time {
 	leaf := c.current.Load().cert.Leaf
 	return leaf.NotAfter.Add(-leaf.NotAfter.Sub(leaf.NotBefore) / 3)
+}
+
+// Issuer is the hash of the CA that signed the certificate.
+func (c *Credentials) Issuer() string {
+	sum := sha256.Sum256(c.current.Load().withCA.Certificate[1])
+	return hex.EncodeToString(sum[:])
+}
+
+// ShowJoiners makes the join protocol show another certificate of the same member, signed by the CA
+// that join tokens name while a new CA signs already; nil ends that.
+func (c *Credentials) ShowJoiners(certPEM, keyPEM, caPEM []byte) error {
+	if certPEM == nil {
+		c.front.Store(nil)
+		return nil
+	}
+	m, err := newMaterial(certPEM, keyPEM, caPEM)
+	if err != nil {
+		return err
+	}
+	c.front.Store(&m.withCA)
+	return nil
 }
 
 // CAPEM is the CAs that the credentials trust.

@@ -98,7 +98,7 @@ func newSite(t *testing.T, coordinators, agents int) *site {
 	t.Helper()
 	s := &site{t: t, dir: t.TempDir()}
 	t.Cleanup(func() {
-		if t.Failed() && testing.Verbose() {
+		if t.Failed() && os.Getenv("CLOUDLESS_TEST_LOGS") != "" {
 			t.Log(s.log.String())
 		}
 	})

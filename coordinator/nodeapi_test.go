@@ -1,0 +1,232 @@
+package coordinator
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/internal/pki"
+	"github.com/cloudless/cloudless/internal/telemetry"
+)
+
+// openServer founds a cluster of one.
+func openServer(t *testing.T) *Server {
+	t.Helper()
+	tel, err := telemetry.New(telemetry.Config{Role: "coordinator", LogWriter: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), Config{
+		DataDir: t.TempDir(), Name: "one", Listener: ln, AdvertiseNode: ln.Addr().String(), AdvertiseHTTP: "https://127.0.0.1:1",
+		GossipAddr: "127.0.0.1:0", AdvertiseHost: "127.0.0.1", Tel: tel, Log: zerolog.Nop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := tel.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	for began := time.Now(); len(s.store.View().Tokens()) == 0; time.Sleep(time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			t.Fatal("the cluster is not founded")
+		}
+	}
+	return s
+}
+
+func do(t *testing.T, s *Server, cmd state.Command) {
+	t.Helper()
+	if _, _, err := s.propose(t.Context(), cmd); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// enrolled is a node's id and certificate.
+func enrolled(t *testing.T, s *Server, name string) (string, *x509.Certificate) {
+	t.Helper()
+	tok, err := s.CreateToken(t.Context(), api.Caller{}, api.TokenRequest{Role: api.RoleNode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, csr, err := pki.NewKeyCSR()
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.enrolPeer(t.Context(), api.EnrolRequest{Token: tok.Secret, Role: api.RoleNode, CSR: string(csr), Name: name, Region: "eu", Zone: "z"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode([]byte(resp.Cert))
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, s, state.Command{RegisterNode: &state.RegisterNode{ID: resp.ID, Info: api.RegisterRequest{
+		Addr: api.NodeAddr{Node: "127.0.0.1:1"}, Region: "eu", Zone: "z", Capacity: api.Reserved{CPU: 1000, Memory: 1 << 30}, Runtimes: api.Runtimes{WasmEngine: "x"},
+	}}})
+	return resp.ID, cert
+}
+
+func askNode(s *Server, cert *x509.Certificate, pattern, path string, body any) *httptest.ResponseRecorder {
+	method, route, _ := strings.Cut(pattern, " ")
+	if path == "" {
+		path = route
+	}
+	data, _ := json.Marshal(body) // structs of the API
+	r := httptest.NewRequest(method, path, bytes.NewReader(data))
+	r.TLS = nil
+	if cert != nil {
+		r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}}
+	}
+	rec := httptest.NewRecorder()
+	s.nodeAPI().ServeHTTP(rec, r)
+	return rec
+}
+
+// Security 8: on every route of the node API, node A can do nothing to node B's objects and learns
+// nothing of them. A route without a case here fails.
+func TestANodeActsForItselfAlone(t *testing.T) {
+	s := openServer(t)
+	a, certA := enrolled(t, s, "a")
+	b, _ := enrolled(t, s, "b")
+	module := []byte("\x00asm")
+	digest := "sha256:cd5d4935a48c0672cb06407bb443bc0087aff947c6b864bac886982c73b3027f"
+	if _, err := s.artifacts.Put(t.Context(), digest, bytes.NewReader(module)); err != nil {
+		t.Fatal(err)
+	}
+	do(t, s, state.Command{PutArtifact: &api.Artifact{Digest: digest, Size: 4, Kind: api.ArtifactWasm, Holders: []string{s.id.ID}}})
+	w := api.Workload{APIVersion: api.APIVersion, Kind: api.KindWorkload, Metadata: api.Metadata{Name: "hi", Namespace: "default"}}
+	w.Spec.Wasm = &api.WasmSpec{Module: digest, Mode: api.ModeHTTP}
+	none := 0
+	w.Spec.Replicas = &none // the reconciler is not to place any
+	w.Default()
+	do(t, s, state.Command{PutWorkload: &state.PutWorkload{Workload: w, UID: "w-1"}})
+	const replica = "hi-of-b"
+	do(t, s, state.Command{Batch: []state.Command{
+		{ScaleWorkload: &state.ScaleWorkload{Ref: w.Ref(), Replicas: 1}},
+		{PlaceReplicas: &state.PlaceReplicas{Replicas: []api.Replica{{ID: replica, Workload: w.Ref(), UID: "w-1", Version: 1, NodeID: b, Variant: api.VariantWasm, Desired: api.DesiredRun, State: api.ReplicaPlaced}}}},
+	}})
+	report := api.ReplicaReport{ReplicaID: replica, State: api.ReplicaRunning, Ready: true, At: time.Now()}
+	_, csr, err := pki.NewKeyCSR()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases := map[string]struct {
+		path   string
+		body   any
+		status int
+		hides  string // what the answer must not hold
+	}{
+		"POST " + api.PathRegister:              {"", api.RegisterRequest{Addr: api.NodeAddr{Node: "127.0.0.1:2"}, Region: "eu", Zone: "z"}, 200, ""},
+		"POST " + api.PathHeartbeat:             {"", api.Heartbeat{Seq: 7}, 200, ""},
+		"GET " + api.PathAssignments:            {"", nil, 200, replica},
+		"GET " + api.PathEndpoints:              {"", nil, 200, digest},
+		"POST " + api.PathStatuses:              {"", api.StatusReport{Reports: []api.ReplicaReport{report}}, 200, ""},
+		"POST " + api.PathNodeEvents:            {"", api.NodeEvents{Events: []api.Event{{Type: "x", Node: "b", Resource: "node/b"}}}, 200, ""},
+		"POST " + api.PathGoodbye:               {"", api.Goodbye{Kind: api.GoodbyeRestart}, 200, ""},
+		"POST " + api.PathDrainSelf:             {"", struct{}{}, 200, ""},
+		"POST " + api.PathRenew:                 {"", api.RenewRequest{CSR: string(csr)}, 200, ""},
+		"GET " + api.PathTrust:                  {"", nil, 200, "PRIVATE KEY"},
+		"GET " + api.PathArtifacts + "{digest}": {api.PathArtifacts + digest, nil, 403, string(module)},
+	}
+	before := rowsOf(s, b)
+	for pattern := range s.nodeRoutes() {
+		c, known := cases[pattern]
+		if !known {
+			t.Errorf("%s: nobody has said what node A may do with it", pattern)
+			continue
+		}
+		rec := askNode(s, certA, pattern, c.path, c.body)
+		if rec.Code != c.status || c.hides != "" && strings.Contains(rec.Body.String(), c.hides) {
+			t.Errorf("%s: %d %s", pattern, rec.Code, rec.Body)
+		}
+		if diff := cmp.Diff(before, rowsOf(s, b)); diff != "" {
+			t.Errorf("%s as node A changed node B:\n%s", pattern, diff)
+		}
+	}
+	for _, e := range s.nodeRing.events {
+		if e.Type == "x" && e.Node != "a" {
+			t.Errorf("node A spoke for %s", e.Node)
+		}
+	}
+	if sig := s.signals.get(a); sig.heartbeat.Seq != 7 || s.signals.get(b).heartbeat.Seq != 0 {
+		t.Error("a heartbeat counted for another node")
+	}
+
+	t.Run("strangers", func(t *testing.T) {
+		server := serverCert(t, s)
+		for pattern := range s.nodeRoutes() {
+			path := cases[pattern].path
+			for who, cert := range map[string]*x509.Certificate{"nobody": nil, "a coordinator": server} {
+				if rec := askNode(s, cert, pattern, path, nil); rec.Code != http.StatusForbidden {
+					t.Errorf("%s as %s: %d", pattern, who, rec.Code)
+				}
+			}
+		}
+		do(t, s, state.Command{RemoveNode: &state.ByID{ID: a}})
+		for pattern := range s.nodeRoutes() {
+			if rec := askNode(s, certA, pattern, cases[pattern].path, nil); rec.Code != http.StatusForbidden {
+				t.Errorf("%s as a removed node: %d", pattern, rec.Code)
+			}
+		}
+	})
+}
+
+func serverCert(t *testing.T, s *Server) *x509.Certificate {
+	t.Helper()
+	_, csr, err := pki.NewKeyCSR()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.trust.Load().issuer.Issue(csr, s.serverIdentity(s.id.ID), nil, time.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(out)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+// rowsOf is what the state says of a node and its replicas, without what the leader does by itself.
+func rowsOf(s *Server, id string) []any {
+	v := s.store.View()
+	n, _ := v.Node(id)
+	row := *n
+	row.Liveness, row.State, row.Reason, row.ChangedAt, row.ModifyIndex, row.Failures = "", "", "", time.Time{}, 0, 0
+	out := []any{row}
+	for _, r := range v.ReplicasOn(id) {
+		out = append(out, struct {
+			ID    string
+			State api.ReplicaState
+			Ready bool
+		}{r.ID, r.State, r.Ready})
+	}
+	return out
+}

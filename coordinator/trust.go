@@ -1,0 +1,411 @@
+package coordinator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/internal/datadir"
+	"github.com/cloudless/cloudless/internal/gossip"
+	"github.com/cloudless/cloudless/internal/pki"
+	"github.com/cloudless/cloudless/internal/run"
+)
+
+// trustRetry is how soon a rotation that could not be taken up is tried again, and how often the
+// gossip keyring is compared with what it is to be.
+const trustRetry = time.Second
+
+// Folders and files of keys beside the current ones; all 0600.
+const (
+	dirKeys         = "keys"           // what a rotation has not retired: HASH.pem and HASH.key, or HASH.gossip
+	fileGossipRing  = "gossip.keyring" // as Serf keeps it: the key in use first
+	suffixCert      = ".pem"
+	suffixKey       = ".key"
+	suffixGossipKey = ".gossip"
+)
+
+// trust is what this coordinator believes and signs with at one moment. It does not change.
+type trust struct {
+	index  uint64 // of the newest rotation in it
+	issuer *pki.CA
+	front  *pki.CA // signs what is seen by those who know one CA only: people and joiners
+	bundle []byte  // the CAs that are trusted, the issuer first
+	gossip []string
+}
+
+// keyring is the keys that this coordinator holds, by their hashes: current ones and those of
+// rotations under way. They are on the disk before they are here.
+type keyring struct {
+	mu     sync.Mutex
+	cas    map[string]api.CAKey
+	gossip map[string]string
+}
+
+// openKeyring begins with what the files say; the state may know of rotations since (keepTrust).
+func (s *Server) openKeyring(ca *pki.CA, bundle []byte) error {
+	s.keys = &keyring{cas: map[string]api.CAKey{}, gossip: map[string]string{}}
+	s.keys.cas[ca.Hash()] = api.CAKey{Cert: string(ca.CertPEM()), Key: string(ca.KeyPEM())}
+	key, err := gossip.ParseKey(s.id.GossipKey)
+	if err != nil {
+		return err
+	}
+	s.keys.gossip[gossip.KeyID(key)] = s.id.GossipKey
+	files, err := filepath.Glob(filepath.Join(s.path(dirKeys), "*"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := s.loadKey(f); err != nil {
+			return fmt.Errorf("%s is damaged: %w", f, err)
+		}
+	}
+	s.trust.Store(&trust{issuer: ca, front: ca, bundle: bundle, gossip: s.keptRing()})
+	return nil
+}
+
+// keptRing is the gossip keys of the last run, the one in use first.
+func (s *Server) keptRing() []string {
+	var ring []string
+	data, err := os.ReadFile(s.path(fileGossipRing))
+	if err != nil || json.Unmarshal(data, &ring) != nil || len(ring) == 0 || ring[0] != s.id.GossipKey {
+		return []string{s.id.GossipKey}
+	}
+	return ring
+}
+
+func (s *Server) loadKey(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	base := filepath.Base(file)
+	hash := base[:len(base)-len(filepath.Ext(base))]
+	switch filepath.Ext(base) {
+	case suffixGossipKey:
+		s.keys.gossip[hash] = string(data)
+	case suffixKey:
+		cert, err := os.ReadFile(s.keyPath(hash, suffixCert))
+		if err != nil {
+			return err
+		}
+		if _, err := pki.LoadCA(cert, data); err != nil {
+			return err
+		}
+		s.keys.cas[hash] = api.CAKey{Cert: string(cert), Key: string(data)}
+	}
+	return nil
+}
+
+func (s *Server) keyPath(hash, suffix string) string {
+	return filepath.Join(s.path(dirKeys), hash+suffix)
+}
+
+// holdCA and holdGossip keep a key, on the disk first.
+func (s *Server) holdCA(hash string, k api.CAKey) error {
+	ca, err := pki.LoadCA([]byte(k.Cert), []byte(k.Key))
+	if err != nil {
+		return err
+	}
+	if ca.Hash() != hash || ca.ClusterID() != s.id.ClusterID {
+		return api.Errorf(api.CodeInvalid, "the CA is not %s of this cluster", hash)
+	}
+	err = errors.Join(datadir.Make(s.path(dirKeys)), datadir.WriteFile(s.keyPath(hash, suffixCert), []byte(k.Cert)), datadir.WriteFile(s.keyPath(hash, suffixKey), []byte(k.Key)))
+	if err != nil {
+		return err
+	}
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	s.keys.cas[hash] = k
+	return nil
+}
+
+func (s *Server) holdGossip(hash, text string) error {
+	key, err := gossip.ParseKey(text)
+	if err != nil {
+		return err
+	}
+	if gossip.KeyID(key) != hash {
+		return api.Errorf(api.CodeInvalid, "the gossip key is not %s", hash)
+	}
+	if err := errors.Join(datadir.Make(s.path(dirKeys)), datadir.WriteFile(s.keyPath(hash, suffixGossipKey), []byte(text))); err != nil {
+		return err
+	}
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	s.keys.gossip[hash] = text
+	return nil
+}
+
+// dropKey forgets a key that was retired.
+func (s *Server) dropKey(hash string) {
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	delete(s.keys.cas, hash)
+	delete(s.keys.gossip, hash)
+	for _, suffix := range []string{suffixCert, suffixKey, suffixGossipKey} {
+		if err := os.Remove(s.keyPath(hash, suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			s.log.Error().Err(err).Msg("a retired key is still on the disk")
+		}
+	}
+}
+
+func (s *Server) holds(kind api.RotationKind, hash string) bool {
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	if kind == api.RotateCA {
+		return s.keys.cas[hash].Key != ""
+	}
+	return s.keys.gossip[hash] != ""
+}
+
+// handlePeerKeys gives the keys to another coordinator, which has the right to all of them.
+func (s *Server) handlePeerKeys(w http.ResponseWriter, _ *http.Request) {
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	writeJSON(w, http.StatusOK, api.PeerKeys{CAs: s.keys.cas, Gossip: s.keys.gossip})
+}
+
+// fetchKey asks the other coordinators for a key that a rotation names.
+func (s *Server) fetchKey(ctx context.Context, kind api.RotationKind, hash string) error {
+	if hash == "" || s.holds(kind, hash) {
+		return nil
+	}
+	last := error(api.Errorf(api.CodeUnavailable, "no coordinator has the %s key %.12s", kind, hash))
+	for _, m := range s.members() {
+		if m.ID == s.id.ID {
+			continue
+		}
+		var keys api.PeerKeys
+		rctx, cancel := context.WithTimeout(ctx, followTimeout)
+		err := s.peerCall(rctx, m.ID, http.MethodGet, api.PathPeerKeys, nil, &keys)
+		cancel()
+		if k, ok := keys.CAs[hash]; ok && err == nil {
+			return s.holdCA(hash, k)
+		}
+		if k, ok := keys.Gossip[hash]; ok && err == nil {
+			return s.holdGossip(hash, k)
+		}
+		last = errors.Join(last, err)
+	}
+	return last
+}
+
+// keepTrust takes up what the rotations in the state say, and again whenever they change, until it
+// has succeeded. It ends with the coordinator.
+func (s *Server) keepTrust(ctx context.Context) error {
+	timer := time.NewTicker(trustRetry)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		v := s.store.View()
+		_, changed := v.Mark(state.MarkRotations)
+		if err := s.takeTrust(ctx, v); err != nil && ctx.Err() == nil {
+			s.log.Warn().Err(err).Msg("a rotation is not taken up yet; trying again")
+		}
+		select {
+		case <-ctx.Done():
+		case <-changed:
+		case <-timer.C:
+		}
+	}
+	return nil
+}
+
+func (s *Server) takeTrust(ctx context.Context, v state.View) error {
+	index, _ := v.Mark(state.MarkRotations)
+	if !s.rotateMu.TryLock() { // a key is being made; look again
+		return nil
+	}
+	defer s.rotateMu.Unlock()
+	have := s.trust.Load()
+	if index > have.index {
+		next := *have
+		next.index = index
+		for _, r := range v.Rotations() {
+			if err := s.follow(ctx, r, &next); err != nil {
+				return err
+			}
+		}
+		if err := s.useTrust(have, &next); err != nil {
+			return err
+		}
+		s.trust.Store(&next)
+		for _, r := range v.Rotations() {
+			s.forget(r)
+		}
+		s.log.Info().Uint64("index", index).Msg("keys of the cluster taken up")
+	}
+	keys := gossipKeys(s.trust.Load().gossip)
+	if s.gossip.SameKeys(keys) {
+		return nil
+	}
+	return s.gossip.SetKeys(keys)
+}
+
+// forget drops every key but those that a rotation still names.
+func (s *Server) forget(r *api.Rotation) {
+	var drop []string
+	s.keys.mu.Lock()
+	if r.Kind == api.RotateCA {
+		for hash := range s.keys.cas {
+			drop = append(drop, hash)
+		}
+	} else {
+		for hash := range s.keys.gossip {
+			drop = append(drop, hash)
+		}
+	}
+	s.keys.mu.Unlock()
+	for _, hash := range drop {
+		if hash != r.New && (hash != r.Old || r.Phase == api.PhaseRetire || r.Phase == api.PhaseDone) {
+			s.dropKey(hash)
+		}
+	}
+}
+
+// follow puts one rotation into what is to be trusted.
+func (s *Server) follow(ctx context.Context, r *api.Rotation, next *trust) error {
+	if err := s.fetchKey(ctx, r.Kind, r.New); err != nil {
+		return err
+	}
+	if r.Phase != api.PhaseDone {
+		if err := s.fetchKey(ctx, r.Kind, r.Old); err != nil && r.Phase != api.PhaseRetire {
+			return err
+		}
+	}
+	if r.Kind == api.RotateGossip {
+		next.gossip = s.gossipOrder(r)
+		return nil
+	}
+	fresh, err := s.heldCA(r.New)
+	if err != nil {
+		return err
+	}
+	next.issuer, next.front, next.bundle = fresh, fresh, fresh.CertPEM()
+	if r.Phase != api.PhaseTrust && r.Phase != api.PhaseUse {
+		return nil
+	}
+	old, err := s.heldCA(r.Old)
+	if err != nil {
+		return err
+	}
+	next.front = old
+	if r.Phase == api.PhaseUse {
+		next.bundle = append(fresh.CertPEM(), old.CertPEM()...)
+		return nil
+	}
+	next.issuer, next.bundle = old, append(old.CertPEM(), fresh.CertPEM()...)
+	return nil
+}
+
+func (s *Server) gossipOrder(r *api.Rotation) []string {
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	old, fresh := s.keys.gossip[r.Old], s.keys.gossip[r.New]
+	switch r.Phase {
+	case api.PhaseTrust:
+		return []string{old, fresh}
+	case api.PhaseUse:
+		return []string{fresh, old}
+	}
+	return []string{fresh}
+}
+
+func (s *Server) heldCA(hash string) (*pki.CA, error) {
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
+	return pki.LoadCA([]byte(s.keys.cas[hash].Cert), []byte(s.keys.cas[hash].Key))
+}
+
+// useTrust writes what changed to the disk and takes it up. Connections that are open stay open.
+func (s *Server) useTrust(have, next *trust) error {
+	ring, err := json.Marshal(next.gossip)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(datadir.WriteFile(s.path(fileGossipRing), ring), datadir.WriteFile(s.path(fileGossipKey), []byte(next.gossip[0])))
+	if err != nil {
+		return err
+	}
+	if string(next.bundle) == string(have.bundle) && next.front.Hash() == have.front.Hash() && next.issuer.Hash() == s.creds.Issuer() {
+		return nil
+	}
+	if err := s.issueOwn(next); err != nil {
+		return err
+	}
+	return errors.Join(datadir.WriteFile(s.path(fileCAKey), next.issuer.KeyPEM()), datadir.WriteFile(s.path(fileCA), next.bundle))
+}
+
+// issueOwn makes this coordinator's certificate by the issuer, and, while people and joiners know
+// another CA, a second one for the latter.
+func (s *Server) issueOwn(t *trust) error {
+	s.certMu.Lock()
+	defer s.certMu.Unlock()
+	key, csr, err := pki.NewKeyCSR()
+	if err != nil {
+		return err
+	}
+	id := s.serverIdentity(s.id.ID)
+	cert, err := t.issuer.Issue(csr, id, nil, time.Now(), api.LeafLifetime)
+	if err != nil {
+		return err
+	}
+	err = errors.Join(datadir.WriteFile(s.path(fileCert), cert), datadir.WriteFile(s.path(fileKey), key), s.creds.Update(cert, key, t.bundle))
+	if err != nil || t.front.Hash() == t.issuer.Hash() {
+		return errors.Join(err, s.creds.ShowJoiners(nil, nil, nil))
+	}
+	front, err := t.front.Issue(csr, id, nil, time.Now(), api.LeafLifetime)
+	if err != nil {
+		return err
+	}
+	return s.creds.ShowJoiners(front, key, t.front.CertPEM())
+}
+
+func gossipKeys(texts []string) [][]byte {
+	var keys [][]byte
+	for _, text := range texts {
+		if key, err := gossip.ParseKey(text); err == nil { // each was checked when it came
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// handleTrust tells a node what to believe.
+func (s *Server) handleTrust(w http.ResponseWriter, _ *http.Request, _ string) {
+	t := s.trust.Load()
+	writeJSON(w, http.StatusOK, api.TrustBundle{Index: t.index, CA: string(t.bundle), Issuer: t.issuer.Hash(), GossipKeys: t.gossip})
+}
+
+// keepRotations carries rotations on, phase by phase, while this coordinator leads.
+func (s *Server) keepRotations(ctx context.Context) error {
+	for {
+		v := s.store.View()
+		_, changed := v.Mark(state.MarkRotations)
+		active := false
+		for _, r := range v.Rotations() {
+			if r.Phase != api.PhaseDone {
+				active = true
+				s.advance(ctx, v, *r)
+			}
+		}
+		if active {
+			if run.Sleep(ctx, trustRetry/4) != nil {
+				return nil
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
