@@ -23,14 +23,14 @@ const hello = "/v1/workloads/default/hello"
 func TestBodiesAreReadStrictly(t *testing.T) {
 	good := manifest("fresh")
 	for name, c := range map[string]struct{ body, names string }{
-		"unknown field":        {strings.Replace(good, `"spec":{`, `"spec":{"replcias":3,`, 1), "replcias"},
+		"unknown field":        {strings.Replace(good, `"spec":{`, `"spec":{"replcias":3,`, 1), "did you mean replicas"},
 		"unknown at the top":   {`{"colour":"red",` + good[1:], "colour"},
 		"wrong type":           {strings.Replace(good, `"name":"fresh"`, `"name":7`, 1), "metadata.name"},
 		"not JSON":             {`{"kind":`, "not JSON"},
 		"broken JSON":          {`{"kind";1}`, "byte"},
 		"two values":           {good + good, "goes on"},
 		"nothing":              {"", "no body"},
-		"a list, not a object": {"[]", "cannot be a array"},
+		"a list, not a object": {"[]", "is a list"},
 		"a bad quantity":       {strings.Replace(good, `"memory":"64Mi"`, `"memory":"much"`, 1), "much"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -43,6 +43,20 @@ func TestBodiesAreReadStrictly(t *testing.T) {
 				t.Error("it was written")
 			}
 		})
+	}
+}
+
+func TestAManifestMayBeYAML(t *testing.T) {
+	m, s := newTest(t)
+	wantStatus(t, ask(s, api.RoleOperator, http.MethodPost, "/v1/workloads", "kind: Workload\nmetadata: {name: fresh}\nspec:\n  container: {image: a.example/b:1}\n"), 201)
+	if len(m.writers()) != 1 {
+		t.Error("it was not written")
+	}
+	e := wantCode(t, ask(s, api.RoleOperator, http.MethodPost, "/v1/workloads", "metadata: {nam: a}\nspec: {replcias: 2}\n"), api.CodeInvalid)
+	for _, part := range []string{"body:1:12", "did you mean name", "body:2:8", "did you mean replicas"} {
+		if !strings.Contains(e.Message, part) {
+			t.Errorf("%q does not say %q", e.Message, part)
+		}
 	}
 }
 

@@ -1,11 +1,14 @@
 package web
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"github.com/cloudless/cloudless/api"
+	manifests "github.com/cloudless/cloudless/api/manifest"
 )
 
 // full is a workload whose list of replicas is never null.
@@ -78,11 +81,23 @@ func agrees(field *string, path string) bool {
 	return *field == path
 }
 
+// decodeWorkload reads a manifest, as JSON or YAML. What is wrong with it is told all at once, with
+// line and column, as the command line tells it of a file.
 func decodeWorkload(c *call) (api.Workload, error) {
 	var w api.Workload
 	err := c.decode(&w)
+	if err != nil && (json.Valid(c.raw) || isYAML(c.raw)) {
+		w = api.Workload{}
+		err = manifests.Unmarshal("body", c.raw, &w)
+	}
 	w.Status = nil // as it was when the caller read it; not an input
 	return w, err
+}
+
+// isYAML tells a body that cannot be meant as JSON.
+func isYAML(raw []byte) bool {
+	text := bytes.TrimSpace(raw)
+	return len(text) > 0 && text[0] != '{' && text[0] != '['
 }
 
 func (s *server) putWorkload(c *call, w api.Workload, mode PutMode) (answer, error) {
