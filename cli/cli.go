@@ -17,9 +17,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/cloudless/cloudless/api/client"
+	"github.com/cloudless/cloudless/api/manifest"
 )
 
 // Env is what a command works with.
@@ -81,7 +83,7 @@ func newRoot(e *Env) *cobra.Command {
 	root.SetIn(e.In)
 	root.SetOut(e.Out)
 	root.SetErr(e.Err)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError("%v", err) })
+	root.SetFlagErrorFunc(flagError)
 	e.globals(root)
 	root.AddCommand(
 		workloadCommand(e), nodeCommand(e), networkCommand(e), eventCommand(e), tokenCommand(e), memberCommand(e), auditCommand(e), clusterCommand(e),
@@ -136,6 +138,39 @@ func group(cmd *cobra.Command, args []string) error {
 		return e.WithHint("did you mean %s?", near[0])
 	}
 	return e.WithHint("see '%s --help'", cmd.CommandPath())
+}
+
+// flagError is the error of a flag that cannot be read: what its value should be, or which flag may
+// have been meant.
+func flagError(cmd *cobra.Command, err error) error {
+	e := usageError("%v", err)
+	var bad *pflag.InvalidValueError
+	if errors.As(err, &bad) {
+		e = usageError("--%s: %q is not %s", bad.GetFlag().Name, bad.GetValue(), wanted(bad.GetFlag().Value.Type()))
+	}
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return e.WithHint("see '%s --help'", cmd.CommandPath())
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	if near := manifest.Nearest(unknown.GetSpecifiedName(), names); near != "" {
+		return e.WithHint("did you mean --%s?", near)
+	}
+	return e.WithHint("see '%s --help'", cmd.CommandPath())
+}
+
+// wanted describes the values of a flag's type.
+func wanted(flagType string) string {
+	switch flagType {
+	case "int", "uint64":
+		return "a whole number"
+	case "duration":
+		return "a duration such as 90s or 10m"
+	case "bool":
+		return "true or false"
+	}
+	return "a " + flagType
 }
 
 // newGroup makes a command that only has subcommands.

@@ -47,7 +47,8 @@ func (e *Env) contextPath() (string, error) {
 	return filepath.Join(dir, "cloudless", "config.yaml"), nil
 }
 
-// loadContexts reads the contexts; a file that does not exist is an empty one.
+// loadContexts reads the contexts; a file that does not exist is an empty one. Without a place for the
+// file it gives the error and an empty one, for what needs no context.
 func (e *Env) loadContexts() (*ContextFile, error) {
 	path, err := e.contextPath()
 	if err != nil {
@@ -61,7 +62,10 @@ func (e *Env) loadContexts() (*ContextFile, error) {
 	if err != nil {
 		return nil, api.Errorf(api.CodeInvalid, "the contexts cannot be read: %w", err)
 	}
-	return f, manifest.Unmarshal(path, data, f)
+	if err := manifest.Unmarshal(path, data, f); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // Get finds a context by name.

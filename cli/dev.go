@@ -93,6 +93,9 @@ func (e *Env) dev(ctx context.Context, o devOptions) (err error) {
 	if err := o.check(); err != nil {
 		return err
 	}
+	if _, err := e.loadContexts(); err != nil {
+		return err // it is to be written in the end
+	}
 	dir, cleanup, err := o.folder()
 	if err != nil {
 		return err

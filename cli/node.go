@@ -73,6 +73,9 @@ func nodeList(e *Env) *cobra.Command {
 		Use: "list", Aliases: []string{"ls"}, Short: "List nodes", Args: cobra.NoArgs,
 		Example: "  cloudless node list --region eu --labels disk=ssd\n  cloudless node list -o wide",
 		RunE: e.with(func(ctx context.Context, c *client.Client, _ []string) error {
+			if _, err := pairs("--labels", extra); err != nil {
+				return err
+			}
 			f.selector = append(f.selector, extra...)
 			q, err := f.query(e, false)
 			if err != nil {

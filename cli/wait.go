@@ -63,7 +63,7 @@ func (e *Env) waitReady(ctx context.Context, c *client.Client, w api.Workload, a
 	err := e.settle(ctx, c, ref, after, p, &s, func() (bool, error) {
 		switch {
 		case s.Workload == nil:
-			return false, api.Errorf(api.CodeNotFound, "workload %s was deleted meanwhile", ref)
+			return false, gone(ref, after)
 		case s.Workload.Status != nil && s.Workload.Status.Phase == api.PhaseFailed && !s.Ready:
 			return false, api.Errorf(api.CodeInternal, "workload %s failed: %s", ref, why(*s.Workload)).WithHint("see 'cloudless workload logs %s'", ref)
 		}
@@ -73,12 +73,12 @@ func (e *Env) waitReady(ctx context.Context, c *client.Client, w api.Workload, a
 		w = *s.Workload
 	}
 	if err != nil {
-		return w, e.waitEnded(err, ref, f.timeout, why(w))
+		return w, e.waitEnded(err, ref, f.timeout, "ready", why(w))
 	}
 	if f.until == "ready" {
 		return w, nil
 	}
-	return w, e.waitRouted(ctx, c, ref, &s)
+	return w, e.waitRouted(ctx, c, ref, &s, f.timeout)
 }
 
 // waitGone returns when the workload is gone and no connected ingress routes to it.
@@ -96,9 +96,9 @@ func (e *Env) waitGone(ctx context.Context, c *client.Client, ref api.Ref, after
 		return nil
 	}
 	if err != nil {
-		return e.waitEnded(err, ref, f.timeout, "it is still there")
+		return e.waitEnded(err, ref, f.timeout, "gone", "it is still in the cluster")
 	}
-	return e.waitRouted(ctx, c, ref, &s)
+	return e.waitRouted(ctx, c, ref, &s, f.timeout)
 }
 
 // settle asks until done, each time waiting for a change of the cluster's state. The first answer
@@ -127,7 +127,7 @@ func (e *Env) settle(ctx context.Context, c *client.Client, ref api.Ref, after u
 }
 
 // waitRouted gives the nodes a moment to acknowledge; acknowledgements do not move the index, so it asks often.
-func (e *Env) waitRouted(ctx context.Context, c *client.Client, ref api.Ref, s *api.Settled) error {
+func (e *Env) waitRouted(ctx context.Context, c *client.Client, ref api.Ref, s *api.Settled, timeout time.Duration) error {
 	until := time.Now().Add(routeGrace)
 	for !s.Routed {
 		if time.Now().After(until) {
@@ -135,7 +135,7 @@ func (e *Env) waitRouted(ctx context.Context, c *client.Client, ref api.Ref, s *
 			return nil
 		}
 		if err := pause(ctx, routePoll); err != nil {
-			return e.waitEnded(err, ref, 0, "the routes are on their way")
+			return e.waitEnded(err, ref, timeout, "reachable everywhere", "the routes are on their way")
 		}
 		next, err := c.Settled(ctx, ref, 0, 0)
 		if client.IsNotFound(err) {
@@ -149,10 +149,19 @@ func (e *Env) waitRouted(ctx context.Context, c *client.Client, ref api.Ref, s *
 	return nil
 }
 
-// waitEnded says that waiting is over and the work goes on.
-func (e *Env) waitEnded(err error, ref api.Ref, timeout time.Duration, state string) error {
+// gone is the error of waiting for a workload that is not there. One that was just written has been
+// deleted since.
+func gone(ref api.Ref, after uint64) error {
+	if after == 0 {
+		return api.Errorf(api.CodeNotFound, "there is no workload %s", ref).WithHint("see 'cloudless workload list -A'")
+	}
+	return api.Errorf(api.CodeNotFound, "workload %s was deleted meanwhile", ref)
+}
+
+// waitEnded says that waiting is over before the workload was as wanted, and that the work goes on.
+func (e *Env) waitEnded(err error, ref api.Ref, timeout time.Duration, wanted, state string) error {
 	if code := api.CodeOf(err); code == api.CodeTimeout || errors.Is(err, context.DeadlineExceeded) {
-		return api.Errorf(api.CodeTimeout, "workload %s is not there after %s: %s", ref, timeout, state).
+		return api.Errorf(api.CodeTimeout, "workload %s is not %s after %s: %s", ref, wanted, timeout, state).
 			WithHint("the work goes on; follow it with 'cloudless workload wait %s' or 'cloudless workload explain %s'", ref, ref)
 	}
 	if errors.Is(err, context.Canceled) {

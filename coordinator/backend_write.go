@@ -65,31 +65,31 @@ func checkPrivileges(c api.Caller, w *api.Workload) error {
 }
 
 // DeleteWorkload begins to stop a workload.
-func (s *Server) DeleteWorkload(ctx context.Context, c api.Caller, ns, name string) (api.WriteResult, error) {
+func (s *Server) DeleteWorkload(ctx context.Context, c api.Caller, ns, name string, ifMatch uint64) (api.WriteResult, error) {
 	ref := api.Ref{Namespace: ns, Name: name}
-	return s.writeWorkload(ctx, c, ref, state.Command{DeleteWorkload: &state.ByRef{Ref: ref}})
+	return s.writeWorkload(ctx, c, ref, state.Command{DeleteWorkload: &state.ByRef{Ref: ref, IfMatch: ifMatch}})
 }
 
 // ScaleWorkload changes the number of replicas.
-func (s *Server) ScaleWorkload(ctx context.Context, c api.Caller, ns, name string, replicas int) (api.WriteResult, error) {
+func (s *Server) ScaleWorkload(ctx context.Context, c api.Caller, ns, name string, replicas int, ifMatch uint64) (api.WriteResult, error) {
 	if replicas < 0 || replicas > api.MaxReplicas {
 		return api.WriteResult{}, api.Errorf(api.CodeInvalid, "replicas: %d is not between 0 and %d", replicas, api.MaxReplicas)
 	}
 	ref := api.Ref{Namespace: ns, Name: name}
 	s.tel().WorkloadScaleOperations.Inc()
-	return s.writeWorkload(ctx, c, ref, state.Command{ScaleWorkload: &state.ScaleWorkload{Ref: ref, Replicas: replicas}})
+	return s.writeWorkload(ctx, c, ref, state.Command{ScaleWorkload: &state.ScaleWorkload{Ref: ref, Replicas: replicas, IfMatch: ifMatch}})
 }
 
 // RestartWorkload replaces all replicas, one at a time.
-func (s *Server) RestartWorkload(ctx context.Context, c api.Caller, ns, name string) (api.WriteResult, error) {
+func (s *Server) RestartWorkload(ctx context.Context, c api.Caller, ns, name string, ifMatch uint64) (api.WriteResult, error) {
 	ref := api.Ref{Namespace: ns, Name: name}
-	return s.writeWorkload(ctx, c, ref, state.Command{RestartWorkload: &state.ByRef{Ref: ref}})
+	return s.writeWorkload(ctx, c, ref, state.Command{RestartWorkload: &state.ByRef{Ref: ref, IfMatch: ifMatch}})
 }
 
 // RollbackWorkload makes an earlier spec current again.
-func (s *Server) RollbackWorkload(ctx context.Context, c api.Caller, ns, name string, version uint64) (api.WriteResult, error) {
+func (s *Server) RollbackWorkload(ctx context.Context, c api.Caller, ns, name string, version, ifMatch uint64) (api.WriteResult, error) {
 	ref := api.Ref{Namespace: ns, Name: name}
-	return s.writeWorkload(ctx, c, ref, state.Command{RollbackWork: &state.RollbackWork{Ref: ref, Version: version}})
+	return s.writeWorkload(ctx, c, ref, state.Command{RollbackWork: &state.RollbackWork{Ref: ref, Version: version, IfMatch: ifMatch}})
 }
 
 // PlanWorkload tells what applying would do, by the real scheduler on the current state, and changes nothing.

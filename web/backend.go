@@ -51,14 +51,14 @@ type Backend interface {
 	// Workloads lists workloads with their Status filled in.
 	Workloads(ctx context.Context, q api.ListQuery) (api.List[api.Workload], error)
 	Workload(ctx context.Context, ns, name string) (api.Workload, error)
-	// PutWorkload writes a workload; an ifMatch other than 0 must be its ModifyIndex.
+	// PutWorkload writes a workload. Here and below an ifMatch other than 0 must be its ModifyIndex.
 	PutWorkload(ctx context.Context, c api.Caller, w api.Workload, mode PutMode, ifMatch uint64) (api.WriteResult, error)
 	PlanWorkload(ctx context.Context, w api.Workload) (api.Plan, error)
-	DeleteWorkload(ctx context.Context, c api.Caller, ns, name string) (api.WriteResult, error)
-	ScaleWorkload(ctx context.Context, c api.Caller, ns, name string, replicas int) (api.WriteResult, error)
-	RestartWorkload(ctx context.Context, c api.Caller, ns, name string) (api.WriteResult, error)
+	DeleteWorkload(ctx context.Context, c api.Caller, ns, name string, ifMatch uint64) (api.WriteResult, error)
+	ScaleWorkload(ctx context.Context, c api.Caller, ns, name string, replicas int, ifMatch uint64) (api.WriteResult, error)
+	RestartWorkload(ctx context.Context, c api.Caller, ns, name string, ifMatch uint64) (api.WriteResult, error)
 	// RollbackWorkload returns to a version; 0 is the one before the current.
-	RollbackWorkload(ctx context.Context, c api.Caller, ns, name string, version uint64) (api.WriteResult, error)
+	RollbackWorkload(ctx context.Context, c api.Caller, ns, name string, version, ifMatch uint64) (api.WriteResult, error)
 	History(ctx context.Context, ns, name string) (api.History, error)
 	Explain(ctx context.Context, ns, name string) (api.Explanation, error)
 	Settled(ctx context.Context, ns, name string) (api.Settled, error)

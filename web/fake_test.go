@@ -185,31 +185,34 @@ func (m *memory) PlanWorkload(context.Context, api.Workload) (api.Plan, error) {
 	return api.Plan{Outcome: "create"}, nil
 }
 
-func (m *memory) touch(ctx context.Context, c api.Caller, ns, name, outcome string) (api.WriteResult, error) {
+func (m *memory) touch(ctx context.Context, c api.Caller, ns, name, outcome string, ifMatch uint64) (api.WriteResult, error) {
 	m.wrote(c)
 	w, err := m.Workload(ctx, ns, name)
 	if err != nil {
 		return api.WriteResult{}, err
 	}
+	if ifMatch != 0 && ifMatch != w.Metadata.ModifyIndex {
+		return api.WriteResult{}, api.Errorf(api.CodeConflict, "workload %s has changed", w.Ref())
+	}
 	return api.WriteResult{Workload: w, Outcome: outcome, Index: m.change(nil)}, nil
 }
 
-func (m *memory) DeleteWorkload(ctx context.Context, c api.Caller, ns, name string) (api.WriteResult, error) {
-	return m.touch(ctx, c, ns, name, "deleted")
+func (m *memory) DeleteWorkload(ctx context.Context, c api.Caller, ns, name string, ifMatch uint64) (api.WriteResult, error) {
+	return m.touch(ctx, c, ns, name, "deleted", ifMatch)
 }
 
-func (m *memory) ScaleWorkload(ctx context.Context, c api.Caller, ns, name string, n int) (api.WriteResult, error) {
-	r, err := m.touch(ctx, c, ns, name, "scaled")
+func (m *memory) ScaleWorkload(ctx context.Context, c api.Caller, ns, name string, n int, ifMatch uint64) (api.WriteResult, error) {
+	r, err := m.touch(ctx, c, ns, name, "scaled", ifMatch)
 	r.Workload.Spec.Replicas = &n
 	return r, err
 }
 
-func (m *memory) RestartWorkload(ctx context.Context, c api.Caller, ns, name string) (api.WriteResult, error) {
-	return m.touch(ctx, c, ns, name, "restarted")
+func (m *memory) RestartWorkload(ctx context.Context, c api.Caller, ns, name string, ifMatch uint64) (api.WriteResult, error) {
+	return m.touch(ctx, c, ns, name, "restarted", ifMatch)
 }
 
-func (m *memory) RollbackWorkload(ctx context.Context, c api.Caller, ns, name string, _ uint64) (api.WriteResult, error) {
-	return m.touch(ctx, c, ns, name, "updated")
+func (m *memory) RollbackWorkload(ctx context.Context, c api.Caller, ns, name string, _, ifMatch uint64) (api.WriteResult, error) {
+	return m.touch(ctx, c, ns, name, "updated", ifMatch)
 }
 
 func (m *memory) History(context.Context, string, string) (api.History, error) {

@@ -137,6 +137,12 @@ func TestCreateApplyAndIfMatch(t *testing.T) {
 	wantCode(t, post("?mode=apply", "three"), api.CodeInvalid)
 	wantCode(t, post("?mode=maybe", ""), api.CodeInvalid)
 	wantStatus(t, post("?mode=apply", `"4"`), 200)
+	for _, write := range []struct{ method, path, body string }{
+		{http.MethodDelete, hello, ""}, {http.MethodPost, hello + "/scale", `{"replicas":2}`}, {http.MethodPost, hello + "/restart", ""}, {http.MethodPost, hello + "/rollback", ""},
+	} {
+		wantCode(t, ask(s, api.RoleOperator, write.method, write.path, write.body, "If-Match", "3"), api.CodeConflict)
+		wantCode(t, ask(s, api.RoleOperator, write.method, write.path, write.body, "If-Match", "three"), api.CodeInvalid)
+	}
 }
 
 func TestIdempotencyKey(t *testing.T) {

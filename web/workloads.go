@@ -143,8 +143,12 @@ func (s *server) planWorkload(c *call) (answer, error) {
 }
 
 func (s *server) deleteWorkload(c *call) (answer, error) {
+	match, err := ifMatch(c.request())
+	if err != nil {
+		return failed(err)
+	}
 	ns, name := c.workload()
-	return result(s.backend.DeleteWorkload(c.context(), c.caller, ns, name))
+	return result(s.backend.DeleteWorkload(c.context(), c.caller, ns, name, match))
 }
 
 func (s *server) scaleWorkload(c *call) (answer, error) {
@@ -157,13 +161,21 @@ func (s *server) scaleWorkload(c *call) (answer, error) {
 	if req.Replicas == nil || *req.Replicas < 0 || *req.Replicas > api.MaxReplicas {
 		return failed(api.Errorf(api.CodeInvalid, "replicas must be a number between 0 and %d", api.MaxReplicas))
 	}
+	match, err := ifMatch(c.request())
+	if err != nil {
+		return failed(err)
+	}
 	ns, name := c.workload()
-	return result(s.backend.ScaleWorkload(c.context(), c.caller, ns, name, *req.Replicas))
+	return result(s.backend.ScaleWorkload(c.context(), c.caller, ns, name, *req.Replicas, match))
 }
 
 func (s *server) restartWorkload(c *call) (answer, error) {
+	match, err := ifMatch(c.request())
+	if err != nil {
+		return failed(err)
+	}
 	ns, name := c.workload()
-	return result(s.backend.RestartWorkload(c.context(), c.caller, ns, name))
+	return result(s.backend.RestartWorkload(c.context(), c.caller, ns, name, match))
 }
 
 func (s *server) rollbackWorkload(c *call) (answer, error) {
@@ -171,8 +183,12 @@ func (s *server) rollbackWorkload(c *call) (answer, error) {
 	if err := c.decodeOptional(&req); err != nil {
 		return failed(err)
 	}
+	match, err := ifMatch(c.request())
+	if err != nil {
+		return failed(err)
+	}
 	ns, name := c.workload()
-	return result(s.backend.RollbackWorkload(c.context(), c.caller, ns, name, req.Version))
+	return result(s.backend.RollbackWorkload(c.context(), c.caller, ns, name, req.Version, match))
 }
 
 func (s *server) history(c *call) (answer, error) {

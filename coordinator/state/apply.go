@@ -149,11 +149,11 @@ func (t *tx) do(c Command) Result {
 	case c.ScaleWorkload != nil:
 		return t.scaleWorkload(*c.ScaleWorkload)
 	case c.RestartWorkload != nil:
-		return t.restartWorkload(c.RestartWorkload.Ref)
+		return t.restartWorkload(*c.RestartWorkload)
 	case c.RollbackWork != nil:
 		return t.rollbackWorkload(*c.RollbackWork)
 	case c.DeleteWorkload != nil:
-		return t.deleteWorkload(c.DeleteWorkload.Ref)
+		return t.deleteWorkload(*c.DeleteWorkload)
 	}
 	return t.doMachine(c)
 }

@@ -179,3 +179,30 @@ func TestStopOutlivesWorkload(t *testing.T) {
 		t.Errorf("the node will be told %+v", set.Assignments)
 	}
 }
+
+// A write with the index of an earlier state is refused, whatever it would do; with the right one it goes through.
+func TestEveryWriteOfAWorkloadHonoursIfMatch(t *testing.T) {
+	for name, write := range map[string]func(match uint64) Command{
+		"put": func(m uint64) Command { return Command{PutWorkload: &PutWorkload{Workload: hello(4), IfMatch: m}} },
+		"scale": func(m uint64) Command {
+			return Command{ScaleWorkload: &ScaleWorkload{Ref: helloRef, Replicas: 4, IfMatch: m}}
+		},
+		"restart":  func(m uint64) Command { return Command{RestartWorkload: &ByRef{Ref: helloRef, IfMatch: m}} },
+		"rollback": func(m uint64) Command { return Command{RollbackWork: &RollbackWork{Ref: helloRef, IfMatch: m}} },
+		"delete":   func(m uint64) Command { return Command{DeleteWorkload: &ByRef{Ref: helloRef, IfMatch: m}} },
+	} {
+		s := New()
+		s.Apply(1, Command{At: at, PutWorkload: &PutWorkload{Workload: hello(1), UID: "u-1"}})
+		s.Apply(2, Command{At: at, PutWorkload: &PutWorkload{Workload: hello(2)}})
+		before, _ := s.View().Workload(helloRef)
+		if err := s.Apply(3, write(1)).Err; err == nil || err.Code != api.CodeConflict {
+			t.Errorf("%s with an old index: %v", name, err)
+		}
+		if now, _ := s.View().Workload(helloRef); now != before {
+			t.Errorf("%s was refused, but changed the workload", name)
+		}
+		if err := s.Apply(4, write(2)).Err; err != nil {
+			t.Errorf("%s with the right index: %v", name, err)
+		}
+	}
+}

@@ -15,11 +15,11 @@ func (t *tx) putWorkload(p PutWorkload) Result {
 	old, exists := t.Workload(w.Ref())
 	switch {
 	case exists && old.Deleting:
-		return Result{Err: api.Errorf(api.CodeConflict, "workload %s is being deleted", w.Ref()).WithHint("wait until it is gone: 'cloudless workload wait %s --for delete'", w.Metadata.Name)}
+		return Result{Err: api.Errorf(api.CodeConflict, "workload %s is being deleted", w.Ref()).WithHint("wait until it is gone: 'cloudless workload wait %s --for deleted'", w.Metadata.Name)}
 	case exists && p.Create:
 		return Result{Err: api.Errorf(api.CodeConflict, "workload %s exists", w.Ref()).WithHint("use 'cloudless workload apply' to change it")}
 	case p.IfMatch != 0 && (!exists || old.Metadata.ModifyIndex != p.IfMatch):
-		return refuse(api.CodeConflict, "workload %s has changed: its index is not %d", w.Ref(), p.IfMatch)
+		return Result{Err: changed(w.Ref(), p.IfMatch)}
 	case !exists && len(t.Workloads()) >= api.MaxWorkloads:
 		return refuse(api.CodeTooLarge, "there are %d workloads already", api.MaxWorkloads)
 	}
@@ -125,17 +125,25 @@ func (t *tx) checkClaims(w *api.Workload) *api.Error {
 	return nil
 }
 
-// editable finds a workload that is not being deleted.
-func (t *tx) editable(r api.Ref) (*Workload, *api.Error) {
+// changed refuses a write that was meant for another state of a workload.
+func changed(r api.Ref, ifMatch uint64) *api.Error {
+	return api.Errorf(api.CodeConflict, "workload %s has changed: its modifyIndex is not %d", r, ifMatch).WithHint("read it again and decide anew")
+}
+
+// editable finds a workload that is not being deleted and, unless ifMatch is 0, has that index.
+func (t *tx) editable(r api.Ref, ifMatch uint64) (*Workload, *api.Error) {
 	w, ok := t.Workload(r)
-	if !ok || w.Deleting {
+	switch {
+	case !ok || w.Deleting:
 		return nil, api.Errorf(api.CodeNotFound, "no workload %s", r)
+	case ifMatch != 0 && w.Metadata.ModifyIndex != ifMatch:
+		return nil, changed(r, ifMatch)
 	}
 	return w, nil
 }
 
 func (t *tx) scaleWorkload(s ScaleWorkload) Result {
-	old, err := t.editable(s.Ref)
+	old, err := t.editable(s.Ref, s.IfMatch)
 	if err != nil {
 		return Result{Err: err}
 	}
@@ -148,8 +156,8 @@ func (t *tx) scaleWorkload(s ScaleWorkload) Result {
 	return t.updateWorkload(old, w, api.EventWorkloadScaled, "scaled")
 }
 
-func (t *tx) restartWorkload(r api.Ref) Result {
-	old, err := t.editable(r)
+func (t *tx) restartWorkload(b ByRef) Result {
+	old, err := t.editable(b.Ref, b.IfMatch)
 	if err != nil {
 		return Result{Err: err}
 	}
@@ -158,12 +166,12 @@ func (t *tx) restartWorkload(r api.Ref) Result {
 	row.Template = row.Metadata.Version
 	t.putVersion(&row)
 	t.putWorkloadRow(&row)
-	t.event(api.EventWorkloadRestarted, api.SeverityInfo, "workload/"+r.String(), "restarted as version %d", row.Metadata.Version)
+	t.event(api.EventWorkloadRestarted, api.SeverityInfo, "workload/"+b.Ref.String(), "restarted as version %d", row.Metadata.Version)
 	return t.wrote(&row, "restarted")
 }
 
 func (t *tx) rollbackWorkload(b RollbackWork) Result {
-	old, err := t.editable(b.Ref)
+	old, err := t.editable(b.Ref, b.IfMatch)
 	if err != nil {
 		return Result{Err: err}
 	}
@@ -183,18 +191,20 @@ func (t *tx) rollbackWorkload(b RollbackWork) Result {
 	return t.updateWorkload(old, w, api.EventWorkloadUpdated, fmt.Sprintf("rolled back to %d", want))
 }
 
-func (t *tx) deleteWorkload(r api.Ref) Result {
-	old, ok := t.Workload(r)
-	if !ok {
-		return refuse(api.CodeNotFound, "no workload %s", r)
-	}
-	if old.Deleting {
+func (t *tx) deleteWorkload(b ByRef) Result {
+	old, ok := t.Workload(b.Ref)
+	switch {
+	case !ok:
+		return refuse(api.CodeNotFound, "no workload %s", b.Ref)
+	case old.Deleting:
 		return t.wrote(old, "deleting")
+	case b.IfMatch != 0 && old.Metadata.ModifyIndex != b.IfMatch:
+		return Result{Err: changed(b.Ref, b.IfMatch)}
 	}
 	row := *old
 	row.Deleting = true
 	t.putWorkloadRow(&row)
-	t.event(api.EventWorkloadDeleted, api.SeverityInfo, "workload/"+r.String(), "deleted; its replicas are being stopped")
+	t.event(api.EventWorkloadDeleted, api.SeverityInfo, "workload/"+b.Ref.String(), "deleted; its replicas are being stopped")
 	return t.wrote(&row, "deleted")
 }
 

@@ -64,7 +64,8 @@ type (
 	}
 	// ByRef names a workload.
 	ByRef struct {
-		Ref api.Ref `json:"ref"`
+		Ref     api.Ref `json:"ref"`
+		IfMatch uint64  `json:"ifMatch,omitempty"` // refuse if its ModifyIndex is another; 0: any will do
 	}
 	// Found begins a cluster, or a new epoch of it.
 	Found struct {
@@ -124,11 +125,13 @@ type (
 	ScaleWorkload struct {
 		Ref      api.Ref `json:"ref"`
 		Replicas int     `json:"replicas"`
+		IfMatch  uint64  `json:"ifMatch,omitempty"`
 	}
 	// RollbackWork makes an earlier spec the current one, as a new version.
 	RollbackWork struct {
 		Ref     api.Ref `json:"ref"`
 		Version uint64  `json:"version,omitempty"` // 0: the one before
+		IfMatch uint64  `json:"ifMatch,omitempty"`
 	}
 	// NoteUnplaced says how many replicas found no node, and why; Missing 0 clears it.
 	NoteUnplaced struct {

@@ -186,7 +186,7 @@ func TestAWorkloadDeletedWhileItsNodeIsAwayIsStopped(t *testing.T) {
 		away := w.homeOf("web")
 		w.isolate(away.host)
 		w.eventually("it to be lost", soon, func() bool { return w.stateOf(away) == api.NodeLost })
-		_, err := w.mustLead().DeleteWorkload(w.t.Context(), admin, api.DefaultNamespace, "web")
+		_, err := w.mustLead().DeleteWorkload(w.t.Context(), admin, api.DefaultNamespace, "web", 0)
 		w.check(err)
 		w.eventually("the workload to be gone", soon, func() bool { _, there := w.workload("web"); return !there })
 		if got := w.running("web"); len(got) != 1 || len(w.on(away, "web")) != 1 {
