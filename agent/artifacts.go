@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,13 +14,14 @@ import (
 	"github.com/cloudless/cloudless/internal/datadir"
 	"github.com/cloudless/cloudless/internal/pki"
 	"github.com/cloudless/cloudless/internal/run"
+	"github.com/cloudless/cloudless/sandbox"
 )
 
 // Bounds of the artifact cache.
 const (
 	fetchTimeout  = 10 * time.Minute
 	cacheBytes    = 8 << 30 // beyond this the least used goes, but nothing that an assignment names
-	cacheInterval = time.Minute
+	cacheInterval = 5 * time.Minute
 	maxPeersToAsk = 3
 )
 
@@ -77,26 +79,50 @@ func (a *Agent) download(digest string, get func() (*http.Response, error)) erro
 	return err
 }
 
-// keepCache evicts what no assignment names once the cache is over its size. It ends with the agent.
+// keepCache bounds what is kept so that starts are quick: artifacts, and what the drivers made of
+// them. What an assignment names stays. It ends with the agent.
 func (a *Agent) keepCache(ctx context.Context) error {
 	for run.Sleep(ctx, cacheInterval) == nil {
-		keep := map[string]bool{}
-		if set, err := a.ledger.Set(); err == nil && set != nil {
-			for _, s := range set.Specs {
-				for _, v := range []api.Variant{api.VariantWasm, api.VariantContainer} {
-					if d, ok := s.Spec.Digest(v); ok {
-						keep[d] = true
-					}
-				}
-			}
+		set, err := a.ledger.Set()
+		if err != nil {
+			a.log.Warn().Err(err).Msg("assignments not read; nothing is trimmed")
+			continue
 		}
-		if freed, err := a.artifacts.Evict(keep, cacheBytes); err != nil {
-			a.log.Warn().Err(err).Msg("artifact cache not trimmed")
-		} else if freed > 0 {
-			a.log.Info().Int64("bytes", freed).Msg("artifact cache trimmed")
-		}
+		a.trim(ctx, named(set))
 	}
 	return nil
+}
+
+// named is every digest and image reference that a set names.
+func named(set *api.AssignmentSet) map[string]bool {
+	keep := map[string]bool{}
+	if set == nil {
+		return keep
+	}
+	for _, s := range slices.Concat(set.Specs, set.Prepare) {
+		if s.Spec.Container != nil {
+			keep[s.Spec.Container.Image] = true
+		}
+		if d, ok := s.Spec.Digest(api.VariantWasm); ok {
+			keep[d] = true
+		}
+	}
+	return keep
+}
+
+func (a *Agent) trim(ctx context.Context, keep map[string]bool) {
+	if freed, err := a.artifacts.Evict(keep, cacheBytes); err != nil {
+		a.log.Warn().Err(err).Msg("artifact cache not trimmed")
+	} else if freed > 0 {
+		a.log.Info().Int64("bytes", freed).Msg("artifact cache trimmed")
+	}
+	for v, d := range a.drivers {
+		if t, ok := d.(sandbox.Trimmer); ok {
+			if err := t.Trim(ctx, keep); err != nil {
+				a.log.Warn().Err(err).Str("variant", string(v)).Msg("not trimmed")
+			}
+		}
+	}
 }
 
 // fileEndpoints keeps the last endpoint table, by which a node routes that starts with no

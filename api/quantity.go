@@ -18,15 +18,18 @@ type Bytes int64
 // Duration is a time.Duration written as "1m30s".
 type Duration time.Duration
 
+// maxMilliCPU is a thousand million cores.
+const maxMilliCPU = 1e12
+
 // ParseMilliCPU reads "250m", "1", "0.5".
 func ParseMilliCPU(s string) (MilliCPU, error) {
 	digits, milli := strings.CutSuffix(strings.TrimSpace(s), "m")
 	f, err := strconv.ParseFloat(digits, 64)
-	if err != nil || f < 0 || math.IsInf(f, 0) || math.IsNaN(f) || f > 1e9 {
-		return 0, fmt.Errorf("%q is not an amount of cpu: write 250m or 0.25", s)
-	}
 	if !milli {
 		f *= 1000
+	}
+	if err != nil || f < 0 || math.IsNaN(f) || f > maxMilliCPU {
+		return 0, fmt.Errorf("%q is not an amount of cpu: write 250m or 0.25", s)
 	}
 	return MilliCPU(math.Round(f)), nil
 }
@@ -46,6 +49,9 @@ var byteUnits = []struct {
 	{"k", 1e3}, {"K", 1e3}, {"M", 1e6}, {"G", 1e9}, {"T", 1e12},
 }
 
+// maxBytes is far more than any machine has, and far from the end of an int64.
+const maxBytes = 1 << 60
+
 // ParseBytes reads "64Mi", "1G", "4096"; a trailing "B" is allowed.
 func ParseBytes(s string) (Bytes, error) {
 	digits, factor := strings.TrimSuffix(strings.TrimSpace(s), "B"), 1.0
@@ -55,8 +61,11 @@ func ParseBytes(s string) (Bytes, error) {
 			break
 		}
 	}
+	if n, err := strconv.ParseInt(digits, 10, 64); err == nil && n >= 0 && n <= maxBytes/int64(factor) {
+		return Bytes(n * int64(factor)), nil // exact, where a float is not
+	}
 	f, err := strconv.ParseFloat(digits, 64)
-	if err != nil || f < 0 || math.IsNaN(f) || f*factor > 1<<60 {
+	if err != nil || f < 0 || math.IsNaN(f) || f*factor >= maxBytes {
 		return 0, fmt.Errorf("%q is not a size: write 64Mi or 1Gi", s)
 	}
 	return Bytes(math.Round(f * factor)), nil

@@ -291,7 +291,7 @@ func (v *validator) resources(r Resources) {
 
 func (v *validator) ports(s *WorkloadSpec) {
 	v.check(len(s.Ports) <= MaxPorts, "spec.ports", "has %d entries, at most %d are allowed", len(s.Ports), MaxPorts)
-	names, numbers := map[string]bool{}, map[int]bool{}
+	names, numbers, published := map[string]bool{}, map[int]bool{}, map[int]bool{}
 	for i, p := range s.Ports {
 		path := fmt.Sprintf("spec.ports[%d]", i)
 		v.check(validPort(p.Port), path+".port", "%d is not between 1 and 65535", p.Port)
@@ -302,6 +302,8 @@ func (v *validator) ports(s *WorkloadSpec) {
 		names[p.Name], numbers[p.Port] = true, true
 		if p.Protocol == ProtocolTCP {
 			v.check(validPort(p.Publish), path+".publish", "%d is not between 1 and 65535", p.Publish)
+			v.check(!published[p.Publish], path+".publish", "%d is used twice", p.Publish)
+			published[p.Publish] = true
 			v.check(s.Container != nil, path+".protocol", "tcp needs a container: wasm replicas serve http only")
 		} else {
 			v.check(p.Publish == 0, path+".publish", "is for tcp ports only: http is reached by Host through the ingress")

@@ -57,7 +57,12 @@ func (s *Server) enter(ctx context.Context) error {
 func (s *Server) askToJoin(ctx context.Context) error {
 	err := error(api.Errorf(api.CodeUnavailable, "no coordinator is known"))
 	body, _ := json.Marshal(s.self()) // a struct of strings cannot fail
-	for _, m := range s.id.Members {
+	asked := map[string]bool{s.id.ID: true}
+	for _, m := range s.everKnown() {
+		if asked[m.ID] {
+			continue
+		}
+		asked[m.ID] = true
 		rctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 		err = s.peerCall(rctx, m.ID, http.MethodPost, api.PathPeerJoin, jsonBody(body), nil)
 		cancel()
@@ -184,6 +189,11 @@ func (s *Server) keepMemberEntry(ctx context.Context) error {
 			if _, _, err := s.propose(pctx, state.Command{PutMember: &want}); err != nil {
 				s.log.Debug().Err(err).Msg("own entry not written yet")
 			}
+		} else {
+			// A leader that knows only the old address cannot make itself known here, so it is looked for.
+			if err := s.askToJoin(pctx); err != nil {
+				s.log.Debug().Err(err).Msg("the leader has not heard of this address yet")
+			}
 		}
 		cancel()
 		if run.Sleep(ctx, 100*time.Millisecond) != nil {
@@ -204,8 +214,7 @@ func (s *Server) keepMemberFile(ctx context.Context) error {
 		v := s.store.View()
 		_, changed := v.Mark(state.MarkMembers)
 		members := s.members()
-		if len(members) > 0 && !slices.Equal(members, s.id.Members) {
-			s.id.Members = members
+		if len(members) > 0 && s.meet(members) {
 			if err := s.saveIdentityFile(); err != nil {
 				s.log.Error().Err(err).Msg("members not written to the data folder")
 			}
@@ -218,11 +227,30 @@ func (s *Server) keepMemberFile(ctx context.Context) error {
 	return nil
 }
 
+// meet notes the members that the next start is to know; false when they are known already.
+func (s *Server) meet(members []api.Member) bool {
+	s.knownMu.Lock()
+	defer s.knownMu.Unlock()
+	if slices.Equal(members, s.id.Members) {
+		return false
+	}
+	s.id.Members = members
+	return true
+}
+
+// everKnown lists the coordinators of the state, then those of the last start, whose addresses may
+// be newer or older.
+func (s *Server) everKnown() []api.Member {
+	s.knownMu.Lock()
+	defer s.knownMu.Unlock()
+	return append(s.members(), s.id.Members...)
+}
+
 // keepGossipJoined joins the gossip of the other coordinators, and again whenever none is in sight.
 func (s *Server) keepGossipJoined(ctx context.Context) error {
 	for {
 		var addrs []string
-		for _, m := range append(s.members(), s.id.Members...) {
+		for _, m := range s.everKnown() {
 			if m.ID != s.id.ID && m.GossipAddr != "" && s.gossip.Status(m.ID) != "alive" && !slices.Contains(addrs, m.GossipAddr) {
 				addrs = append(addrs, m.GossipAddr)
 			}

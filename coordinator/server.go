@@ -84,6 +84,7 @@ type Server struct {
 	poke     chan struct{} // wakes the leader's loop; holds one
 	group    *run.Group
 	joining  chan struct{} // holds one: the membership change under way
+	knownMu  sync.Mutex    // of id.Members
 	rotateMu sync.Mutex    // a key that was just made is not forgotten before the state names it
 	certMu   sync.Mutex    // one renewal of the own certificate at a time
 }
@@ -236,7 +237,7 @@ func (s *Server) memberAddrs(id string) []string {
 			}
 		}
 	}
-	for _, m := range append(s.members(), s.id.Members...) {
+	for _, m := range s.everKnown() {
 		if m.ID == id && m.NodeAddr != "" {
 			addrs = append(addrs, m.NodeAddr)
 		}

@@ -38,6 +38,14 @@ type Driver interface {
 	Close() error
 }
 
+// Trimmer is a Driver that keeps what it has made of artifacts, compiled code or unpacked images, so
+// that the next start is quick, and bounds it.
+type Trimmer interface {
+	// Trim removes what is over the driver's bound, the longest unused first. keep holds the digests and
+	// image references that assignments name: what is kept under such a name stays.
+	Trim(ctx context.Context, keep map[string]bool) error
+}
+
 // Info describes a driver on this machine.
 type Info struct {
 	Available bool

@@ -161,11 +161,24 @@ func (in *Ingress) serveTCP(ctx context.Context, conn net.Conn, port int) {
 	for _, t := range route.order(in.cfg.Local.Serving(route.namespace, route.service), in.avoided()) {
 		upstream, err := in.dialTCP(ctx, t, route.port)
 		if err == nil {
-			join(ctx, conn, upstream)
+			in.joinWatched(ctx, conn, upstream, t.nodeID)
 			return
 		}
 		in.cfg.Log.Debug().Err(err).Str("replica", t.replicaID).Int("port", port).Msg("replica did not answer")
 	}
+}
+
+// joinWatched is join, which also ends when the replica's node has fallen silent: a frozen node's
+// connection stands for ever.
+func (in *Ingress) joinWatched(ctx context.Context, conn, upstream net.Conn, nodeID string) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if nodeID != "" {
+		a := &attempt{node: nodeID, since: time.Now(), cancel: cancel}
+		a.begun.Store(true)
+		defer in.watch.add(a)()
+	}
+	join(ctx, conn, upstream)
 }
 
 func (in *Ingress) dialTCP(ctx context.Context, t target, port int) (net.Conn, error) {

@@ -34,7 +34,7 @@ const (
 	silentDoubted = 500 * time.Millisecond // of a node that the table doubts: what can go elsewhere does
 	silentMove    = 2 * time.Second        // of any node: the same
 	silentGiveUp  = 10 * time.Second       // what cannot go elsewhere is answered with an error
-	silentCut     = time.Minute            // a response under way is cut off
+	silentCut     = time.Minute            // a response under way, or a TCP connection, is cut off
 )
 
 // waiting is one request at another node, as far as giving it up is concerned.

@@ -367,3 +367,56 @@ func TestAStreamIsCutOnlyWhenItsNodeIsSilent(t *testing.T) {
 		z.wantTook(time.Since(began), time.Minute+silentCut, time.Minute+silentCut+10*time.Second)
 	})
 }
+
+// A TCP connection to a node that answers may be idle for as long as it likes; at a frozen one it ends.
+func TestATCPConnectionEndsWhenItsNodeIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const port = 5432
+		ctx, cancel := context.WithCancel(context.Background())
+		peer := &freezable{ctx: ctx, gate: newGate(), conns: make(chan net.Conn, 8)}
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get(headerTCPPort) == "" {
+				return // a ping
+			}
+			conn, rw, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+tcpUpgrade+"\r\n\r\n")
+			io.Copy(conn, rw)
+		})}
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(peer) }()
+		n := newNetwork(t)
+		n.table.Services[0].Ports = []api.Port{{Port: port, Protocol: api.ProtocolTCP}}
+		n.endpoint("r-2", "n-2", "a")
+		in := New(Config{NodeID: "n-1", Local: &here{}, Log: zerolog.Nop(), Dial: func(ctx context.Context, _, _ string) (net.Conn, error) { return peer.dial(ctx) }})
+		in.Update(&n.table)
+		user, taken := net.Pipe()
+		done := make(chan struct{})
+		go func() {
+			in.serveTCP(ctx, taken, port)
+			close(done)
+		}()
+		for range 2 {
+			io.WriteString(user, "ping")
+			got := make([]byte, 4)
+			if _, err := io.ReadFull(user, got); err != nil || string(got) != "ping" {
+				t.Fatalf("%q, %v", got, err)
+			}
+			time.Sleep(time.Hour)
+		}
+		peer.gate.shut()
+		began := time.Now()
+		<-done
+		if took := time.Since(began); took < silentCut || took > silentCut+10*time.Second {
+			t.Errorf("it ended after %v, want %v", took, silentCut)
+		}
+		user.Close()
+		cancel()
+		srv.Close()
+		<-served
+		in.Close()
+	})
+}

@@ -31,7 +31,7 @@ func (s *Supervisor) Logs(ctx context.Context, id string, opt api.LogOptions, w 
 			return api.Errorf(api.CodeNotFound, "replica %s has no previous log: it has not been restarted", id)
 		}
 	}
-	out := &logWriter{w: w, opt: opt}
+	out := &logWriter{w: w, opt: opt, stamped: r.assignment.Variant == api.VariantWasm}
 	rd, err := openAttempt(r.logs.dir, attempt)
 	if err != nil {
 		return err
@@ -264,12 +264,14 @@ func (b *lineBuffer) flush(emit func([]byte) error) error {
 
 // logWriter writes the selected lines as the reader wants them.
 type logWriter struct {
-	w   io.Writer
-	opt api.LogOptions
+	w       io.Writer
+	opt     api.LogOptions
+	stamped bool // lines begin with a time of ours
 }
 
-// selects splits off the time that a wasm replica's line begins with. Lines without one are always
-// selected: nothing tells how old they are.
+// selects splits off the time that a wasm replica's line begins with. A container's line is its own; a
+// time that it begins with is believed and left where it is. Lines without one are always selected:
+// nothing tells how old they are.
 func (o *logWriter) selects(line []byte) (text []byte, ok bool) {
 	stamp, rest, found := bytes.Cut(line, []byte(" "))
 	if !found || len(stamp) < len("2006-01-02T15:04:05Z") || stamp[4] != '-' {
@@ -282,7 +284,7 @@ func (o *logWriter) selects(line []byte) (text []byte, ok bool) {
 	if !o.opt.Since.IsZero() && at.Before(o.opt.Since) {
 		return nil, false
 	}
-	if o.opt.Timestamps {
+	if o.opt.Timestamps || !o.stamped {
 		return line, true
 	}
 	return rest, true

@@ -212,6 +212,26 @@ func TestLongLinesAreCut(t *testing.T) {
 	}
 }
 
+// A container's runtime writes its log as it is: endless lines are cut for who reads them, other bytes
+// pass, and a time of the container's own stays in its line.
+func TestAnyContainerLogCanBeRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, fake.New(fake.Script{}))
+		n.run("r-1", api.VariantContainer, container(nil))
+		synctest.Wait()
+		old, late := "2026-01-01T00:00:00Z old", "2026-06-01T00:00:00Z late"
+		binary := "\x00\xff\x1b[31m\r"
+		text := strings.Join([]string{old, strings.Repeat("x", 1<<20), binary, late, "last", ""}, "\n")
+		if err := os.WriteFile(filepath.Join(n.dir, "r-1", "0.log"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "all", []string{old, strings.Repeat("x", maxStored), binary, late, "last"}, n.logs("r-1", api.LogOptions{Tail: -1}))
+		same(t, "tail", []string{late, "last"}, n.logs("r-1", api.LogOptions{Tail: 2}))
+		same(t, "since", []string{binary, late, "last"}, n.logs("r-1", api.LogOptions{Tail: 4, Since: time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC)})[1:])
+		n.close(StopKill)
+	})
+}
+
 func TestOutputOverTheRateIsDroppedAndTold(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n, say := talker(t, wasm(nil))

@@ -19,16 +19,18 @@ import (
 	"github.com/cloudless/cloudless/sandbox"
 )
 
+// cgroupRoot is where cgroups are mounted: below it are the controllers (v1) or the groups (v2). What
+// reads it takes it as an argument, so that both layouts are tested on any machine.
 const cgroupRoot = "/sys/fs/cgroup"
 
 func cgroupPath(node, id string) string { return path.Join("/cloudless", node, id) }
 
 // oomKills is how many processes of a cgroup the kernel has killed for memory. The cgroup lasts until
 // the task is deleted, so it can be read after the exit: unlike an event it cannot be missed.
-func oomKills(cgroup string) (int, bool) {
+func oomKills(root, cgroup string) (int, bool) {
 	for _, file := range []string{
-		filepath.Join(cgroupRoot, cgroup, "memory.events"),                // v2
-		filepath.Join(cgroupRoot, "memory", cgroup, "memory.oom_control"), // v1
+		filepath.Join(root, cgroup, "memory.events"),                // v2
+		filepath.Join(root, "memory", cgroup, "memory.oom_control"), // v1
 	} {
 		if text, err := os.ReadFile(file); err == nil {
 			return oomKillCount(text)
@@ -49,19 +51,19 @@ func oomKillCount(text []byte) (int, bool) {
 }
 
 // swapAccounted tells whether a limit on swap can be set; Raspberry Pi kernels turn it off.
-func swapAccounted() bool {
-	if _, err := os.Stat(filepath.Join(cgroupRoot, "memory", "memory.memsw.limit_in_bytes")); err == nil {
+func swapAccounted(root string) bool {
+	if _, err := os.Stat(filepath.Join(root, "memory", "memory.memsw.limit_in_bytes")); err == nil {
 		return true
 	}
-	found, _ := filepath.Glob(filepath.Join(cgroupRoot, "*", "memory.swap.max")) // the pattern is well-formed
+	found, _ := filepath.Glob(filepath.Join(root, "*", "memory.swap.max")) // the pattern is well-formed
 	return len(found) > 0
 }
 
 // removeCgroups removes the node's own parent cgroups; one that still holds a container stays.
-func removeCgroups(node string) {
+func removeCgroups(root, node string) {
 	parent := cgroupPath(node, "")
-	hierarchies, _ := filepath.Glob(filepath.Join(cgroupRoot, "*", parent)) // the pattern is well-formed
-	for _, dir := range append(hierarchies, filepath.Join(cgroupRoot, parent)) {
+	hierarchies, _ := filepath.Glob(filepath.Join(root, "*", parent)) // the pattern is well-formed
+	for _, dir := range append(hierarchies, filepath.Join(root, parent)) {
 		os.Remove(dir) // fails while it is in use, or absent
 	}
 }

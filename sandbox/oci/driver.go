@@ -81,6 +81,7 @@ type Driver struct {
 	private     *daemon // nil with a daemon that is not ours
 	client      *containerd.Client
 	snapshotter string
+	imageLimit  int64 // bytes that unused images may fill up to
 	bridge      *bridge
 	bridgeErr   error // why there is no bridge network
 
@@ -88,7 +89,10 @@ type Driver struct {
 	handles map[string]*handle // by container id
 }
 
-var _ sandbox.Driver = (*Driver)(nil)
+var (
+	_ sandbox.Driver  = (*Driver)(nil)
+	_ sandbox.Trimmer = (*Driver)(nil)
+)
 
 // Open connects to containerd. That there is none is no error: the driver then says so in Info and
 // refuses to start anything.
@@ -118,7 +122,7 @@ func (d *Driver) setup(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("containerd has no usable snapshotter: %w", err)
 	}
-	d.snapshotter = name
+	d.snapshotter, d.imageLimit = name, imageLimit(diskOf(d.cfg.DataDir))
 	os.RemoveAll(d.execDir()) // of commands whose agent was killed
 	d.bridge, d.bridgeErr = openBridge(ctx, d.cfg)
 	if d.bridgeErr != nil {
@@ -201,7 +205,7 @@ func (d *Driver) stop() {
 	if d.bridge != nil {
 		d.bridge.remove()
 	}
-	removeCgroups(d.cfg.NodeID)
+	removeCgroups(cgroupRoot, d.cfg.NodeID)
 	if d.client != nil {
 		d.client.Close()
 		d.client = nil

@@ -129,7 +129,7 @@ const exitKilled = 128 + int(unix.SIGKILL)
 
 // exitOf tells an exit in words. The cgroup still exists and knows of OOM kills.
 func (d *Driver) exitOf(id string, spec sandbox.Spec, code int, at time.Time) sandbox.Exit {
-	kills, _ := oomKills(cgroupPath(d.cfg.NodeID, id))
+	kills, _ := oomKills(cgroupRoot, cgroupPath(d.cfg.NodeID, id))
 	e := sandbox.Exit{Code: code, At: at, OOM: kills > 0 && code != 0}
 	e.Reason = reason(code, e.OOM, memoryLimit(spec))
 	return e
@@ -157,7 +157,7 @@ func (h *handle) amend(ctx context.Context) {
 
 // oomTold waits a little for an OOM event, unless the cgroup has already answered.
 func (h *handle) oomTold(ctx context.Context) bool {
-	if _, known := oomKills(cgroupPath(h.d.cfg.NodeID, h.id)); known {
+	if _, known := oomKills(cgroupRoot, cgroupPath(h.d.cfg.NodeID, h.id)); known {
 		return false
 	}
 	select {

@@ -1,12 +1,12 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -39,46 +39,11 @@ func (d *Driver) Prepare(ctx context.Context, spec sandbox.Spec) error {
 	if err != nil {
 		return err
 	}
-	user := spec.Container.User
-	if user == "" {
-		user = cfg.User
-	}
-	if isRoot(user) && !spec.Container.RunAsRoot {
+	if isRoot(cmp.Or(spec.Container.User, cfg.User)) && !spec.Container.RunAsRoot {
 		return errRoot(spec.Container.Image)
 	}
 	_, err = command(cfg, spec.Container)
 	return err
-}
-
-// ImagePort is the lowest TCP port that the image exposes.
-func (d *Driver) ImagePort(ctx context.Context, spec sandbox.Spec) (int, bool) {
-	if d.ready() != nil {
-		return 0, false
-	}
-	ctx = d.scope(ctx)
-	img, err := d.image(ctx, spec, false)
-	if err != nil {
-		return 0, false
-	}
-	cfg, err := configOf(ctx, img, spec.Container.Image)
-	if err != nil {
-		return 0, false
-	}
-	return exposedPort(cfg)
-}
-
-func exposedPort(cfg ocispec.ImageConfig) (int, bool) {
-	var ports []int
-	for p := range cfg.ExposedPorts {
-		number, proto, _ := strings.Cut(p, "/")
-		if n, err := strconv.Atoi(number); err == nil && n > 0 && n < 65536 && (proto == "" || proto == "tcp") {
-			ports = append(ports, n)
-		}
-	}
-	if len(ports) == 0 {
-		return 0, false
-	}
-	return slices.Min(ports), true
 }
 
 // image returns the unpacked image of spec. With fresh, a :latest tag is looked up again.
@@ -88,7 +53,7 @@ func (d *Driver) image(ctx context.Context, spec sandbox.Spec, fresh bool) (cont
 	}
 	ctx, cancel := context.WithTimeout(ctx, importTimeout)
 	defer cancel()
-	name := "cloudless.local/" + spec.Digest
+	name := storeName(spec.Digest)
 	load := func() (containerd.Image, error) { return d.importTarball(ctx, name, spec.Artifact) }
 	if spec.Artifact == "" {
 		ref, err := parseReference(spec.Container.Image)
@@ -111,8 +76,12 @@ func (d *Driver) image(ctx context.Context, spec sandbox.Spec, fresh bool) (cont
 			return nil, err
 		}
 	}
+	d.noteUse(ctx, img)
 	return img, d.unpack(ctx, img, spec.Container.Image)
 }
+
+// storeName is the name of an image that came as a tarball from the cluster's own store.
+func storeName(digest string) string { return "cloudless.local/" + digest }
 
 func (d *Driver) unpack(ctx context.Context, img containerd.Image, shown string) error {
 	done, err := img.IsUnpacked(ctx, d.snapshotter)

@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -96,10 +98,47 @@ func TestTarballsThatWork(t *testing.T) {
 			t.Errorf("the tarball's own name %s was taken over", img.Name())
 		}
 	}
-	s := spec()
-	if port, ok := d.ImagePort(t.Context(), s); !ok || port != 8080 {
-		t.Errorf("the image's port is %d, %v; want 8080", port, ok)
+}
+
+// What an image says of its user, folder and command counts, and is refused where it cannot.
+func TestImagesThatAskForMore(t *testing.T) {
+	d := open(t, config(testNode))
+	image := func(change func(*v1.Config)) sandbox.Spec {
+		img := guestImage(lab.guest, runtime.GOARCH, "65534")
+		cfg := must1(img.ConfigFile()).DeepCopy()
+		change(&cfg.Config)
+		path := filepath.Join(t.TempDir(), "image.tar")
+		must1(writeLayout(path, must1(mutate.ConfigFile(img, cfg))))
+		return named(t, artifact(path))
 	}
+	if log, _ := output(t, d, image(func(c *v1.Config) { c.User = "app" })); !strings.Contains(log, "uid=1234 gid=1234") {
+		t.Errorf("a user by name: %q", log)
+	}
+	for _, user := range []string{"", "root", "0", "toor"} {
+		_, err := d.Start(t.Context(), image(func(c *v1.Config) { c.User = user }))
+		wantError(t, err, api.CodeInvalid, "spec.container.runAsRoot")
+	}
+	_, err := d.Start(t.Context(), image(func(c *v1.Config) { c.User = "nobody-knows" }))
+	wantError(t, err, api.CodeInvalid, "nobody-knows")
+	if log, _ := output(t, d, image(func(c *v1.Config) { c.WorkingDir = "/not/there" })); !strings.Contains(log, "dir=/not/there ") {
+		t.Errorf("a folder that the image lacks is made, as others do it: %q", log)
+	}
+	for _, dir := range []string{"/guest", "relative"} {
+		_, err = d.Start(t.Context(), image(func(c *v1.Config) { c.WorkingDir = dir }))
+		wantError(t, err, api.CodeInvalid, dir)
+	}
+	s := image(func(c *v1.Config) { c.WorkingDir, c.ExposedPorts = "", nil })
+	if log, _ := output(t, d, s); !strings.Contains(log, "dir=/ ") {
+		t.Errorf("an image without folder or port: %q", log)
+	}
+	s = image(func(c *v1.Config) { c.Entrypoint, c.Cmd = nil, nil })
+	_, err = d.Start(t.Context(), s)
+	wantError(t, err, api.CodeInvalid, "names no command")
+	s.Container.Command, s.Container.Args = []string{"/guest", "exit"}, []string{"5"}
+	if _, exit := output(t, d, s); exit.Code != 5 {
+		t.Errorf("command and args: %+v", exit)
+	}
+	wantNothingLeft(t, d)
 }
 
 func TestPull(t *testing.T) {

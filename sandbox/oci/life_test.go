@@ -161,9 +161,7 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 	wantError(t, err, api.CodeInvalid, "/no/such/program")
 	s.Container.Command, s.Container.User = nil, "nobody-knows"
 	_, err = d.Start(t.Context(), s)
-	if err == nil {
-		t.Error("an unknown user was accepted")
-	}
+	wantError(t, err, api.CodeInvalid, "nobody-knows")
 	wantNothingLeft(t, d)
 }
 
@@ -239,6 +237,61 @@ func TestExec(t *testing.T) {
 	must(h.Stop(t.Context(), 0))
 	_, err = h.Exec(t.Context(), both)
 	wantError(t, err, api.CodeNotFound)
+}
+
+// counter takes output and keeps its length alone.
+type counter struct{ n int64 }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return len(p), nil
+}
+
+// gone is a caller that has left.
+type gone struct{}
+
+func (gone) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// Any amount and any bytes come through exec as they are; a caller that leaves in the middle leaves no
+// process behind.
+func TestExecOutput(t *testing.T) {
+	d := open(t, config(testNode))
+	s := named(t, spec("forever"))
+	h := start(t, d, s)
+	var flood counter
+	code, err := h.Exec(t.Context(), sandbox.ExecRequest{Command: []string{"/guest", "flood", "64"}, Stdout: &flood})
+	if err != nil || code != 0 || flood.n != 64<<20 {
+		t.Errorf("flood: code %d, error %v, %d bytes", code, err, flood.n)
+	}
+	var out bytes.Buffer
+	must1(h.Exec(t.Context(), sandbox.ExecRequest{Command: []string{"/guest", "binary"}, Stdout: &out}))
+	if !bytes.Equal(out.Bytes(), everyByte()) {
+		t.Errorf("%d bytes came, not the %d that were written", out.Len(), len(everyByte()))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	h.Exec(ctx, sandbox.ExecRequest{Command: []string{"/guest", "flood", "100000"}, Stdout: gone{}})
+	task := must1(must1(d.client.LoadContainer(d.scope(t.Context()), containerID(testNode, s.ID))).Task(d.scope(t.Context()), nil))
+	if pids := must1(task.Pids(d.scope(t.Context()))); len(pids) != 1 {
+		t.Errorf("%d processes are left in the container, want its own alone", len(pids))
+	}
+}
+
+// everyByte is what the guest's binary prints.
+func everyByte() []byte {
+	var b []byte
+	for i := range 256 {
+		b = append(b, byte(i))
+	}
+	return append(b, bytes.Repeat([]byte{0xff, 0}, 1<<19)...)
+}
+
+// What a container writes is in its log as it is.
+func TestLogHoldsAnyBytes(t *testing.T) {
+	d := open(t, config(testNode))
+	if log, _ := output(t, d, spec("binary")); log != string(everyByte()) {
+		t.Errorf("the log has %d bytes, not the %d that were written", len(log), len(everyByte()))
+	}
 }
 
 // lockedBuffer is read while it is written.

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"pgregory.net/rapid"
 )
 
@@ -98,21 +97,5 @@ func TestContainerID(t *testing.T) {
 	long := containerID("n-abc", strings.Repeat("x", 100))
 	if len(long) > 76 || !strings.HasPrefix(long, "n-abc-") || long == containerID("n-abc", strings.Repeat("x", 101)) {
 		t.Error(long)
-	}
-}
-
-func TestExposedPort(t *testing.T) {
-	ports := func(names ...string) ocispec.ImageConfig {
-		set := map[string]struct{}{}
-		for _, n := range names {
-			set[n] = struct{}{}
-		}
-		return ocispec.ImageConfig{ExposedPorts: set}
-	}
-	if p, ok := exposedPort(ports("53/udp", "9000", "8080/tcp", "70000", "x/tcp")); !ok || p != 8080 {
-		t.Error(p, ok)
-	}
-	if p, ok := exposedPort(ports("53/udp")); ok {
-		t.Error(p)
 	}
 }

@@ -166,7 +166,7 @@ func memoryLimit(spec sandbox.Spec) api.Bytes {
 func withLimits(spec sandbox.Spec) oci.SpecOpts {
 	limit := int64(memoryLimit(spec))
 	opts := []oci.SpecOpts{oci.WithMemoryLimit(uint64(limit)), oci.WithPidsLimit(pidsLimit), oci.WithRlimit(fileLimit())}
-	if swapAccounted() {
+	if swapAccounted(cgroupRoot) {
 		opts = append(opts, oci.WithMemorySwap(limit))
 	}
 	if spec.CPU > 0 {

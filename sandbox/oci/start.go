@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
@@ -76,6 +78,9 @@ func (d *Driver) plan(ctx context.Context, spec sandbox.Spec) (*plan, error) {
 	}
 	id := containerID(d.cfg.NodeID, spec.ID)
 	spec.NodeID, spec.Cluster = d.cfg.NodeID, d.cfg.Cluster
+	if cfg.WorkingDir != "" && !path.IsAbs(cfg.WorkingDir) {
+		return nil, api.Errorf(api.CodeInvalid, "image %s: its working folder %q is not an absolute path", spec.Container.Image, cfg.WorkingDir)
+	}
 	return &plan{id: id, spec: spec, image: img, config: cfg, argv: argv, dir: d.folder(id)}, nil
 }
 
@@ -144,6 +149,9 @@ func startError(p *plan, err error) error {
 	var own *api.Error
 	if errors.As(err, &own) {
 		return own
+	}
+	if dir := p.config.WorkingDir; dir != "" && (strings.Contains(err.Error(), "mkdir "+dir+":") || strings.Contains(err.Error(), "chdir to cwd")) {
+		return api.Errorf(api.CodeInvalid, "container cannot start: the image's working folder %q cannot be entered: %w", dir, err)
 	}
 	if missing := missingProgram(err); missing {
 		return api.Errorf(api.CodeInvalid, "container cannot start: %q is not in the image or cannot be executed: %w", p.argv[0], err)

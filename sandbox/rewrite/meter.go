@@ -99,7 +99,9 @@ func (t meter) enter(b []byte, frame int64) []byte {
 	b = op(b, opLocalTee, t.small)
 	b = op(b, opGlobalSet, t.m.stack)
 	b = op(b, opLocalGet, t.small)
-	return append(b, opI32Const, 0, opI32LtS, opIf, blockEmpty, opUnreachable, opEnd)
+	b = append(b, opI32Const, 0, opI32LtS, opIf, blockEmpty)
+	b = op(b, opCall, t.m.tick) // it may say why
+	return append(b, opUnreachable, opEnd)
 }
 
 // leave gives the frame back.

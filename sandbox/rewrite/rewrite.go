@@ -7,8 +7,8 @@
 //     and the head of each loop, and calls the import cl.tick when none is left. No loop and no chain
 //     of calls runs for long without a tick, which may refill the global, or trap;
 //   - charges memory and table instructions by the amount that they move;
-//   - counts the stack down in a second global where a function calls others, and traps when none is
-//     left, long before the engine's own limit;
+//   - counts the stack down in a second global where a function calls others; when none is left it
+//     calls cl.tick, which finds that global negative, and traps, long before the engine's own limit;
 //   - exports its mutable globals, so that the host can restore them;
 //   - has no table that can grow past a limit, and no custom section but its names.
 //

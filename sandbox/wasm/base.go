@@ -193,8 +193,8 @@ func (b *base) finish(exit sandbox.Exit, free func()) {
 	})
 }
 
-// gone waits for the end of a replica that was ended by force. Compiled code looks at its context only
-// at loops, so a chain of calls without one can hold out; then its end comes later, and this says so.
+// gone waits for the end of a replica that was ended by force. A guest sees it at its next tick; what
+// the host does for it ends with its context.
 func (b *base) gone() error {
 	timer := time.NewTimer(killWait)
 	defer timer.Stop()

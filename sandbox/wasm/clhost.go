@@ -9,6 +9,8 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	wapi "github.com/tetratelabs/wazero/api"
+
+	"github.com/cloudless/cloudless/sandbox/rewrite"
 )
 
 // The errno values of resp_head.
@@ -26,7 +28,7 @@ var (
 // exportCl makes the host module cl, the guest's side of cloudless:http/v1.
 func exportCl(ctx context.Context, r wazero.Runtime) error {
 	i32 := wapi.ValueTypeI32
-	b := r.NewHostModuleBuilder("cl")
+	b := r.NewHostModuleBuilder(rewrite.TickModule)
 	add := func(name string, f wapi.GoModuleFunc, results []wapi.ValueType, params ...wapi.ValueType) {
 		b.NewFunctionBuilder().WithGoModuleFunction(f, params, results).Export(name)
 	}
@@ -37,6 +39,7 @@ func exportCl(ctx context.Context, r wazero.Runtime) error {
 	add("body_write", bodyWrite, one, i32, i32)
 	add("flush", flush, nil)
 	add("log", logLine, nil, i32, i32, i32)
+	add(rewrite.TickName, tick, nil)
 	_, err := b.Instantiate(ctx)
 	return err
 }
@@ -124,8 +127,7 @@ func (s *server) serveCl(i *instance, x *exchange) error {
 	err := i.handle.CallWithStack(s.guestContext(x.ctx, x), nil)
 	s.meter.leave()
 	i.endLines()
-	// After the deadline wazero may be about to close the instance though the call has returned.
-	if err == nil && !i.IsClosed() && x.ctx.Err() == nil {
+	if err == nil && !i.IsClosed() {
 		s.pool.put(i)
 	} else {
 		s.pool.drop(i)

@@ -37,7 +37,10 @@ type Driver struct {
 	live   map[string]replica // by id
 }
 
-var _ sandbox.Driver = (*Driver)(nil)
+var (
+	_ sandbox.Driver  = (*Driver)(nil)
+	_ sandbox.Trimmer = (*Driver)(nil)
+)
 
 // replica is a handle as the driver sees it.
 type replica interface {

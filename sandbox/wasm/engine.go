@@ -17,6 +17,7 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/rewrite"
 )
 
 const (
@@ -59,6 +60,7 @@ type module struct {
 	err      error
 	class    *memoryClass
 	compiled wazero.CompiledModule
+	metered  *rewrite.Output // without its bytes
 	refs     int
 	tried    trials
 }
@@ -144,8 +146,7 @@ func (e *engine) runtime(ctx context.Context, pages uint32) (*memoryClass, error
 	if c := e.runtimes[pages]; c != nil {
 		return c, nil
 	}
-	// A guest that runs on past its deadline is interrupted at its loops.
-	config := wazero.NewRuntimeConfig().WithMemoryLimitPages(pages).WithCompilationCache(e.cache).WithCloseOnContextDone(true)
+	config := wazero.NewRuntimeConfig().WithMemoryLimitPages(pages).WithCompilationCache(e.cache)
 	ctx = context.WithoutCancel(ctx)
 	r := wazero.NewRuntimeWithConfig(ctx, config)
 	_, err := wasi_snapshot_preview1.Instantiate(ctx, r)
@@ -171,7 +172,11 @@ func (e *engine) fill(ctx context.Context, m *module, path string, code []byte) 
 	if m.err = checkHeader(code); m.err != nil {
 		return
 	}
-	m.compiled, m.err = e.compile(context.WithoutCancel(ctx), m.class, code)
+	if m.metered, m.err = meterCode(code); m.err != nil {
+		return
+	}
+	m.compiled, m.err = e.compile(context.WithoutCancel(ctx), m.class, m.metered.Module)
+	m.metered.Module = nil
 	if m.err == nil {
 		m.err = checkImports(m.class, m.compiled)
 	}

@@ -93,8 +93,6 @@ func (s *server) initialize(ctx context.Context, i *instance) error {
 	switch {
 	case err != nil:
 		return err
-	case ctx.Err() != nil: // wazero may be about to close the instance
-		return context.Cause(ctx)
 	case i.IsClosed():
 		return errors.New("the module ended itself in _initialize")
 	}

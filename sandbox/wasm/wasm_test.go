@@ -185,7 +185,7 @@ func TestABadModuleIsRefusedWithItsReason(t *testing.T) {
 		{"empty", rubbish(t, nil), "not a wasm module"},
 		{"text", rubbish(t, []byte("#!/bin/sh\n")), "not a wasm module"},
 		{"header only in part", rubbish(t, hello[:6]), "cut short"},
-		{"truncated", rubbish(t, hello[:len(hello)/2]), "cannot be compiled"},
+		{"truncated", rubbish(t, hello[:len(hello)/2]), "does not fit into"},
 		{"component", rubbish(t, []byte("\x00asm\x0d\x00\x01\x00rest")), "component"},
 		{"version", rubbish(t, []byte("\x00asm\x02\x00\x00\x00")), "unknown version"},
 		{"too large", rubbish(t, append(bytes.Clone(hello), make([]byte, api.MaxModuleBytes)...)), "larger than"},
@@ -412,7 +412,7 @@ func TestAGuestsFailureAfterTheHeadCutsTheConnection(t *testing.T) {
 }
 
 func TestPastItsDeadlineARequestIs504(t *testing.T) {
-	for _, path := range []string{"/l", "/s"} {
+	for _, path := range []string{"/l", "/i", "/f", "/s"} {
 		spec := moduleSpec("evil", api.ModeHTTP)
 		spec.Wasm.Timeout = api.Duration(50 * time.Millisecond)
 		server, _, log := serve(t, newDriver(t), spec)
@@ -425,6 +425,20 @@ func TestPastItsDeadlineARequestIs504(t *testing.T) {
 		if status, _ := get(t, server.URL+"/c"); status != 200 {
 			t.Errorf("the next request: status %d", status)
 		}
+	}
+}
+
+// TestARunawayRecursionIsATrap long before it has used much memory, and says what it is.
+func TestARunawayRecursionIsATrap(t *testing.T) {
+	server, _, log := serve(t, newDriver(t), moduleSpec("evil", api.ModeHTTP))
+	if status, _ := get(t, server.URL+"/d"); status != http.StatusBadGateway {
+		t.Errorf("status %d, want 502", status)
+	}
+	if !strings.Contains(log.String(), "call stack exhausted") {
+		t.Errorf("the log is %q", log)
+	}
+	if status, _ := get(t, server.URL+"/c"); status != 200 {
+		t.Errorf("the next request: status %d", status)
 	}
 }
 

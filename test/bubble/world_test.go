@@ -256,10 +256,10 @@ func (w *world) close() {
 		c.await()
 	}
 	w.pass(drainTime)
+	w.t.Logf("what was done:\n%s", strings.Join(w.trace, "\n"))
 	if !w.t.Failed() {
 		return
 	}
-	w.t.Logf("what was done:\n%s", strings.Join(w.trace, "\n"))
 	for _, c := range w.coords {
 		w.t.Logf("the last of %s's log:\n%s", c.name, c.log)
 	}

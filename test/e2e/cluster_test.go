@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/client"
 	"github.com/cloudless/cloudless/test/process"
@@ -46,7 +48,7 @@ type member struct {
 func newCluster(t *testing.T, coordinators, agents int, flags func(agent int) []string) *cluster {
 	t.Helper()
 	needNamespaces(t)
-	k := &cluster{t: t, dir: shortDir(t), net: newNetwork(t)}
+	k := &cluster{t: t, dir: inMemory(t, shortDir(t), 2<<30), net: newNetwork(t)}
 	t.Cleanup(k.end)
 	k.addCoordinators(coordinators)
 	k.addAgents(agents, flags)
@@ -54,11 +56,26 @@ func newCluster(t *testing.T, coordinators, agents int, flags func(agent int) []
 	return k
 }
 
+// inMemory puts a folder on a file system of its own, which keeps other users of the disk from
+// holding up a cluster whose members talk by the half second.
+func inMemory(t *testing.T, dir string, size int) string {
+	t.Helper()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", size)); err != nil {
+		t.Fatal("tmpfs: ", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error("tmpfs: ", err)
+		}
+	})
+	return dir
+}
+
 func (k *cluster) addCoordinators(n int) {
 	k.t.Helper()
 	var join []string
 	for i := range n {
-		m := k.member(fmt.Sprintf("c%d", i), "coordinator")
+		m := k.member(k.net.host(), fmt.Sprintf("c%d", i), "coordinator")
 		k.coords = append(k.coords, m)
 		m.start(join...)
 		k.connect()
@@ -73,21 +90,24 @@ func (k *cluster) addAgents(n int, flags func(agent int) []string) {
 	k.t.Helper()
 	token := k.token(api.RoleNode)
 	for i := range n {
-		name := fmt.Sprintf("a%d", i)
-		m := k.member(name, "agent", "--zone", name, "--on-stop", "kill", "--containerd", "off")
+		m := k.agent(k.net.host(), fmt.Sprintf("a%d", i))
 		if flags != nil {
 			m.args = append(m.args, flags(i)...)
 		}
-		k.agents = append(k.agents, m)
 	}
 	k.startAll(k.agents, "--join", k.coords[0].addr+":7701", "--token", "@"+token)
 }
 
-// member is one that has not started yet.
-func (k *cluster) member(name, role string, args ...string) *member {
-	k.t.Helper()
+// agent adds one that has not started yet.
+func (k *cluster) agent(on *host, name string, flags ...string) *member {
+	m := k.member(on, name, "agent", append([]string{"--zone", name, "--on-stop", "kill", "--containerd", "off"}, flags...)...)
+	k.agents = append(k.agents, m)
+	return m
+}
+
+func (k *cluster) member(on *host, name, role string, args ...string) *member {
 	dir := filepath.Join(k.dir, name)
-	return &member{host: k.net.host(), name: name, dir: dir, args: append([]string{role, "--data-dir", dir, "--name", name}, args...)}
+	return &member{host: on, name: name, dir: dir, args: append([]string{role, "--data-dir", dir, "--name", name}, args...)}
 }
 
 // launch starts a member's process; more is for this start only.
@@ -239,7 +259,7 @@ func (k *cluster) token(role api.Role) string {
 	return path
 }
 
-// healthy counts the coordinators that vote and answer, if there is a leader.
+// healthy counts the coordinators that vote and answer where they are, if there is a leader.
 func (k *cluster) healthy() int {
 	st, err := k.api.Status(context.Background(), 0, 0)
 	if err != nil || st.Leader == "" {
@@ -247,7 +267,7 @@ func (k *cluster) healthy() int {
 	}
 	n := 0
 	for _, m := range st.Coordinators {
-		if m.Voter && m.Healthy {
+		if c := find(k.coords, m.Name); m.Voter && m.Healthy && c != nil && m.HTTPAddr == c.url() {
 			n++
 		}
 	}

@@ -86,7 +86,7 @@ var sideways = map[string][]string{
 	"agent/ingress":         {"sandbox"},
 	"agent/ledger":          {},
 	"sandbox":               {},
-	"sandbox/wasm":          {"sandbox"},
+	"sandbox/wasm":          {"sandbox"}, // and rewrite, which is pure
 	"sandbox/oci":           {"sandbox"},
 	"sandbox/fake":          {"sandbox"},
 	"sandbox/drivertest":    {"sandbox"},

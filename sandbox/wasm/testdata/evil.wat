@@ -23,6 +23,11 @@
   (func $pages (result i32)
     (loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
     (memory.size))
+  (func $chain (param $n i32) ;; 2^n calls and no loop
+    (if (local.get $n) (then
+      (call $chain (i32.sub (local.get $n) (i32.const 1)))
+      (call $chain (i32.sub (local.get $n) (i32.const 1))))))
+  (func $deep (call $deep))
   (func (export "cl_handle")
     (drop (call $req_head (i32.const 1024) (i32.const 4096)))
     (global.set $count (i32.add (global.get $count) (i32.const 1)))
@@ -31,6 +36,10 @@
     (if (call $is (i32.const 0x77)) (then ;; w: trap after it
       (call $answer (i32.const 7)) (call $flush) (call $trap)))
     (if (call $is (i32.const 0x6c)) (then (loop $again (br $again)))) ;; l: loop
+    (if (call $is (i32.const 0x69)) (then (call $chain (i32.const 60)))) ;; i: chain of calls
+    (if (call $is (i32.const 0x64)) (then (call $deep))) ;; d: endless recursion
+    (if (call $is (i32.const 0x66)) (then ;; f: fill memory for ever
+      (loop $again (memory.fill (i32.const 4096) (i32.const 1) (i32.const 61440)) (br $again))))
     (if (call $is (i32.const 0x73)) (then ;; s: sleep an hour
       (i32.store (i32.const 528) (i32.const 1))
       (i64.store (i32.const 536) (i64.const 3600000000000))

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -51,6 +52,16 @@ func main() {
 	case "serve":
 		http.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
 		fmt.Println(http.ListenAndServe(":"+os.Getenv("PORT"), nil))
+	case "flood": // so many MiB, as fast as it goes
+		mib, _ := strconv.Atoi(args[0])
+		for range mib {
+			os.Stdout.Write(bytes.Repeat([]byte("0123456789abcde\n"), 1<<16))
+		}
+	case "binary": // every byte value, with no line in it to speak of
+		for b := range 256 {
+			os.Stdout.Write([]byte{byte(b)})
+		}
+		os.Stdout.Write(bytes.Repeat([]byte{0xff, 0}, 1<<19)) // and a line of 1 MiB
 	case "hello":
 		fmt.Println("hello")
 		os.Exit(3)

@@ -1,0 +1,48 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"runtime"
+
+	wapi "github.com/tetratelabs/wazero/api"
+
+	"github.com/cloudless/cloudless/sandbox/rewrite"
+)
+
+const (
+	// fuelSlice is what a guest gets at a time: some 50 µs of work. Go's collector waits for a guest
+	// until its next tick, so a slice is also the longest pause that a guest can cause.
+	fuelSlice = 100_000
+	// stackBytes bounds the nested calls of a guest, by rewrite's count of their frames.
+	stackBytes = 16 << 20
+)
+
+var (
+	errEnded = errors.New("the call was ended")
+	errStack = errors.New("call stack exhausted")
+)
+
+// meterCode checks a module and makes it stop when it is told to.
+func meterCode(code []byte) (*rewrite.Output, error) {
+	out, err := rewrite.Module(code, rewrite.Options{Limits: rewrite.DefaultLimits(), StackBytes: stackBytes})
+	if err != nil {
+		return nil, invalid("the module is refused: %v", err).
+			WithHint("it is damaged, larger than modules may be here, or uses a proposal of WebAssembly that is not in version 2.0")
+	}
+	return out, nil
+}
+
+// tick is called by a guest that has used up its fuel, or its stack. It ends the call, or lets others
+// run and refills.
+func tick(ctx context.Context, m wapi.Module, _ []uint64) {
+	metered := caller(ctx).module.metered
+	if int32(m.ExportedGlobal(metered.Stack).Get()) < 0 {
+		panic(errStack)
+	}
+	if ctx.Err() != nil {
+		panic(errEnded)
+	}
+	runtime.Gosched()
+	m.ExportedGlobal(metered.Fuel).(wapi.MutableGlobal).Set(fuelSlice)
+}
