@@ -5,33 +5,50 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/run"
 )
 
 // Batching of what goes up.
 const (
-	batchPause     = 20 * time.Millisecond // between two status reports; the first goes at once
+	statusPause    = time.Millisecond      // for each status in a report until the next report
+	batchPause     = 20 * time.Millisecond // at most, so that few changes go at once and many together
+	startingPause  = 20 * time.Millisecond // what is only starting waits so long: a quick start is told as ready alone
 	maxBatch       = 2000                  // statuses in one report
 	eventPause     = time.Second
 	eventsPerType  = 50  // a second, of one type
 	maxEventsAhead = 500 // waiting to be sent
 )
 
-// reporter tells the coordinators how replicas fare: the first transition at once, later ones in
-// batches, the newest status of each replica. What cannot be sent waits; nothing is lost, since only
-// the newest counts.
+// reporter tells the coordinators how replicas fare, the newest status of each replica: a few changes
+// at once, many in batches. That a replica is starting is worth a log entry only if it takes a while.
+// What cannot be sent waits; nothing is lost, since only the newest counts.
 type reporter struct {
-	a       *Agent
+	log   zerolog.Logger
+	send  func(context.Context, api.StatusReport) error
+	epoch func() uint64 // of the newest accepted set
+	all   func() []api.ReplicaReport
+
 	mu      sync.Mutex
 	pending map[string]api.ReplicaReport
 	order   []string
+	urgent  bool   // something other than a start is pending
 	full    uint64 // epoch that asks for a full report; 0: none
 	poke    chan struct{}
 }
 
 func newReporter(a *Agent) *reporter {
-	return &reporter{a: a, pending: map[string]api.ReplicaReport{}, poke: make(chan struct{}, 1)}
+	return &reporter{
+		log: a.log, pending: map[string]api.ReplicaReport{}, poke: make(chan struct{}, 1),
+		send: func(ctx context.Context, rep api.StatusReport) error {
+			var ack api.StatusAck
+			return a.sessions.call(ctx, api.PathStatuses, rep, &ack)
+		},
+		epoch: func() uint64 { epoch, _ := a.intake.have(); return epoch },
+		all:   func() []api.ReplicaReport { return a.sup.Reports() },
+	}
 }
 
 // add notes a replica's newest status.
@@ -41,6 +58,7 @@ func (r *reporter) add(rep api.ReplicaReport) {
 		r.order = append(r.order, rep.ReplicaID)
 	}
 	r.pending[rep.ReplicaID] = rep
+	r.urgent = r.urgent || rep.State != api.ReplicaStarting
 	r.mu.Unlock()
 	r.wake()
 }
@@ -48,7 +66,7 @@ func (r *reporter) add(rep api.ReplicaReport) {
 // reportAll asks for a report of everything, as a new epoch wants it.
 func (r *reporter) reportAll(epoch uint64) {
 	r.mu.Lock()
-	r.full = epoch
+	r.full, r.urgent = epoch, true
 	r.mu.Unlock()
 	r.wake()
 }
@@ -62,15 +80,16 @@ func (r *reporter) wake() {
 
 // take removes a batch from what waits.
 func (r *reporter) take() (api.StatusReport, bool) {
-	epoch, _ := r.a.intake.have()
+	epoch := r.epoch()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.full != 0 {
-		rep := api.StatusReport{Epoch: r.full, Full: true, Reports: r.a.sup.Reports()}
+		rep := api.StatusReport{Epoch: r.full, Full: true, Reports: r.all()}
 		return rep, true
 	}
 	n := min(len(r.order), maxBatch)
 	if n == 0 {
+		r.urgent = false
 		return api.StatusReport{}, false
 	}
 	rep := api.StatusReport{Epoch: epoch}
@@ -79,6 +98,7 @@ func (r *reporter) take() (api.StatusReport, bool) {
 		delete(r.pending, id)
 	}
 	r.order = append([]string(nil), r.order[n:]...)
+	r.urgent = len(r.order) > 0
 	return rep, true
 }
 
@@ -95,6 +115,7 @@ func (r *reporter) back(rep api.StatusReport) {
 			r.order = append(r.order, one.ReplicaID)
 		}
 	}
+	r.urgent = true
 }
 
 func (r *reporter) sent(rep api.StatusReport) {
@@ -107,35 +128,55 @@ func (r *reporter) sent(rep api.StatusReport) {
 
 // run sends reports until the agent ends.
 func (r *reporter) run(ctx context.Context) error {
+	for r.await(ctx) == nil {
+		rep, ok := r.take()
+		if !ok {
+			continue
+		}
+		pause := min(time.Duration(len(rep.Reports))*statusPause, batchPause)
+		if !r.deliver(ctx, rep) {
+			pause = redialAfter
+		}
+		if run.Sleep(ctx, pause) != nil {
+			break
+		}
+	}
+	return nil
+}
+
+// await blocks until there is something to tell that should not wait any longer.
+func (r *reporter) await(ctx context.Context) error {
+	var late <-chan time.Time
 	for {
+		r.mu.Lock()
+		pending, urgent := len(r.order) > 0, r.urgent || r.full != 0
+		r.mu.Unlock()
+		if urgent {
+			return nil
+		}
+		if pending && late == nil {
+			late = time.After(startingPause)
+		}
 		select {
 		case <-ctx.Done():
+			return ctx.Err()
+		case <-late:
 			return nil
 		case <-r.poke:
 		}
-		for {
-			rep, ok := r.take()
-			if !ok {
-				break
-			}
-			pause := batchPause
-			var ack api.StatusAck
-			err := r.a.sessions.call(ctx, api.PathStatuses, rep, &ack)
-			switch code := api.CodeOf(err); {
-			case err == nil:
-				r.sent(rep)
-			case code == api.CodeConflict && rep.Full: // the epoch moved on; its set will ask anew
-				r.sent(rep)
-			default:
-				r.a.log.Debug().Err(err).Msg("statuses not reported yet")
-				r.back(rep)
-				pause = redialAfter
-			}
-			if run.Sleep(ctx, pause) != nil {
-				return nil
-			}
-		}
 	}
+}
+
+// deliver sends a report; false when that is to be tried again.
+func (r *reporter) deliver(ctx context.Context, rep api.StatusReport) bool {
+	err := r.send(ctx, rep)
+	if err == nil || api.CodeOf(err) == api.CodeConflict && rep.Full { // the epoch moved on; its set will ask anew
+		r.sent(rep)
+		return true
+	}
+	r.log.Debug().Err(err).Msg("statuses not reported yet")
+	r.back(rep)
+	return false
 }
 
 // eventSender sends a node's own events up in batches, limited per type; what is over the limit is
