@@ -57,6 +57,18 @@ type Config struct {
 	Drivers       func(id Identity) (map[api.Variant]sandbox.Driver, error)
 }
 
+// Settings are what of a Config can change while the node runs.
+type Settings struct {
+	Labels  map[string]string
+	Taints  []api.Taint
+	Reserve api.Reserved
+	OnStop  string
+}
+
+// Reload takes new settings. The coordinators learn of them with the next heartbeat; replicas that
+// run stay where they are, labels and taints are for placing new ones.
+func (a *Agent) Reload(s Settings) { a.settings.Store(&s) }
+
 // Identity is who a node is; drivers name their things by it.
 type Identity struct {
 	ClusterID string `json:"clusterId"`
@@ -87,6 +99,7 @@ type Agent struct {
 	peers     *http.Client // to other agents
 	gossip    *gossip.Gossip
 
+	settings atomic.Pointer[Settings]
 	started  time.Time
 	intake   *intake
 	reports  *reporter
@@ -102,6 +115,7 @@ type Agent struct {
 // until Close.
 func Open(ctx context.Context, cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, log: cfg.Log, started: time.Now(), group: run.New(context.Background())}
+	a.Reload(Settings{cfg.Labels, cfg.Taints, cfg.Reserve, cfg.OnStop})
 	err := run.Steps(ctx, []run.Step{
 		{What: "open the data folder", Do: a.openData},
 		{What: "load or make the identity", Do: a.openIdentity},
@@ -261,17 +275,18 @@ func (a *Agent) running() int {
 
 func (a *Agent) close() error {
 	var errs []error
+	onStop := a.settings.Load().OnStop
+	if a.sessions != nil && a.sup != nil && onStop == "drain" {
+		a.drainSelf() // has a time of its own
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	if a.sessions != nil && a.sup != nil {
-		if a.cfg.OnStop == "drain" {
-			a.drainSelf()
-		}
 		a.sessions.goodbye(ctx)
 	}
 	if a.sup != nil {
 		mode := "restart"
-		if a.cfg.OnStop == "kill" {
+		if onStop == "kill" {
 			mode = "kill"
 		}
 		errs = append(errs, a.sup.Stop(ctx, mode))

@@ -18,9 +18,10 @@ import (
 
 // describe is what this node says of itself when it registers.
 func (a *Agent) describe(ctx context.Context) api.RegisterRequest {
+	set := a.settings.Load()
 	req := api.RegisterRequest{
 		Addr:   api.NodeAddr{Node: a.advertised(a.cfg.Listener), Ingress: a.advertised(a.cfg.Ingress), Gossip: a.gossip.Addr()},
-		Region: a.cfg.Region, Zone: a.cfg.Zone, Labels: a.cfg.Labels, Taints: a.cfg.Taints, Capacity: a.capacity(),
+		Region: a.cfg.Region, Zone: a.cfg.Zone, Labels: set.Labels, Taints: set.Taints, Capacity: a.capacity(set.Reserve),
 		Arch: runtime.GOARCH, OS: runtime.GOOS, Version: a.cfg.Version,
 	}
 	if d, ok := a.drivers[api.VariantWasm]; ok {
@@ -34,9 +35,9 @@ func (a *Agent) describe(ctx context.Context) api.RegisterRequest {
 }
 
 // capacity is what workloads may take of this machine.
-func (a *Agent) capacity() api.Reserved {
+func (a *Agent) capacity(reserve api.Reserved) api.Reserved {
 	total := api.Reserved{CPU: api.MilliCPU(runtime.NumCPU() * 1000), Memory: memInfo("MemTotal"), Storage: a.storage().total}
-	left := total.Sub(a.cfg.Reserve)
+	left := total.Sub(reserve)
 	return api.Reserved{CPU: max(left.CPU, 0), Memory: max(left.Memory, 0), Storage: max(left.Storage, 0)}
 }
 

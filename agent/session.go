@@ -141,15 +141,16 @@ func (s *session) tunnel(ctx context.Context) error {
 	return link.ServeTunnel(ctx, conn, s.a.mux.Inject)
 }
 
-// heartbeat registers this node and then says every second that it lives. A coordinator that does
-// not know the node, or has forgotten its goodbye, makes it register again.
+// heartbeat registers this node and then says every second that it lives. It registers again when its
+// settings change, and when a coordinator does not know the node or has not forgotten its goodbye.
 func (s *session) heartbeat(ctx context.Context) error {
-	hb, known := api.Heartbeat{}, false
+	hb, told := api.Heartbeat{}, (*Settings)(nil)
 	for {
-		if !known {
+		if now := s.a.settings.Load(); told != now {
 			if err := s.register(ctx); err != nil {
 				return err
 			}
+			told = now
 		}
 		sent := time.Now()
 		hb = s.a.fillHeartbeat(hb, sent)
@@ -158,7 +159,9 @@ func (s *session) heartbeat(ctx context.Context) error {
 			return err
 		}
 		hb.RTTMillis = float64(time.Since(sent).Microseconds()) / 1000
-		known = ack.Known
+		if !ack.Known {
+			told = nil
+		}
 		s.a.sessions.heard(ack)
 		if err := s.a.keepTrust(ctx, s, ack.TrustIndex); err != nil {
 			s.a.log.Warn().Err(err).Msg("new keys of the cluster not taken up yet; trying again")

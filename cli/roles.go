@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/cloudless/cloudless/api"
-	"github.com/cloudless/cloudless/api/manifest"
 )
 
 // roleCommands are the commands that run a part of a cluster.
@@ -102,84 +101,21 @@ func defaultAgent() agentOptions {
 	}
 }
 
-// withConfig reads a --config file under the flags: a flag on the command line wins over the file,
-// the file over the default.
-func withConfig[T any](path string, flags *pflag.FlagSet, opts *T, bind func(*T, *pflag.FlagSet)) error {
-	if path == "" {
-		return nil
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return usageError("--config: %v", err)
-	}
-	if err := manifest.Unmarshal(path, data, opts); err != nil {
-		return err
-	}
-	over := pflag.NewFlagSet("config", pflag.ContinueOnError)
-	fromFile := *opts
-	bind(&fromFile, over)
-	var failed error
-	flags.Visit(func(f *pflag.Flag) {
-		target := over.Lookup(f.Name)
-		if target == nil {
-			return
-		}
-		from, isList := f.Value.(pflag.SliceValue)
-		if to, ok := target.Value.(pflag.SliceValue); isList && ok {
-			failed = to.Replace(from.GetSlice())
-		} else {
-			failed = target.Value.Set(f.Value.String())
-		}
-	})
-	*opts = fromFile
-	return failed
-}
-
 func coordinatorCommand(e *Env) *cobra.Command {
-	opts, flags := defaultCoordinator(), defaultCoordinator()
-	var config string
-	c := &cobra.Command{
+	return roleCommand(&cobra.Command{
 		Use: "coordinator", Short: "Run one member of the control plane",
 		Long: "Run one member of the control plane. On an empty data folder it founds a cluster and writes ca.pem and admin.token there;\nwith --join and --token it becomes a member of an existing one; with state in the folder it goes on as what it was.",
 		Example: `  cloudless coordinator --data-dir /var/lib/cloudless/coordinator
   cloudless coordinator --data-dir /var/lib/cloudless/coordinator --join 192.0.2.1:7701 --token @server.token`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := withConfig(config, cmd.Flags(), &opts, (*coordinatorOptions).bind); err != nil {
-				return err
-			}
-			if config == "" {
-				opts = flags
-			}
-			return e.serveCoordinator(cmd.Context(), opts)
-		},
-	}
-	flags.bind(c.Flags())
-	c.Flags().StringVar(&config, "config", "", "YAML file with one key a flag")
-	return c
+	}, defaultCoordinator, (*coordinatorOptions).bind, e.serveCoordinator)
 }
 
 func agentCommand(e *Env) *cobra.Command {
-	opts, flags := defaultAgent(), defaultAgent()
-	var config string
-	c := &cobra.Command{
+	return roleCommand(&cobra.Command{
 		Use: "agent", Short: "Run one node: sandboxes, ingress, artifacts",
 		Long:    "Run one node. The first start needs --join and --token (role node); later ones need neither.",
 		Example: `  cloudless agent --data-dir /var/lib/cloudless/agent --join 192.0.2.1:7701 --token @node.token --zone shop`,
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := withConfig(config, cmd.Flags(), &opts, (*agentOptions).bind); err != nil {
-				return err
-			}
-			if config == "" {
-				opts = flags
-			}
-			return e.serveAgent(cmd.Context(), opts)
-		},
-	}
-	flags.bind(c.Flags())
-	c.Flags().StringVar(&config, "config", "", "YAML file with one key a flag")
-	return c
+	}, defaultAgent, (*agentOptions).bind, e.serveAgent)
 }
 
 // joinToken is the role's token: from --token, the file or the environment.
@@ -206,8 +142,8 @@ type readyLine struct {
 	Token   string `json:"token,omitempty"`
 }
 
-// until blocks until the command is to end, or a role can no longer serve.
-func until(ctx context.Context, roles ...interface{ Done() <-chan struct{} }) error {
+// until blocks until the command is to end, or a role can no longer serve. hangup is what SIGHUP does.
+func until(ctx context.Context, hangup func(), roles ...interface{ Done() <-chan struct{} }) error {
 	done := make(chan struct{}, len(roles))
 	stop := make(chan struct{})
 	defer close(stop)
@@ -220,12 +156,13 @@ func until(ctx context.Context, roles ...interface{ Done() <-chan struct{} }) er
 			}
 		}()
 	}
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	for {
 		select {
-		case <-hangup: // certificate files are read again when they change; nothing else can be reloaded
+		case <-hangups:
+			hangup()
 			continue
 		case <-ctx.Done():
 			return nil

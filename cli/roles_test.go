@@ -1,23 +1,44 @@
 package cli
 
 import (
+	"bytes"
+	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/manifest"
 )
 
+// settingsFrom is where an agent started with args has its settings from.
+func settingsFrom(t *testing.T, args ...string) source[agentOptions] {
+	t.Helper()
+	var out source[agentOptions]
+	cmd := roleCommand(&cobra.Command{Use: "agent"}, defaultAgent, (*agentOptions).bind, func(_ context.Context, s source[agentOptions]) error {
+		out = s
+		return nil
+	})
+	cmd.SetArgs(args)
+	if err := cmd.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 func TestExampleConfigsLoad(t *testing.T) {
-	co := defaultCoordinator()
-	if err := withConfig("../deploy/config/coordinator.yaml", pflag.NewFlagSet("", pflag.ContinueOnError), &co, (*coordinatorOptions).bind); err != nil {
+	co, err := source[coordinatorOptions]{defaultCoordinator, (*coordinatorOptions).bind, pflag.NewFlagSet("", pflag.ContinueOnError), "../deploy/config/coordinator.yaml"}.load()
+	if err != nil {
 		t.Error(err)
 	}
-	ag := defaultAgent()
-	if err := withConfig("../deploy/config/agent.yaml", pflag.NewFlagSet("", pflag.ContinueOnError), &ag, (*agentOptions).bind); err != nil {
+	ag, err := settingsFrom(t, "--config", "../deploy/config/agent.yaml").load()
+	if err != nil {
 		t.Error(err)
 	}
 	if co.DataDir == "" || ag.DataDir == "" {
@@ -25,18 +46,18 @@ func TestExampleConfigsLoad(t *testing.T) {
 	}
 }
 
+func writeConfig(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestFlagWinsOverConfigFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agent.yaml")
-	if err := os.WriteFile(path, []byte("zone: file\nregion: file\nlabel: [a=1]\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	opts, flags := defaultAgent(), defaultAgent()
-	set := pflag.NewFlagSet("", pflag.ContinueOnError)
-	flags.bind(set)
-	if err := set.Parse([]string{"--zone", "flag", "--label", "b=2"}); err != nil {
-		t.Fatal(err)
-	}
-	if err := withConfig(path, set, &opts, (*agentOptions).bind); err != nil {
+	writeConfig(t, path, "zone: file\nregion: file\nlabel: [a=1]\n")
+	opts, err := settingsFrom(t, "--config", path, "--zone", "flag", "--label", "b=2").load()
+	if err != nil {
 		t.Fatal(err)
 	}
 	if opts.Zone != "flag" || opts.Region != "file" || len(opts.Labels) != 1 || opts.Labels[0] != "b=2" || opts.NodeAddr != ":7711" {
@@ -46,13 +67,39 @@ func TestFlagWinsOverConfigFile(t *testing.T) {
 
 func TestUnknownConfigKeyIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "agent.yaml")
-	if err := os.WriteFile(path, []byte("zon: x\n"), 0o600); err != nil {
+	writeConfig(t, path, "zon: x\n")
+	if _, err := settingsFrom(t, "--config", path).load(); api.CodeOf(err) != api.CodeInvalid {
+		t.Errorf("an unknown key gave %v", err)
+	}
+}
+
+// A reload hands on what changed, says what needs a restart, and lets go of nothing for a bad file.
+func TestReloadTellsWhatNeedsARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agent.yaml")
+	writeConfig(t, path, "zone: a\nlabel: [x=1]\ntoken: one\n")
+	from := settingsFrom(t, "--config", path, "--log-level", "warn")
+	first, err := from.load()
+	if err != nil {
 		t.Fatal(err)
 	}
-	opts := defaultAgent()
-	err := withConfig(path, pflag.NewFlagSet("", pflag.ContinueOnError), &opts, (*agentOptions).bind)
-	if api.CodeOf(err) != api.CodeInvalid {
-		t.Errorf("an unknown key gave %v", err)
+	var log bytes.Buffer
+	var saw []string
+	apply := func(_ agentOptions, changed []string) ([]string, error) {
+		saw = changed
+		return among(changed, "label", "log-level"), nil
+	}
+	writeConfig(t, path, "zone: b\nlabel: [x=2]\nlog-level: debug\ntoken: two\n")
+	second := from.reload(first, zerolog.New(&log), apply)
+	if d := cmp.Diff([]string{"label", "zone"}, saw); d != "" { // the flag holds log-level, the token was for joining
+		t.Error(d)
+	}
+	if second.Zone != "b" || second.LogLevel != "warn" || !strings.Contains(log.String(), `"applied":["label"],"restart":["zone"]`) {
+		t.Errorf("settings %+v, log %s", second, log.String())
+	}
+	log.Reset()
+	writeConfig(t, path, "zone: [\n")
+	if third := from.reload(second, zerolog.New(&log), apply); third.Zone != "b" || !strings.Contains(log.String(), "the old ones stay") {
+		t.Errorf("settings %+v, log %s", third, log.String())
 	}
 }
 

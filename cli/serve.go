@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cloudless/cloudless/agent"
@@ -53,6 +54,8 @@ func (c *closers) close() (err error) {
 // coordinatorRole is a coordinator with its REST API and metrics port.
 type coordinatorRole struct {
 	closers
+	tel     *telemetry.Telemetry
+	cert    *apiCertificate // nil in dev, which speaks plain HTTP
 	server  *coordinator.Server
 	http    string // URL
 	node    string
@@ -65,10 +68,12 @@ func (r *coordinatorRole) Done() <-chan struct{} { return r.server.Done() }
 // agentRole is an agent with its metrics port.
 type agentRole struct {
 	closers
-	agent   *agent.Agent
-	node    string
-	ingress string // URL
-	metrics string
+	tel        *telemetry.Telemetry
+	agent      *agent.Agent
+	ingressTLS *atomic.Pointer[tls.Config] // nil without --ingress-tls
+	node       string
+	ingress    string // URL
+	metrics    string
 }
 
 // Done is closed when the agent can no longer serve.
@@ -233,6 +238,7 @@ func (e *Env) openCoordinator(ctx context.Context, o coordinatorOptions, token s
 	if err != nil {
 		return r, err
 	}
+	r.tel = tel
 	nodeLn, err := listen(o.DataDir, "node-addr", o.NodeAddr)
 	if err != nil {
 		return r, err
@@ -264,7 +270,9 @@ func (e *Env) openCoordinator(ctx context.Context, o coordinatorOptions, token s
 	})
 	var cfg *tls.Config
 	if !plain {
-		cfg = pki.APIServerConfig(r.server.APICertificate(append([]string{"localhost", "127.0.0.1", "::1", hostName(), o.Advertise, hostOf(o.HTTPAddr)}, o.TLSSAN...)))
+		r.cert = &apiCertificate{make: r.server.APICertificate, always: []string{"localhost", "127.0.0.1", "::1", hostName(), o.Advertise, hostOf(o.HTTPAddr)}}
+		r.cert.hosts(o.TLSSAN)
+		cfg = pki.APIServerConfig(r.cert.get)
 	}
 	r.serveHTTP(httpLn, tel.TraceHTTP("api", h), cfg, tel)
 	r.metrics, err = r.serveMetrics(o.DataDir, o.MetricsAddr, tel)
@@ -291,7 +299,11 @@ func (c *closers) serveMetrics(dir, addr string, tel *telemetry.Telemetry) (stri
 	return "http://" + ln.Addr().String(), nil
 }
 
-func (e *Env) serveCoordinator(ctx context.Context, o coordinatorOptions) error {
+func (e *Env) serveCoordinator(ctx context.Context, from source[coordinatorOptions]) error {
+	o, err := from.load()
+	if err != nil {
+		return err
+	}
 	token, err := e.joinToken(o.commonOptions)
 	if err != nil {
 		return err
@@ -308,7 +320,7 @@ func (e *Env) serveCoordinator(ctx context.Context, o coordinatorOptions) error 
 	if err := e.printReady(readyLine{ID: r.server.ID(), HTTP: r.http, Node: r.node, Gossip: r.server.GossipAddr(), Metrics: r.metrics}); err != nil {
 		return errors.Join(err, r.close())
 	}
-	return errors.Join(until(ctx, r), r.close())
+	return errors.Join(until(ctx, func() { o = from.reload(o, r.tel.Log, r.reload) }, r), r.close())
 }
 
 func (e *Env) printReady(l readyLine) error {
@@ -359,27 +371,13 @@ func parseReserve(text string) (r api.Reserved, err error) {
 
 // agentConfig turns settings into the agent's own.
 func (e *Env) agentConfig(o agentOptions, token string, tel *telemetry.Telemetry) (cfg agent.Config, err error) {
-	labels, err := pairs("--label", o.Labels)
+	s, err := o.settings()
 	if err != nil {
 		return cfg, err
-	}
-	if err := api.ValidateLabels("--label", labels).Err(); err != nil {
-		return cfg, err
-	}
-	taints, err := parseTaints(o.Taints)
-	if err != nil {
-		return cfg, err
-	}
-	reserve, err := parseReserve(o.Reserve)
-	if err != nil {
-		return cfg, err
-	}
-	if o.OnStop != "restart" && o.OnStop != "drain" && o.OnStop != "kill" {
-		return cfg, usageError("--on-stop: %q is not restart, drain or kill", o.OnStop)
 	}
 	return agent.Config{
-		DataDir: o.DataDir, Name: o.Name, Region: o.Region, Zone: o.Zone, Labels: labels, Taints: taints, Reserve: reserve, AdvertiseHost: o.Advertise,
-		Join: o.Join, Token: token, Version: version(), OnStop: o.OnStop, Tel: tel, Log: tel.Log,
+		DataDir: o.DataDir, Name: o.Name, Region: o.Region, Zone: o.Zone, Labels: s.Labels, Taints: s.Taints, Reserve: s.Reserve, AdvertiseHost: o.Advertise,
+		Join: o.Join, Token: token, Version: version(), OnStop: s.OnStop, Tel: tel, Log: tel.Log,
 	}, nil
 }
 
@@ -429,6 +427,7 @@ func (e *Env) openAgent(ctx context.Context, o agentOptions, token, publish stri
 	if err != nil {
 		return r, err
 	}
+	r.tel = tel
 	cfg, err := e.agentConfig(o, token, tel)
 	if err != nil {
 		return r, err
@@ -444,9 +443,13 @@ func (e *Env) openAgent(ctx context.Context, o agentOptions, token, publish stri
 	scheme := "http://"
 	if cfg.Ingress = plain; o.IngressTLS != "" {
 		scheme = "https://"
-		if cfg.Ingress, err = withTLS(plain, o.IngressTLS); err != nil {
+		pair, err := pairConfig(o.IngressTLS)
+		if err != nil {
 			return r, errors.Join(err, plain.Close(), cfg.Listener.Close())
 		}
+		r.ingressTLS = &atomic.Pointer[tls.Config]{}
+		r.ingressTLS.Store(pair)
+		cfg.Ingress = withTLS(plain, r.ingressTLS)
 	}
 	if cfg.GossipAddr, err = gossipAddr(o.DataDir, o.GossipAddr); err != nil {
 		return r, errors.Join(err, plain.Close(), cfg.Listener.Close())
@@ -469,19 +472,11 @@ func quiet(err error) error {
 	return err
 }
 
-func withTLS(ln net.Listener, pair string) (net.Listener, error) {
-	cert, key, ok := strings.Cut(pair, ",")
-	if !ok {
-		return nil, usageError("--ingress-tls: %q is not CERT,KEY", pair)
-	}
-	cfg, err := pki.FileServerConfig(cert, key)
+func (e *Env) serveAgent(ctx context.Context, from source[agentOptions]) error {
+	o, err := from.load()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return tls.NewListener(ln, cfg), nil
-}
-
-func (e *Env) serveAgent(ctx context.Context, o agentOptions) error {
 	token, err := e.joinToken(o.commonOptions)
 	if err != nil {
 		return err
@@ -494,7 +489,7 @@ func (e *Env) serveAgent(ctx context.Context, o agentOptions) error {
 	if err := e.printReady(readyLine{ID: r.agent.ID(), Node: r.node, Gossip: r.agent.GossipAddr(), Metrics: r.metrics, Ingress: r.ingress}); err != nil {
 		return errors.Join(err, r.close())
 	}
-	return errors.Join(until(ctx, r), r.close())
+	return errors.Join(until(ctx, func() { o = from.reload(o, r.tel.Log, r.reload) }, r), r.close())
 }
 
 func orAll(host string) string {

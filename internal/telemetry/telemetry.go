@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,15 +38,19 @@ type Telemetry struct {
 
 	registry *prometheus.Registry
 	tracing  *tracing
+	level    *logLevel
 	checks   checks
 }
 
 // New makes a role's telemetry. Close flushes what is still to be sent.
 func New(cfg Config) (*Telemetry, error) {
-	log, err := newLogger(cfg)
+	least, err := parseLevel(cfg.LogLevel)
 	if err != nil {
 		return nil, err
 	}
+	level := &logLevel{}
+	level.least.Store(int32(least))
+	log := newLogger(cfg, level)
 	registry := prometheus.NewRegistry()
 	metrics, err := newMetrics(registry, cfg, time.Now())
 	if err != nil {
@@ -55,7 +60,7 @@ func New(cfg Config) (*Telemetry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up OpenTelemetry: %w", err)
 	}
-	return &Telemetry{Log: log, Metrics: metrics, registry: registry, tracing: tracing}, nil
+	return &Telemetry{Log: log, Metrics: metrics, registry: registry, tracing: tracing, level: level}, nil
 }
 
 // Registry is the role's own; other collectors may be added to it.
@@ -78,14 +83,38 @@ func (t *Telemetry) ServeMux() http.Handler {
 // Close sends the spans that are still held back, for as long as ctx lasts.
 func (t *Telemetry) Close(ctx context.Context) error { return t.tracing.close(ctx) }
 
-func newLogger(cfg Config) (zerolog.Logger, error) {
-	level := zerolog.InfoLevel
-	if cfg.LogLevel != "" {
-		var err error
-		if level, err = zerolog.ParseLevel(cfg.LogLevel); err != nil {
-			return zerolog.Nop(), fmt.Errorf("log level %q: want trace, debug, info, warn or error", cfg.LogLevel)
-		}
+// Adjust changes from which level on logs are written, in every logger that comes from Log, and which
+// part of the requests is traced. What is wrong changes neither. It gives false when the sampling
+// takes a new start, because the environment decides on it.
+func (t *Telemetry) Adjust(level, sampling string) (sampled bool, err error) {
+	least, err := parseLevel(level)
+	if err != nil {
+		return false, err
 	}
+	if sampled, err = t.tracing.setSampling(sampling); err == nil {
+		t.level.least.Store(int32(least))
+	}
+	return sampled, err
+}
+
+// logLevel is the least level that is written. It is a sampler, for zerolog asks that before it makes
+// an event and hands it on to derived loggers, which have their own copy of the level otherwise.
+type logLevel struct{ least atomic.Int32 }
+
+func (l *logLevel) Sample(lvl zerolog.Level) bool { return int32(lvl) >= l.least.Load() }
+
+func parseLevel(name string) (zerolog.Level, error) {
+	if name == "" {
+		return zerolog.InfoLevel, nil
+	}
+	level, err := zerolog.ParseLevel(name)
+	if err != nil || level == zerolog.NoLevel {
+		return level, fmt.Errorf("log level %q: want trace, debug, info, warn or error", name)
+	}
+	return level, nil
+}
+
+func newLogger(cfg Config, level *logLevel) zerolog.Logger {
 	w := cfg.LogWriter
 	if w == nil {
 		w = os.Stderr
@@ -93,14 +122,14 @@ func newLogger(cfg Config) (zerolog.Logger, error) {
 	if cfg.Console {
 		w = zerolog.ConsoleWriter{Out: w, NoColor: os.Getenv("NO_COLOR") != "", TimeFormat: time.TimeOnly}
 	}
-	with := zerolog.New(zerolog.SyncWriter(w)).Level(level).Hook(zerolog.HookFunc(stamp)).With()
+	with := zerolog.New(zerolog.SyncWriter(w)).Level(zerolog.TraceLevel).Sample(level).Hook(zerolog.HookFunc(stamp)).With()
 	if cfg.Role != "" {
 		with = with.Str("role", cfg.Role)
 	}
 	if cfg.Node != "" {
 		with = with.Str("node", cfg.Node)
 	}
-	return with.Logger(), nil
+	return with.Logger()
 }
 
 // stamp is a hook rather than zerolog's own Timestamp because that one's format is a global of the

@@ -289,3 +289,28 @@ func TestWrongConfigurationIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// Loggers that were derived before follow too; what is wrong changes nothing.
+func TestAdjustChangesTheLogLevel(t *testing.T) {
+	var out bytes.Buffer
+	tel := newTest(t, Config{LogWriter: &out, LogLevel: "warn"})
+	derived := tel.Log.With().Str("part", "x").Logger()
+	derived.Debug().Msg("early")
+	if _, err := tel.Adjust("debug", "always"); err != nil {
+		t.Fatal(err)
+	}
+	derived.Debug().Msg("later")
+	for _, wrong := range [][2]string{{"loud", "always"}, {"error", "sometimes"}} {
+		if _, err := tel.Adjust(wrong[0], wrong[1]); err == nil {
+			t.Errorf("%v was taken", wrong)
+		}
+	}
+	tel.Log.Debug().Msg("still")
+	if _, err := tel.Adjust("error", "always"); err != nil {
+		t.Fatal(err)
+	}
+	derived.Warn().Msg("over")
+	if got := out.String(); strings.Contains(got, "early") || !strings.Contains(got, "later") || !strings.Contains(got, "still") || strings.Contains(got, "over") {
+		t.Errorf("logged\n%s", got)
+	}
+}

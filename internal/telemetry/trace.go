@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -33,6 +34,8 @@ type tracing struct {
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
 	close      func(context.Context) error
+	sampler    *changingSampler // nil: nothing is traced, or the SDK follows OTEL_TRACES_SAMPLER
+	on         bool
 }
 
 // newTracing reads the standard variables through getenv; the SDK reads the rest of them (headers,
@@ -43,9 +46,16 @@ func newTracing(cfg Config, getenv func(string) string, log zerolog.Logger) (*tr
 		propagator: propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
 		close:      func(context.Context) error { return nil },
 	}
-	options, err := samplerOptions(cfg.OTLPSampling)
+	sampler, err := samplerOf(cfg.OTLPSampling)
 	if err != nil || !tracingWanted(cfg, getenv) {
 		return t, err
+	}
+	t.on = true
+	var options []sdktrace.TracerProviderOption
+	if sampler != nil {
+		t.sampler = &changingSampler{}
+		t.sampler.now.Store(&sampler)
+		options = append(options, sdktrace.WithSampler(t.sampler))
 	}
 	exporter, err := newExporter(cfg.OTLPEndpoint, getenv)
 	if err != nil {
@@ -68,24 +78,44 @@ func tracingWanted(cfg Config, getenv func(string) string) bool {
 	return cfg.OTLPEndpoint != "" || getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
 }
 
-// samplerOptions is empty for "": the SDK then follows OTEL_TRACES_SAMPLER.
-func samplerOptions(sampling string) ([]sdktrace.TracerProviderOption, error) {
-	var sampler sdktrace.Sampler
+// samplerOf is nil for "": the SDK then follows OTEL_TRACES_SAMPLER.
+func samplerOf(sampling string) (sdktrace.Sampler, error) {
 	switch sampling {
 	case "":
 		return nil, nil
 	case "always":
-		sampler = sdktrace.AlwaysSample()
+		return sdktrace.AlwaysSample(), nil
 	case "never":
-		sampler = sdktrace.NeverSample()
-	default:
-		ratio, err := strconv.ParseFloat(sampling, 64)
-		if err != nil || !(ratio >= 0 && ratio <= 1) {
-			return nil, fmt.Errorf("sampling %q: want always, never or a ratio from 0 to 1", sampling)
-		}
-		sampler = sdktrace.ParentBased(sdktrace.TraceIDRatioBased(ratio))
+		return sdktrace.NeverSample(), nil
 	}
-	return []sdktrace.TracerProviderOption{sdktrace.WithSampler(sampler)}, nil
+	ratio, err := strconv.ParseFloat(sampling, 64)
+	if err != nil || !(ratio >= 0 && ratio <= 1) {
+		return nil, fmt.Errorf("sampling %q: want always, never or a ratio from 0 to 1", sampling)
+	}
+	return sdktrace.ParentBased(sdktrace.TraceIDRatioBased(ratio)), nil
+}
+
+// changingSampler is one that can be exchanged while spans are made.
+type changingSampler struct {
+	now atomic.Pointer[sdktrace.Sampler]
+}
+
+func (c *changingSampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {
+	return (*c.now.Load()).ShouldSample(p)
+}
+
+func (c *changingSampler) Description() string { return (*c.now.Load()).Description() }
+
+func (t *tracing) setSampling(sampling string) (bool, error) {
+	sampler, err := samplerOf(sampling)
+	if err != nil || !t.on {
+		return err == nil, err // without traces there is nothing to change
+	}
+	if sampler == nil || t.sampler == nil {
+		return false, nil
+	}
+	t.sampler.now.Store(&sampler)
+	return true, nil
 }
 
 func newExporter(endpoint string, getenv func(string) string) (sdktrace.SpanExporter, error) {

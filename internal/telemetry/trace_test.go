@@ -224,3 +224,29 @@ func (failingExporter) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) err
 	return errors.New("connection refused")
 }
 func (failingExporter) Shutdown(context.Context) error { return nil }
+
+func TestAdjustChangesTheSampling(t *testing.T) {
+	url, spans := httpCollector(t)
+	tel, err := New(Config{Role: "agent", OTLPEndpoint: url, OTLPSampling: "never", LogWriter: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve := func(path string) {
+		h := tel.TraceHTTP("test", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, path, nil))
+	}
+	serve("/before")
+	if ok, err := tel.Adjust("info", "always"); !ok || err != nil {
+		t.Errorf("the sampling did not change: %v %v", ok, err)
+	}
+	serve("/after")
+	if ok, err := tel.Adjust("info", ""); ok || err != nil {
+		t.Errorf("what the environment decides changed: %v %v", ok, err)
+	}
+	if err := tel.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(spans) != 1 {
+		t.Errorf("%d spans, want that after the change alone", len(spans))
+	}
+}
