@@ -34,6 +34,7 @@ type fakeAPI struct {
 	auth      []string
 	exec      http.HandlerFunc // outside the lock
 	handler   http.Handler
+	events    []api.Event
 }
 
 func newFake(t *testing.T) (*fakeAPI, string) {
@@ -52,6 +53,11 @@ func newFake(t *testing.T) (*fakeAPI, string) {
 	mux.HandleFunc("GET /v1/nodes", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, api.List[api.Node]{Items: []api.Node{{Name: "edge-1", ID: "n-1", State: api.NodeReady}}, Index: 3})
 	})
+	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, _ *http.Request) { answer(w, api.List[api.Event]{Items: f.events}) })
+	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { answer(w, api.List[api.Service]{}) })
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string]string{"status": "ok"}) })
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string]string{"status": "ok"}) })
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "cloudless_uptime_seconds 1") })
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { refuse(w, api.CodeForbidden, "viewers only") })
 	mux.HandleFunc("GET /v1/workloads/{ns}/{name}/logs", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "line", r.URL.Query().Get("tail")) })
 	f.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

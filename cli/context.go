@@ -143,7 +143,6 @@ func configCommand(e *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s.token.value = redact(s.token.value)
 			return e.printSettings(s, origin)
 		},
 	}
@@ -151,24 +150,41 @@ func configCommand(e *Env) *cobra.Command {
 	return newGroup("config", "See the client settings", "  cloudless config view --show-origin", show)
 }
 
-func (e *Env) printSettings(s settings, origin bool) error {
-	all := []struct {
-		name string
-		setting
-	}{{"context", s.context}, {"address", s.address}, {"token", s.token}, {"caCert", s.caCert},
+// named lists the settings in the order in which they are shown, without the token's text.
+func (s settings) named() []namedSetting {
+	token := s.token
+	token.value = redact(token.value)
+	return []namedSetting{{"context", s.context}, {"address", s.address}, {"token", token}, {"caCert", s.caCert},
 		{"clientCert", s.clientCert}, {"clientKey", s.clientKey}, {"namespace", s.namespace}}
-	object := map[string]string{}
+}
+
+type namedSetting struct {
+	name string
+	setting
+}
+
+// object is the settings for programs.
+func (s settings) object(origin bool) map[string]string {
+	out := map[string]string{}
+	for _, x := range s.named() {
+		out[x.name] = x.value
+		if origin {
+			out[x.name+"Origin"] = x.origin
+		}
+	}
+	return out
+}
+
+func (e *Env) printSettings(s settings, origin bool) error {
 	var rows [][]string
-	for _, x := range all {
-		object[x.name] = x.value
+	for _, x := range s.named() {
 		row := []string{x.name, dash(x.value)}
 		if origin {
-			object[x.name+"Origin"] = x.origin
 			row = append(row, x.origin)
 		}
 		rows = append(rows, row)
 	}
-	if done, err := e.machine(object); done {
+	if done, err := e.machine(s.object(origin)); done {
 		return err
 	}
 	titles := []string{"SETTING", "VALUE", "ORIGIN"}

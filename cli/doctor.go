@@ -27,7 +27,7 @@ func doctorCommand(e *Env) *cobra.Command {
 		Use: "doctor", Short: "Check this machine and the way to the cluster", Args: cobra.NoArgs,
 		Example: "  cloudless doctor\n  cloudless doctor --data-dir /var/lib/cloudless",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			found := []finding{platform(), disk(dataDir), cgroups(), containerd(), e.cluster(cmd.Context())}
+			found := e.examine(cmd.Context(), dataDir)
 			err := printList(e, api.List[finding]{Items: found}, view[finding]{
 				name: func(f finding) string { return f.Check },
 				columns: []column[finding]{
@@ -44,8 +44,24 @@ func doctorCommand(e *Env) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&dataDir, "data-dir", ".", "folder whose disk is looked at")
+	cmd.Flags().StringVar(&dataDir, "data-dir", ".", "folder whose disk and certificates are looked at")
 	return cmd
+}
+
+// examine makes all checks: of this machine, then of the way to the cluster.
+func (e *Env) examine(ctx context.Context, dataDir string) []finding {
+	found := []finding{platform(), disk(dataDir), cgroups(), containerd(), freePorts(ctx)}
+	c, err := e.connect()
+	if err != nil {
+		return append(found, certificates(nil, dataDir, e.Now()), finding{"cluster", "failed", err.Error()})
+	}
+	probes := c.Probes(ctx)
+	found = append(found, clocks(probes), certificates(probes, dataDir, e.Now()))
+	st, err := c.Status(ctx, 0, 0)
+	if err == nil {
+		found = append(found, reach(ctx, st.Coordinators))
+	}
+	return append(found, cluster(st, err))
 }
 
 func platform() finding {
@@ -100,13 +116,8 @@ func executable(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
-// cluster tries the settings in force.
-func (e *Env) cluster(ctx context.Context) finding {
-	c, err := e.connect()
-	if err != nil {
-		return finding{"cluster", "failed", err.Error()}
-	}
-	st, err := c.Status(ctx, 0, 0)
+// cluster judges what the settings in force lead to.
+func cluster(st api.ClusterStatus, err error) finding {
 	switch {
 	case err != nil:
 		return finding{"cluster", "failed", err.Error()}

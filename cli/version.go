@@ -61,11 +61,7 @@ func versionCommand(e *Env) *cobra.Command {
 		Use: "version", Short: "Show the version of this binary, and of the cluster", Args: cobra.NoArgs,
 		Example: "  cloudless version\n  cloudless version -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := versionInfo{Version: version(), Commit: commit(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-			if !clientOnly {
-				v.Server = e.serverVersion(cmd.Context())
-				v.Warning = skew(v.Version, v.Server)
-			}
+			v := e.versions(cmd.Context(), clientOnly)
 			if done, err := e.machine(v); done {
 				return err
 			}
@@ -82,6 +78,15 @@ func versionCommand(e *Env) *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&clientOnly, "client", false, "of this binary only")
 	return cmd
+}
+
+func (e *Env) versions(ctx context.Context, clientOnly bool) versionInfo {
+	v := versionInfo{Version: version(), Commit: commit(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if !clientOnly {
+		v.Server = e.serverVersion(ctx)
+		v.Warning = skew(v.Version, v.Server)
+	}
+	return v
 }
 
 // serverVersion is "" when no server answers in time.
