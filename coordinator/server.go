@@ -266,9 +266,20 @@ func (s *Server) serveLink(context.Context) error {
 	return nil
 }
 
+// watchLog ends the coordinator when its log can no longer be written.
+func (s *Server) watchLog(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-s.raft.Failed():
+		return err
+	}
+}
+
 // background starts what runs for the whole life of a coordinator. Each ends with the group.
 func (s *Server) background() {
 	s.group.Go("leadership", s.watchLeadership)
+	s.group.Go("Raft log", s.watchLog)
 	s.group.Go("own entry", s.keepMemberEntry)
 	s.group.Go("gossip peers", s.keepGossipJoined)
 	s.group.Go("own certificate", s.keepCertificate)

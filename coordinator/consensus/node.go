@@ -209,6 +209,10 @@ func (n *Node) IsLeader() bool { return n.raft.State() == raft.Leader }
 // now, but a leadership that was lost and won again is never shown as one.
 func (n *Node) Leadership() <-chan bool { return n.watch.out }
 
+// Failed delivers the error of the first write to the log that failed. Nothing can be written from
+// then on, and Raft ends the process when it next must, so the member is to be closed before.
+func (n *Node) Failed() <-chan error { return n.store.broken }
+
 // AppliedIndex is the index of the last entry applied to the FSM.
 func (n *Node) AppliedIndex() uint64 { return n.raft.AppliedIndex() }
 

@@ -48,6 +48,7 @@ type store struct {
 	first, last uint64     // 0, 0: no entries
 	batches     uint64     // written so far, ever
 	failed      error      // the first write that failed; after it nothing is accepted any more
+	broken      chan error // holds it, for Node.Failed
 }
 
 var (
@@ -64,7 +65,7 @@ func openStore(dir string, fs vfs.FS, log zerolog.Logger) (*store, error) {
 	if err != nil {
 		return nil, lockError(dir, err)
 	}
-	s := &store{dir: dir, log: log, lock: lock}
+	s := &store{dir: dir, log: log, lock: lock, broken: make(chan error, 1)}
 	if s.db, err = pebble.Open(dir, storeOptions(fs, lock, log)); err != nil {
 		return nil, errors.Join(damagedFolder(dir, err), lock.Close())
 	}
@@ -318,6 +319,7 @@ func (s *store) write(fill func(*pebble.Batch) error, done func() error) error {
 	}
 	if err := s.commit(fill); err != nil {
 		s.failed = diskError(s.dir, err)
+		s.broken <- s.failed
 		s.log.Error().Err(err).Str("folder", s.dir).Msg("the Raft log cannot be written; this coordinator must be restarted when the disk is well again")
 		return s.failed
 	}

@@ -202,6 +202,14 @@ func TestAFullDiskIsToldAndLosesNothing(t *testing.T) {
 	if !strings.Contains(out.String(), "cannot be written") {
 		t.Errorf("the log says nothing: %s", out.String())
 	}
+	select {
+	case told := <-s.broken:
+		if api.CodeOf(told) != api.CodeNoRoom {
+			t.Errorf("the owner is told %v", told)
+		}
+	default:
+		t.Error("the owner is not told")
+	}
 	full.Store(false)
 	if err := s.StoreLog(entry(11)); api.CodeOf(err) != api.CodeNoRoom {
 		t.Errorf("a store that failed once accepted a write: %v", err)

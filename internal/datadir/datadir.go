@@ -8,12 +8,22 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cloudless/cloudless/api"
 )
+
+// minFree is the room that a role needs to take up its state: its stores write before they can be
+// read, and wait for ever on a disk that is full.
+const minFree = 16 << 20
 
 // Make makes a folder with mode 0700 and proves that it can be written to.
 func Make(dir string) error {
 	err := os.MkdirAll(dir, 0o700)
+	var fs unix.Statfs_t
+	if err == nil && unix.Statfs(dir, &fs) == nil && fs.Bavail*uint64(fs.Bsize) < minFree {
+		return &api.Error{Code: api.CodeNoRoom, Message: fmt.Sprintf("data folder %s: no space left: %d of at least %d bytes are free", dir, fs.Bavail*uint64(fs.Bsize), minFree), Hint: "free some space on its disk and start again; nothing acknowledged is lost"}
+	}
 	if err == nil {
 		var probe *os.File
 		if probe, err = os.CreateTemp(dir, ".writable-*"); err == nil {

@@ -57,12 +57,10 @@ func newCluster(t *testing.T, coordinators, agents int, flags func(agent int) []
 }
 
 // inMemory puts a folder on a file system of its own, which keeps other users of the disk from
-// holding up a cluster whose members talk by the half second.
+// holding up a cluster whose members talk by the half second. What is mounted below goes with it.
 func inMemory(t *testing.T, dir string, size int) string {
 	t.Helper()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", size)); err != nil {
-		t.Fatal("tmpfs: ", err)
-	}
+	mount(t, dir, size)
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
 			t.Error("tmpfs: ", err)
@@ -71,11 +69,19 @@ func inMemory(t *testing.T, dir string, size int) string {
 	return dir
 }
 
+func mount(t *testing.T, dir string, size int) {
+	t.Helper()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700", size)); err != nil {
+		t.Fatal("tmpfs: ", err)
+	}
+}
+
 func (k *cluster) addCoordinators(n int) {
 	k.t.Helper()
 	var join []string
 	for i := range n {
 		m := k.member(k.net.host(), fmt.Sprintf("c%d", i), "coordinator")
+		m.onSmallDisk(k.t)
 		k.coords = append(k.coords, m)
 		m.start(join...)
 		k.connect()

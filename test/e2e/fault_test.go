@@ -37,6 +37,7 @@ func (k *cluster) replaced(victim *member, name string) {
 }
 
 func TestAnAgentThatFailsIsReplacedAndHeals(t *testing.T) {
+	t.Parallel()
 	k := newHello(t)
 	for _, fault := range []struct {
 		name string
@@ -70,6 +71,7 @@ func TestAnAgentThatFailsIsReplacedAndHeals(t *testing.T) {
 }
 
 func TestAnAgentThatIsCutOffServesOn(t *testing.T) {
+	t.Parallel()
 	k := newHello(t)
 	victim := k.home("hi")
 	victim.cut()
@@ -87,6 +89,7 @@ func TestAnAgentThatIsCutOffServesOn(t *testing.T) {
 }
 
 func TestAcknowledgedWritesSurviveTheLeadersDeath(t *testing.T) {
+	t.Parallel()
 	k := newHello(t)
 	before := k.replicas("hi")
 	w := k.startWriting()
@@ -107,6 +110,7 @@ func TestAcknowledgedWritesSurviveTheLeadersDeath(t *testing.T) {
 }
 
 func TestALeaderThatIsCutOffIsFollowedByAnother(t *testing.T) {
+	t.Parallel()
 	k := newHello(t)
 	before := k.replicas("hi")
 	w := k.startWriting()
@@ -129,6 +133,7 @@ func TestALeaderThatIsCutOffIsFollowedByAnother(t *testing.T) {
 }
 
 func TestAPowerCutOfEverythingMovesNothing(t *testing.T) {
+	t.Parallel()
 	k := newHello(t)
 	home, before := k.home("hi"), k.replicas("hi")
 	for _, a := range k.agents {
