@@ -21,7 +21,10 @@ import (
 	"github.com/cloudless/cloudless/api"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A probe that is under way when memberlist stops ends by itself, with its timeout.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+}
 
 // recorder keeps events, in order.
 type recorder struct {
