@@ -163,7 +163,7 @@ func (k *walk) scale() {
 	if name, ok := pick(k, k.names(), func(string) bool { return true }); ok {
 		count := 1 + k.rng.IntN(walkReplicas)
 		k.write("scale", name, count, func(ctx context.Context, c *coord) error {
-			_, err := c.ScaleWorkload(ctx, admin, api.DefaultNamespace, name, count)
+			_, err := c.ScaleWorkload(ctx, admin, api.DefaultNamespace, name, count, 0)
 			return err
 		})
 	}
@@ -175,7 +175,7 @@ func (k *walk) remove() {
 	}
 	if name, ok := pick(k, k.names(), func(string) bool { return true }); ok {
 		k.write("delete", name, 0, func(ctx context.Context, c *coord) error {
-			_, err := c.DeleteWorkload(ctx, admin, api.DefaultNamespace, name)
+			_, err := c.DeleteWorkload(ctx, admin, api.DefaultNamespace, name, 0)
 			return err
 		})
 	}
