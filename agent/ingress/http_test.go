@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
@@ -272,4 +273,56 @@ func TestAStuckClientIsCutOffAndASlowOneIsNot(t *testing.T) {
 		srv.Close()
 		<-served
 	})
+}
+
+// Users may speak HTTP/2 where the ingress has a certificate; replicas see the same request.
+func TestHTTP2FromUsers(t *testing.T) {
+	ended := make(chan struct{})
+	n := newNetwork(t)
+	one, _ := n.node("n-1", "a")
+	_, there := n.node("n-2", "b")
+	n.endpoint("r-2", "n-2", "b")
+	one.Update(&n.table)
+	there.set("r-2", n.container(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+			close(ended)
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		w.Header().Set("Trailer", "Sum")
+		fmt.Fprintf(w, "%s %s %s", r.Host, r.Header.Get("X-Forwarded-Proto"), body)
+		w.Header().Set("Sum", "of "+r.Trailer.Get("Asked"))
+	}))
+	srv := httptest.NewUnstartedServer(one.Public())
+	srv.EnableHTTP2 = true
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, "POST", srv.URL, struct{ io.Reader }{strings.NewReader("body")})
+	req.Host, req.Trailer = "web.localhost", http.Header{"Asked": {"trailer"}}
+	res, err := srv.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	res.Body.Close()
+	if res.ProtoMajor != 2 || string(body) != "web.localhost https body" || err != nil || res.Trailer.Get("Sum") != "of trailer" {
+		t.Errorf("%s: %q (%v), trailers %v", res.Proto, body, err, res.Trailer)
+	}
+	leaving, leave := context.WithCancel(ctx)
+	req, _ = http.NewRequestWithContext(leaving, "GET", srv.URL, nil)
+	req.Host = "web.localhost"
+	if res, err = srv.Client().Do(req); err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	res.Body.Close()
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		t.Error("the replica's request did not end with its client")
+	}
 }
