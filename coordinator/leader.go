@@ -111,7 +111,7 @@ func (s *Server) recordElection(ctx context.Context) {
 // reconcileOnce plans on a state, and puts the whole plan into the log as one entry.
 func (s *Server) reconcileOnce(ctx context.Context, v state.View) (next time.Time, err error) {
 	now := time.Now().UTC()
-	res := reconcile.Plan(v, reconcile.Signals{Nodes: s.signals.all(now), ProcessStart: s.started, Holds: holdings(v)}, now)
+	res := reconcile.Plan(v, reconcile.Signals{Nodes: s.signals.all(now), ProcessStart: s.started, Holders: holders(v)}, now)
 	s.observePlan(v, res, time.Since(now))
 	for _, id := range res.Probe {
 		s.probe(id)
@@ -126,21 +126,21 @@ func (s *Server) reconcileOnce(ctx context.Context, v state.View) (next time.Tim
 	return res.Next, err
 }
 
-// holdings tells which artifacts a node is known to have: those of the replicas bound to it. The
+// holders tells which nodes are known to have an artifact: those with a replica that runs it. The
 // table is made at the first question, since most plans ask none.
-func holdings(v state.View) func(nodeID, digest string) bool {
-	table := sync.OnceValue(func() map[[2]string]bool {
-		t := map[[2]string]bool{}
+func holders(v state.View) func(digest string) []string {
+	table := sync.OnceValue(func() map[string][]string {
+		t := map[string][]string{}
 		for _, r := range v.Replicas() {
 			if ver, ok := v.Version(r.Workload, r.UID, r.Version); ok {
 				if d, ok := ver.Spec.Digest(r.Variant); ok {
-					t[[2]string{r.NodeID, d}] = true
+					t[d] = append(t[d], r.NodeID)
 				}
 			}
 		}
 		return t
 	})
-	return func(nodeID, digest string) bool { return table()[[2]string{nodeID, digest}] }
+	return func(digest string) []string { return table()[digest] }
 }
 
 // awaitChange blocks until the state is past v, the signals changed, or next has come; false when

@@ -34,7 +34,7 @@ type NodeSignal struct {
 type Signals struct {
 	Nodes        map[string]NodeSignal // by node id
 	ProcessStart time.Time
-	Holds        func(nodeID, digest string) bool // may be nil
+	Holders      func(digest string) []string // nodes that have an artifact; may be nil
 }
 
 // Result is what to do.

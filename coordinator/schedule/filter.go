@@ -52,50 +52,160 @@ var filterTexts = [filterCount]struct{ name, one, many string }{
 
 func (f filter) String() string { return filterTexts[f].name }
 
+// runs says which variants a node can run, as bits.
+type runs uint8
+
+const (
+	runsWasm runs = 1 << iota
+	runsContainers
+	runsKinds // how many values there are
+)
+
+func runsOf(n *api.Node) (r runs) {
+	if n.Runs(api.VariantWasm) {
+		r |= runsWasm
+	}
+	if n.Runs(api.VariantContainer) {
+		r |= runsContainers
+	}
+	return r
+}
+
+// variants are what a node can run of a workload.
+const (
+	asWasm uint8 = iota // index into profile.needs
+	asContainer
+)
+
+var variants = [...]api.Variant{asWasm: api.VariantWasm, asContainer: api.VariantContainer}
+
 // variantOn is the variant that a node would run: the preferred one if it can, else the other.
-func variantOn(n *api.Node, s *api.WorkloadSpec) (api.Variant, filter) {
-	order := [2]api.Variant{api.VariantWasm, api.VariantContainer}
+func variantOn(r runs, s *api.WorkloadSpec) (uint8, filter) {
+	order := [2]uint8{asWasm, asContainer}
 	if s.Preferred == api.VariantContainer {
-		order[0], order[1] = order[1], order[0]
+		order = [2]uint8{asContainer, asWasm}
 	}
 	for _, v := range order {
-		if s.Has(v) && n.Runs(v) {
+		if s.Has(variants[v]) && r&(1<<v) != 0 {
 			return v, fits
 		}
 	}
 	switch {
 	case s.Wasm == nil:
-		return api.VariantContainer, byContainer
+		return asContainer, byContainer
 	case s.Container == nil:
-		return api.VariantWasm, byWasm
+		return asWasm, byWasm
 	}
 	return order[0], byRuntime
 }
 
-// fixed asks the filters whose answer no placement changes.
-func fixed(n *api.Node, s *api.WorkloadSpec) (api.Variant, filter) {
-	v, f := variantOn(n, s)
-	p := &s.Placement
+// standing asks the filters that look at the node alone.
+func standing(n *api.Node) filter {
 	switch {
 	case n.Liveness != api.NodeReady:
-		return v, byLiveness
+		return byLiveness
 	case n.Drain != nil:
-		return v, byDrain
+		return byDrain
 	case n.Cordoned:
-		return v, byCordon
-	case f != fits:
-		return v, f
-	case !selected(n, p.NodeSelector):
-		return v, byLabels
-	case len(p.Regions) > 0 && !slices.Contains(p.Regions, n.Region):
-		return v, byRegion
-	case len(p.Zones) > 0 && !slices.Contains(p.Zones, n.Zone):
-		return v, byZone
-	case len(n.Taints) > 0 && !tolerated(n.Taints, p.Tolerations):
-		return v, byTaints
+		return byCordon
 	}
-	return v, fits
+	return fits
 }
+
+// prepare adds a node with what judge asks of it.
+func (c *Cluster) prepare(n *api.Node) {
+	if len(n.Taints) > 0 {
+		c.tainted = append(c.tainted, int32(len(c.nodes)))
+	}
+	c.nodes, c.standing, c.runs = append(c.nodes, n), append(c.standing, standing(n)), append(c.runs, runsOf(n))
+}
+
+// judge asks the filters whose answer no placement changes, each of all nodes in turn: a value is
+// compared as a number, so that a node costs a few instructions for each filter.
+func (c *Cluster) judge(p *profile, s *api.WorkloadSpec) {
+	var kinds [runsKinds]struct {
+		as uint8
+		f  filter
+	}
+	for r := range runsKinds {
+		kinds[r].as, kinds[r].f = variantOn(r, s)
+	}
+	for i, f := range c.standing {
+		k := &kinds[c.runs[i]]
+		p.as[i] = k.as
+		if f == fits {
+			f = k.f
+		}
+		p.verdicts[i] = f
+	}
+	for key, value := range s.Placement.NodeSelector { // the order does not matter: every pair must match
+		p.refuseOthers(byLabels, c.column(key), value)
+	}
+	if r := s.Placement.Regions; len(r) > 0 {
+		p.refuseOthers(byRegion, c.column(labelRegion), r...)
+	}
+	if z := s.Placement.Zones; len(z) > 0 {
+		p.refuseOthers(byZone, c.column(labelZone), z...)
+	}
+	for _, i := range c.tainted {
+		if p.verdicts[i] == fits && !tolerated(c.nodes[i].Taints, s.Placement.Tolerations) {
+			p.verdicts[i] = byTaints
+		}
+	}
+}
+
+// refuseOthers refuses, by f, the nodes whose value in the column is none of those wanted.
+func (p *profile) refuseOthers(f filter, col *column, wanted ...string) {
+	good := make([]bool, len(col.numbers)+1)
+	for _, value := range wanted {
+		if no, ok := col.numbers[value]; ok {
+			good[no] = true
+		}
+	}
+	for i, no := range col.of {
+		if !good[no] && p.verdicts[i] == fits {
+			p.verdicts[i] = f
+		}
+	}
+}
+
+// column is one label of all nodes, its values numbered from 1; 0 is a node without it.
+type column struct {
+	of      []int32
+	numbers map[string]int32
+}
+
+// column makes a label's column when the first workload asks for it, and keeps it for the others.
+func (c *Cluster) column(key string) *column {
+	if col, ok := c.columns[key]; ok {
+		return col
+	}
+	col := &column{of: make([]int32, len(c.nodes)), numbers: map[string]int32{}}
+	last, lastNo := "", int32(0) // neighbours are often alike
+	for i, n := range c.nodes {
+		value, ok := label(n, key)
+		if !ok {
+			continue
+		}
+		if lastNo == 0 || value != last {
+			no, known := col.numbers[value]
+			if !known {
+				no = int32(len(col.numbers)) + 1
+				col.numbers[value] = no
+			}
+			last, lastNo = value, no
+		}
+		col.of[i] = lastNo
+	}
+	c.columns[key] = col
+	return col
+}
+
+// Labels that every node has.
+const (
+	labelRegion = "region"
+	labelZone   = "zone"
+)
 
 // label is a node's label; arch, os, region, zone and name are labels that every node has.
 func label(n *api.Node, key string) (string, bool) {
@@ -104,24 +214,15 @@ func label(n *api.Node, key string) (string, bool) {
 		return n.Arch, true
 	case "os":
 		return n.OS, true
-	case "region":
+	case labelRegion:
 		return n.Region, true
-	case "zone":
+	case labelZone:
 		return n.Zone, true
 	case "name":
 		return n.Name, true
 	}
 	value, ok := n.Labels[key]
 	return value, ok
-}
-
-func selected(n *api.Node, want map[string]string) bool {
-	all := true
-	for k, v := range want { // the order does not matter: every pair must match
-		have, ok := label(n, k)
-		all = all && ok && have == v
-	}
-	return all
 }
 
 func tolerated(taints []api.Taint, by []api.Toleration) bool {

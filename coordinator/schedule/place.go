@@ -36,7 +36,7 @@ func (c *Cluster) Place(w *api.Workload) (Placement, bool) {
 	}
 	first := top[0].node
 	d.Chosen = c.nodes[first].ID
-	return Placement{NodeID: d.Chosen, Variant: p.variants[first], Decision: d}, true
+	return Placement{NodeID: d.Chosen, Variant: variants[p.as[first]], Decision: d}, true
 }
 
 // least is the fewest replicas that any domain of a fitting node has, and the fewest that a node
@@ -154,10 +154,10 @@ func (c *Cluster) score(p *profile, i int, low least) api.Score {
 		add("alone", c.alone(p, i, low))
 	}
 	add("packing", c.packing(p, i))
-	add("locality", p.unit*c.locality(p, i))
+	add("locality", p.held(i))
 	add("reliability", p.unit*c.trust[i])
-	if p.affinity != nil {
-		add("affinity", p.unit*p.affinity[i])
+	if p.affine {
+		add("affinity", p.drawn(i))
 	}
 	return api.Score{NodeID: c.nodes[i].ID, Node: c.nodes[i].Name, Total: hundredths(total), Parts: parts}
 }
@@ -178,7 +178,7 @@ func (c *Cluster) Explain(w *api.Workload) []api.NodeExplanation {
 // row is one node's refusal or score, after sieve.
 func (c *Cluster) row(p *profile, i int, low least) api.NodeExplanation {
 	n, f := c.nodes[i], c.passes[i]
-	row := api.NodeExplanation{NodeID: n.ID, Node: n.Name, Variant: p.variants[i], Filter: f.String(), Reason: c.reason(i, f, p.need(i))}
+	row := api.NodeExplanation{NodeID: n.ID, Node: n.Name, Variant: variants[p.as[i]], Filter: f.String(), Reason: c.reason(i, f, p.need(i))}
 	if f == fits {
 		row.Score = c.score(p, i, low)
 	}

@@ -20,12 +20,11 @@ type profileKey struct {
 type profile struct {
 	key      profileKey
 	verdicts []filter
-	variants []api.Variant
+	as       []uint8         // the variant on each node: index into variants and needs
 	needs    [2]api.Reserved // as wasm, as container
-	isOCI    []uint8         // index into needs
 	base     []float64       // points that no placement changes: locality, reliability, affinity
-	affinity []float64       // 0 … 1, nil without affinity
-	digests  [2]string       // artifacts to be near, "" for none
+	near     []bool          // holds the artifact already; nil if no node does
+	affinity []int32         // sum of the weights of the affinities that the node satisfies; nil if none does
 	unit     float64         // points of a part of weight 1
 
 	domains  []int32 // each node's domain
@@ -34,10 +33,11 @@ type profile struct {
 	everOn   []int32 // replicas that may still run on each node
 	byNode   bool    // the domain is the node
 	selfAnti bool    // anti-affinity to itself
+	affine   bool    // it has affinities
 	watches  []api.Ref
 }
 
-func (p *profile) need(i int) *api.Reserved { return &p.needs[p.isOCI[i]] }
+func (p *profile) need(i int) *api.Reserved { return &p.needs[p.as[i]] }
 
 // profile finds or makes the profile of w. A workload is told apart by its name, uid and version.
 func (c *Cluster) profile(w *api.Workload) *profile {
@@ -57,20 +57,16 @@ func (c *Cluster) profile(w *api.Workload) *profile {
 
 func (c *Cluster) newProfile(w *api.Workload, key profileKey) *profile {
 	n, s := len(c.nodes), &w.Spec
+	domains := c.domains(s)
+	counts := make([]int32, 2*n+domains.count)
 	p := &profile{
-		key: key, verdicts: make([]filter, n), variants: make([]api.Variant, n), isOCI: make([]uint8, n), base: make([]float64, n),
+		key: key, verdicts: make([]filter, n), as: make([]uint8, n), base: make([]float64, n),
 		needs:   [2]api.Reserved{s.Reserve(api.VariantWasm), s.Reserve(api.VariantContainer)},
-		domains: c.domains(s), inDomain: make([]int32, n), onNode: make([]int32, n), everOn: make([]int32, n),
+		domains: domains.of, onNode: counts[:n:n], everOn: counts[n : 2*n : 2*n], inDomain: counts[2*n:],
+		affine: len(s.Placement.Affinity) > 0,
 		byNode: s.Placement.Spread == nil || s.Placement.Spread.By == "node",
 	}
-	p.digests[0], _ = s.Digest(api.VariantWasm)
-	p.digests[1], _ = s.Digest(api.VariantContainer)
-	for i, node := range c.nodes {
-		p.variants[i], p.verdicts[i] = fixed(node, s)
-		if p.variants[i] == api.VariantContainer {
-			p.isOCI[i] = 1
-		}
-	}
+	c.judge(p, s)
 	c.countOwn(p, key.ref)
 	c.keepApart(p, w)
 	c.weigh(p, w)
@@ -115,62 +111,81 @@ const (
 
 // weigh adds up the parts of the score that stay. Packing, locality and reliability weigh 1 each.
 func (c *Cluster) weigh(p *profile, w *api.Workload) {
-	weight := c.nearOthers(p, w)
-	p.unit = restWithAlone
+	parts := 3 + float64(c.nearOthers(p, w))/affinityUnit
+	p.unit = restWithAlone / parts
 	if p.byNode {
-		p.unit = restByNode
+		p.unit = restByNode / parts
 	}
-	parts := 3.0
-	if weight > 0 {
-		scale := weight / affinityUnit
-		parts += scale
-		for i := range p.affinity {
-			p.affinity[i] *= scale
-		}
+	for i, trust := range c.trust {
+		p.base[i] = p.unit * trust
 	}
-	p.unit /= parts
-	for i := range p.base {
-		p.base[i] = p.unit * (c.locality(p, i) + c.trust[i])
-		if p.affinity != nil {
-			p.base[i] += p.unit * p.affinity[i]
-		}
+	for i := range p.affinity {
+		p.base[i] += p.drawn(i)
 	}
+	c.nearArtifacts(p, &w.Spec)
 }
 
-// nearOthers fills affinity with the share of the weights, 0 … 1, that each node satisfies, and
-// returns the sum of the weights.
-func (c *Cluster) nearOthers(p *profile, w *api.Workload) float64 {
-	sum := 0.0
+// drawn is what a node's neighbours are worth.
+func (p *profile) drawn(i int) float64 {
+	if p.affinity == nil {
+		return 0
+	}
+	return p.unit * float64(p.affinity[i]) / affinityUnit
+}
+
+// held is what it is worth that a node holds the artifact.
+func (p *profile) held(i int) float64 {
+	if p.near == nil || !p.near[i] {
+		return 0
+	}
+	return p.unit
+}
+
+// nearOthers adds up for each node the weights of the affinities that it satisfies, and returns the
+// sum of all weights.
+func (c *Cluster) nearOthers(p *profile, w *api.Workload) (sum int32) {
 	for _, a := range w.Spec.Placement.Affinity {
 		if a.Weight == 0 {
 			a.Weight = defaultAffinity
 		}
-		if p.affinity == nil {
-			p.affinity = make([]float64, len(c.nodes))
-		}
-		sum += float64(a.Weight)
+		sum += int32(a.Weight)
 		ref := api.Ref{Namespace: p.key.ref.Namespace, Name: a.Workload}
 		p.watches = append(p.watches, ref)
-		hosts := slices.Clone(c.tenant(ref).live)
-		slices.Sort(hosts)
-		for _, i := range slices.Compact(hosts) {
-			p.affinity[i] += float64(a.Weight)
+		hosts := c.tenant(ref).live
+		if p.affinity == nil && len(hosts) > 0 {
+			p.affinity = make([]int32, len(c.nodes))
 		}
-	}
-	for i := range p.affinity {
-		p.affinity[i] /= sum
+		c.visits++
+		for _, i := range hosts {
+			if c.visited[i] != c.visits { // a host counts once, however many replicas it has
+				c.visited[i] = c.visits
+				p.affinity[i] += int32(a.Weight)
+			}
+		}
 	}
 	return sum
 }
 
-// locality is 1 where the artifact is held already, 0 where it must be fetched. An image of a
-// registry is unknown to the cluster and equally far from all.
-func (c *Cluster) locality(p *profile, i int) float64 {
-	digest := p.digests[p.isOCI[i]]
-	if digest == "" || c.sig.Holds == nil || !c.sig.Holds(c.nodes[i].ID, digest) {
-		return 0
+// nearArtifacts favours the nodes that hold the artifact of the variant that they would run. An
+// image of a registry is unknown to the cluster and equally far from all.
+func (c *Cluster) nearArtifacts(p *profile, s *api.WorkloadSpec) {
+	for as, v := range variants {
+		digest, ok := s.Digest(v)
+		if !ok || c.sig.Holders == nil {
+			continue
+		}
+		for _, id := range c.sig.Holders(digest) {
+			i, known := c.byID[id]
+			if !known || p.as[i] != uint8(as) || p.near != nil && p.near[i] {
+				continue
+			}
+			if p.near == nil {
+				p.near = make([]bool, len(c.nodes))
+			}
+			p.near[i] = true
+			p.base[i] += p.unit
+		}
 	}
-	return 1
 }
 
 // moved follows one replica of w that came to node i or went from it: its own profile counts it,

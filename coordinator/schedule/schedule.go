@@ -22,8 +22,8 @@ import (
 
 // Signals is what the log does not hold. Every field may be left out.
 type Signals struct {
-	Holds func(nodeID, digest string) bool // whether a node has an artifact already
-	Now   time.Time                        // lets old failures of a node fade; zero: they count in full
+	Holders func(digest string) []string // ids of the nodes that have an artifact already
+	Now     time.Time                    // lets old failures of a node fade; zero: they count in full
 }
 
 // Placement is where a replica goes, as which variant, and why.
@@ -43,15 +43,23 @@ type Cluster struct {
 	free    []api.Reserved
 	perCPU  []float64 // 1/capacity, so that packing needs no division
 	perMem  []float64
-	zones   []int32 // number of the node's zone and region
-	regions []int32
-	nodeNos []int32
+	zones   domains
+	regions domains
+	each    domains   // each node is one
 	trust   []float64 // reliability, 0 … 1
+
+	standing []filter // what refuses every workload
+	runs     []runs
+	tainted  []int32 // nodes with taints
+	columns  map[string]*column
 
 	tenants  map[api.Ref]*tenant
 	repels   map[api.Ref][]api.Ref // workloads whose anti-affinity names this one
 	profiles []*profile
 	passes   []filter // of the placement under way, one per node
+
+	visited []uint32 // a node has been met in this walk if it is visits
+	visits  uint32
 }
 
 // tenant lists the nodes that a workload's replicas are on, one entry a replica.
@@ -63,15 +71,19 @@ type tenant struct {
 
 // New prepares the state.
 func New(v state.View, sig Signals) *Cluster {
-	c := &Cluster{index: v.Index(), sig: sig, byID: map[string]int{}, tenants: map[api.Ref]*tenant{}, repels: map[api.Ref][]api.Ref{}}
+	c := &Cluster{index: v.Index(), sig: sig, byID: map[string]int{}, tenants: map[api.Ref]*tenant{}, repels: map[api.Ref][]api.Ref{}, columns: map[string]*column{}}
 	for _, n := range v.Nodes() {
 		if n.Liveness != api.NodeLeft {
 			c.addNode(n)
 		}
 	}
-	c.passes = make([]filter, len(c.nodes))
-	number(c.nodes, c.zones, func(n *api.Node) string { return n.Region + "\x00" + n.Zone })
-	number(c.nodes, c.regions, func(n *api.Node) string { return n.Region })
+	c.passes, c.visited = make([]filter, len(c.nodes)), make([]uint32, len(c.nodes))
+	c.zones = number(c.nodes, func(n *api.Node) [2]string { return [2]string{n.Region, n.Zone} })
+	c.regions = number(c.nodes, func(n *api.Node) [2]string { return [2]string{n.Region} })
+	c.each = domains{count: len(c.nodes), of: make([]int32, len(c.nodes))}
+	for i := range c.each.of {
+		c.each.of[i] = int32(i)
+	}
 	for _, w := range v.Workloads() {
 		c.tenant(w.Ref()).template = w.Template
 		for _, a := range w.Spec.Placement.AntiAffinity {
@@ -86,14 +98,11 @@ func New(v state.View, sig Signals) *Cluster {
 }
 
 func (c *Cluster) addNode(n *api.Node) {
-	i := len(c.nodes)
-	c.byID[n.ID] = i
-	c.nodes = append(c.nodes, n)
+	c.byID[n.ID] = len(c.nodes)
+	c.prepare(n)
 	c.free = append(c.free, n.Capacity)
 	c.perCPU = append(c.perCPU, inverse(int64(n.Capacity.CPU)))
 	c.perMem = append(c.perMem, inverse(int64(n.Capacity.Memory)))
-	c.zones, c.regions = append(c.zones, 0), append(c.regions, 0)
-	c.nodeNos = append(c.nodeNos, int32(i))
 	c.trust = append(c.trust, Reliability(n, c.sig.Now))
 }
 
@@ -104,17 +113,26 @@ func inverse(n int64) float64 {
 	return 1 / float64(n)
 }
 
+// domains are the zones or regions of the nodes, by number.
+type domains struct {
+	of    []int32 // each node's
+	count int
+}
+
 // number gives equal names equal small numbers, in order of first appearance.
-func number(nodes []*api.Node, out []int32, name func(*api.Node) string) {
-	seen := map[string]int32{}
+func number(nodes []*api.Node, name func(*api.Node) [2]string) domains {
+	d := domains{of: make([]int32, len(nodes))}
+	seen := map[[2]string]int32{}
 	for i, n := range nodes {
 		no, ok := seen[name(n)]
 		if !ok {
 			no = int32(len(seen))
 			seen[name(n)] = no
 		}
-		out[i] = no
+		d.of[i] = no
 	}
+	d.count = len(seen)
+	return d
 }
 
 func (c *Cluster) addReplica(r *api.Replica) {
@@ -224,12 +242,12 @@ func (c *Cluster) Domain(nodeID string, w *api.Workload) int {
 	if !ok {
 		return -1
 	}
-	return int(c.domains(&w.Spec)[i])
+	return int(c.domains(&w.Spec).of[i])
 }
 
-func (c *Cluster) domains(s *api.WorkloadSpec) []int32 {
+func (c *Cluster) domains(s *api.WorkloadSpec) domains {
 	if s.Placement.Spread == nil {
-		return c.nodeNos
+		return c.each
 	}
 	switch s.Placement.Spread.By {
 	case "zone":
@@ -237,5 +255,5 @@ func (c *Cluster) domains(s *api.WorkloadSpec) []int32 {
 	case "region":
 		return c.regions
 	}
-	return c.nodeNos
+	return c.each
 }

@@ -180,7 +180,7 @@ func TestScores(t *testing.T) {
 					f.node(id, edit)
 				}
 			}
-			c := New(f.store.View(), Signals{Holds: func(node, d string) bool { return node == tt.holds && d == digest }})
+			c := New(f.store.View(), Signals{Holders: func(d string) []string { return map[string][]string{digest: {tt.holds}}[d] }})
 			for name, node := range tt.prior {
 				c.Reserve(node, workload(name, nil), api.VariantWasm)
 			}
@@ -306,11 +306,21 @@ func benchCluster(b *testing.B, n int) (*Cluster, *api.Workload) {
 			n.Labels = map[string]string{"disk": "ssd"}
 		})
 	}
+	digest := "sha256:" + strings.Repeat("c", 64)
 	w := workload("bench", func(s *api.WorkloadSpec) {
+		s.Wasm.Module = digest
 		s.Resources = api.Resources{CPU: 1, Memory: 1 << 10}
 		s.Placement = api.Placement{Spread: &api.Spread{By: "zone"}, NodeSelector: map[string]string{"disk": "ssd"}, Affinity: []api.Affinity{{Workload: "cache", Weight: 50}}}
 	})
-	return New(f.store.View(), Signals{Holds: func(node, _ string) bool { return node[len(node)-1] == '7' }}), w
+	var held []string
+	for i := 7; i < n; i += 10 {
+		held = append(held, fmt.Sprintf("node-%05d", i))
+	}
+	c := New(f.store.View(), Signals{Holders: func(d string) []string { return map[string][]string{digest: held}[d] }})
+	for _, id := range held { // and beside them what w likes to be near
+		c.Reserve(id, workload("cache", func(s *api.WorkloadSpec) { s.Resources.CPU, s.Resources.Memory = 1, 1<<10 }), api.VariantWasm)
+	}
+	return c, w
 }
 
 // benchPlace is one placement of many of the same workload: all nodes filtered and scored.
@@ -330,7 +340,7 @@ func BenchmarkPlace100(b *testing.B)   { benchPlace(b, 100) }
 func BenchmarkPlace1000(b *testing.B)  { benchPlace(b, 1000) }
 func BenchmarkPlace10000(b *testing.B) { benchPlace(b, 10_000) }
 
-// BenchmarkPlaceFirst1000 is the first placement of a workload, its profile included.
+// BenchmarkPlaceFirst1000 is the first placement of a workload's version, its profile included.
 func BenchmarkPlaceFirst1000(b *testing.B) {
 	c, w := benchCluster(b, 1000)
 	b.ReportAllocs()

@@ -46,11 +46,15 @@ func sections(path string) string {
 
 var nsPerOp = regexp.MustCompile(`(?m)^BenchmarkPlace1000(?:-\d+)?\s+\d+\s+([\d.]+) ns/op`)
 
-// measurePlacement runs the scheduler's own benchmark, once for each run.
-func measurePlacement(ctx context.Context, l *lab) result {
+// placement runs one of the scheduler's own benchmarks, once for each run.
+func placement(benchmark string) func(context.Context, *lab) result {
+	return func(ctx context.Context, l *lab) result { return l.placement(ctx, benchmark) }
+}
+
+func (l *lab) placement(ctx context.Context, benchmark string) result {
 	ctx, cancel := context.WithTimeout(ctx, rowTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^BenchmarkPlace1000$", "-benchmem", "-benchtime", "300ms",
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^"+benchmark+"$", "-benchmem", "-benchtime", "300ms",
 		"-count", strconv.Itoa(l.runs), "./coordinator/schedule")
 	out, err := cmd.CombinedOutput()
 	if err != nil {

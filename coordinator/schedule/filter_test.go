@@ -1,0 +1,90 @@
+package schedule
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// oneByOne says for one node, in so many words, what the filters that no placement changes are to say.
+func oneByOne(n *api.Node, s *api.WorkloadSpec) filter {
+	matches := func() bool {
+		for k, v := range s.Placement.NodeSelector {
+			if have, ok := label(n, k); !ok || have != v {
+				return false
+			}
+		}
+		return true
+	}
+	p := &s.Placement
+	_, runnable := variantOn(runsOf(n), s)
+	switch {
+	case n.Liveness != api.NodeReady:
+		return byLiveness
+	case n.Drain != nil:
+		return byDrain
+	case n.Cordoned:
+		return byCordon
+	case runnable != fits:
+		return runnable
+	case !matches():
+		return byLabels
+	case len(p.Regions) > 0 && !slices.Contains(p.Regions, n.Region):
+		return byRegion
+	case len(p.Zones) > 0 && !slices.Contains(p.Zones, n.Zone):
+		return byZone
+	case !tolerated(n.Taints, p.Tolerations):
+		return byTaints
+	}
+	return fits
+}
+
+// Asked of all nodes at once, by numbered columns that workloads share, each filter answers as it
+// would for one node alone, and the first that refuses is the one told.
+func TestNodesAreJudgedTogetherAsOneByOne(t *testing.T) {
+	few := rapid.SampledFrom([]string{"", "a", "b", "c"})
+	rapid.Check(t, func(rt *rapid.T) {
+		c := &Cluster{columns: map[string]*column{}}
+		for i := range rapid.IntRange(0, 8).Draw(rt, "nodes") {
+			n := &api.Node{ID: fmt.Sprint("n", i), Name: few.Draw(rt, "name"), Region: few.Draw(rt, "region"), Zone: few.Draw(rt, "zone"), Arch: few.Draw(rt, "arch")}
+			n.Labels = map[string]string{few.Draw(rt, "key"): few.Draw(rt, "value"), "x": few.Draw(rt, "x")}
+			n.Liveness = rapid.SampledFrom([]api.NodeState{api.NodeReady, api.NodeReady, api.NodeReady, api.NodeSuspect}).Draw(rt, "liveness")
+			n.Cordoned = rapid.IntRange(0, 5).Draw(rt, "cordoned") == 0
+			if rapid.IntRange(0, 5).Draw(rt, "drain") == 0 {
+				n.Drain = &api.Drain{}
+			}
+			if rapid.Bool().Draw(rt, "tainted") {
+				n.Taints = []api.Taint{{Key: few.Draw(rt, "taint"), Effect: api.EffectNoSchedule}}
+			}
+			n.Runtimes.Containers = rapid.Bool().Draw(rt, "containers")
+			n.Runtimes.WasmEngine = few.Draw(rt, "engine")
+			c.prepare(n)
+		}
+		for range 3 { // workloads that may use each other's columns
+			s := &api.WorkloadSpec{Preferred: rapid.SampledFrom([]api.Variant{"", api.VariantWasm, api.VariantContainer}).Draw(rt, "preferred")}
+			if rapid.Bool().Draw(rt, "wasm") {
+				s.Wasm = &api.WasmSpec{}
+			}
+			if s.Wasm == nil || rapid.Bool().Draw(rt, "container") {
+				s.Container = &api.ContainerSpec{}
+			}
+			s.Placement.NodeSelector = rapid.MapOfN(rapid.SampledFrom([]string{"a", "x", "arch", "zone", "name"}), few, 0, 2).Draw(rt, "selector")
+			s.Placement.Regions = rapid.SliceOfN(few, 0, 2).Draw(rt, "regions")
+			s.Placement.Zones = rapid.SliceOfN(few, 0, 2).Draw(rt, "zones")
+			if rapid.Bool().Draw(rt, "tolerant") {
+				s.Placement.Tolerations = []api.Toleration{{Key: few.Draw(rt, "tolerated")}}
+			}
+			p := &profile{verdicts: make([]filter, len(c.nodes)), as: make([]uint8, len(c.nodes))}
+			c.judge(p, s)
+			for i, n := range c.nodes {
+				if want := oneByOne(n, s); p.verdicts[i] != want {
+					rt.Fatalf("node %+v, workload %+v: %q, want %q", n, s, p.verdicts[i], want)
+				}
+			}
+		}
+	})
+}
