@@ -100,6 +100,7 @@ type Agent struct {
 	gossip    *gossip.Gossip
 
 	settings atomic.Pointer[Settings]
+	measured atomic.Pointer[measurement]
 	started  time.Time
 	intake   *intake
 	reports  *reporter
@@ -228,6 +229,7 @@ func (a *Agent) serve(context.Context) error {
 	g.Go("reports", a.reports.run)
 	g.Go("node events", a.events.run)
 	g.Go("gauges", a.keepGauges)
+	g.Go("usage", a.keepUsage)
 	g.Go("endpoint table", a.keepTable)
 	g.Go("own certificate", a.keepCertificate)
 	g.Go("gossip peers", a.keepGossipJoined)

@@ -82,9 +82,12 @@ func load1() float64 {
 
 func (a *Agent) usage() api.Usage {
 	d := a.storage()
-	load := load1()
+	load, cpu := load1(), api.MilliCPU(0)
+	if m := a.measured.Load(); m != nil {
+		cpu = m.cpu
+	}
 	return api.Usage{
-		CPU: api.MilliCPU(min(load, float64(runtime.NumCPU())) * 1000), Memory: memInfo("MemTotal") - memInfo("MemAvailable"),
+		CPU: cpu, Memory: memInfo("MemTotal") - memInfo("MemAvailable"),
 		Storage: d.total - d.free, StorageFree: d.free, Load1: load,
 	}
 }
@@ -92,10 +95,15 @@ func (a *Agent) usage() api.Usage {
 // fillHeartbeat is the next heartbeat after prev.
 func (a *Agent) fillHeartbeat(prev api.Heartbeat, now time.Time) api.Heartbeat {
 	epoch, gen := a.intake.have()
-	return api.Heartbeat{
+	hb := api.Heartbeat{
 		Seq: prev.Seq + 1, Sent: now.UTC(), Usage: a.usage(), Epoch: epoch, Generation: gen,
 		EndpointIndex: a.ingress.Index(), Replicas: len(a.sup.Local()), RTTMillis: prev.RTTMillis, TrustIndex: a.trusted.Load(),
+		MeasuredAt: prev.MeasuredAt,
 	}
+	if m := a.measured.Load(); m != nil && !m.at.Equal(prev.MeasuredAt) {
+		hb.MeasuredAt, hb.ReplicaUsage = m.at, m.replicas
+	}
+	return hb
 }
 
 // keepGauges mirrors what runs here into the metrics; it ends with the agent.

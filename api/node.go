@@ -68,6 +68,17 @@ type Usage struct {
 	Load1       float64  `json:"load1"`
 }
 
+// ReplicaUsage is what one replica uses, as its node measured last. A node's heartbeat leaves out what
+// the coordinators know: of what workload it is, and where.
+type ReplicaUsage struct {
+	ReplicaID string   `json:"replicaId"`
+	Namespace string   `json:"namespace,omitempty"`
+	Workload  string   `json:"workload,omitempty"`
+	Node      string   `json:"node,omitempty"` // the node's name
+	CPU       MilliCPU `json:"cpu"`
+	Memory    Bytes    `json:"memory"`
+}
+
 // NodeAddr is where a node says it listens, HOST:PORT each.
 type NodeAddr struct {
 	Node    string `json:"node"`

@@ -116,6 +116,9 @@ type Heartbeat struct {
 	Replicas      int       `json:"replicas"`
 	RTTMillis     float64   `json:"rttMillis,omitempty"`  // of the last heartbeat
 	TrustIndex    uint64    `json:"trustIndex,omitempty"` // of the TrustBundle taken up
+
+	MeasuredAt   time.Time      `json:"measuredAt,omitzero"`    // when the replicas were measured last
+	ReplicaUsage []ReplicaUsage `json:"replicaUsage,omitempty"` // only in the first heartbeat after that
 }
 
 // HeartbeatAck tells an agent about the coordinators; it dials those that it does not know yet.

@@ -87,7 +87,7 @@ func newRoot(e *Env) *cobra.Command {
 	e.globals(root)
 	root.AddCommand(
 		workloadCommand(e), nodeCommand(e), networkCommand(e), eventCommand(e), tokenCommand(e), memberCommand(e), auditCommand(e), clusterCommand(e),
-		statusCommand(e), contextCommand(e), configCommand(e), versionCommand(e), doctorCommand(e), supportCommand(e), schemaCommand(e), initCommand(e),
+		statusCommand(e), topCommand(e), contextCommand(e), configCommand(e), versionCommand(e), doctorCommand(e), supportCommand(e), schemaCommand(e), initCommand(e),
 	)
 	root.AddCommand(shortcuts(e)...)
 	root.AddCommand(roleCommands(e)...)

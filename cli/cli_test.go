@@ -54,6 +54,13 @@ func newFake(t *testing.T) (*fakeAPI, string) {
 		answer(w, api.List[api.Node]{Items: []api.Node{{Name: "edge-1", ID: "n-1", State: api.NodeReady}}, Index: 3})
 	})
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, _ *http.Request) { answer(w, api.List[api.Event]{Items: f.events}) })
+	mux.HandleFunc("GET /v1/usage", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, api.List[api.ReplicaUsage]{Items: []api.ReplicaUsage{
+			{ReplicaID: "web-1", Namespace: "default", Workload: "web", Node: "b", CPU: 20, Memory: 3 << 20},
+			{ReplicaID: "web-2", Namespace: "default", Workload: "web", Node: "a", CPU: 5, Memory: 1 << 20},
+			{ReplicaID: "api-1", Namespace: "default", Workload: "api", Node: "a", CPU: 1500, Memory: 900 << 10},
+		}})
+	})
 	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { answer(w, api.List[api.Service]{}) })
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string]string{"status": "ok"}) })
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string]string{"status": "ok"}) })
@@ -500,4 +507,13 @@ func helpOf(cmd *cobra.Command) string {
 		return err.Error()
 	}
 	return buf.String()
+}
+
+func TestTopAddsUpAndPutsTheHeaviestFirst(t *testing.T) {
+	s := newSession(t)
+	s.want(0, "NAMESPACE  NAME  CPU    MEMORY     REPLICAS  NODES\ndefault    api   1500m  900.0 KiB  1         a\ndefault    web   25m    4.0 MiB    2         a,b\n", "", "top", "workload", "-o", "wide")
+	s.want(0, "default/web\ndefault/api\n", "", "top", "workload", "--sort-by", "memory", "-o", "name")
+	s.want(0, "default/api\ndefault/web\n", "", "top", "workloads", "--sort-by", "cpu", "-q")
+	s.want(0, "NAME    STATE  CPU  CPU%  MEMORY  MEMORY%  REPLICAS\nedge-1  ready  0m   -     0 B     -        0\n", "", "top", "node")
+	s.want(2, "", "there is no column", "top", "node", "--sort-by", "colour")
 }

@@ -250,6 +250,27 @@ func (s *Server) Endpoints(_ context.Context, q api.ListQuery) (api.List[api.End
 	return page(items, func(e api.Endpoint) string { return strings.Join([]string{e.Namespace, e.Service, e.ReplicaID}, "/") }, q, t.Index), nil
 }
 
+// Usage lists what replicas use, as their nodes measured last. Of a node that is silent nothing is told.
+func (s *Server) Usage(_ context.Context, q api.ListQuery) (api.List[api.ReplicaUsage], error) {
+	v := s.store.View()
+	var items []api.ReplicaUsage
+	for _, n := range v.Nodes() {
+		sig := s.signals.get(n.ID)
+		if !sig.Session {
+			continue
+		}
+		for _, u := range sig.usage {
+			r, ok := v.Replica(u.ReplicaID)
+			if !ok || r.NodeID != n.ID || q.Namespace != "" && r.Workload.Namespace != q.Namespace {
+				continue
+			}
+			u.Namespace, u.Workload, u.Node = r.Workload.Namespace, r.Workload.Name, n.Name
+			items = append(items, u)
+		}
+	}
+	return page(items, func(u api.ReplicaUsage) string { return u.Namespace + "/" + u.Workload + "/" + u.ReplicaID }, q, v.Index()), nil
+}
+
 // Status sums the cluster up.
 func (s *Server) Status(context.Context) (api.ClusterStatus, error) {
 	v := s.store.View()

@@ -24,6 +24,7 @@ const (
 type nodeSignal struct {
 	reconcile.NodeSignal
 	heartbeat     api.Heartbeat
+	usage         []api.ReplicaUsage // of the last measurement
 	endpointIndex uint64
 	unansweredAt  time.Time // since when probes go unanswered
 	probing       bool
@@ -101,7 +102,11 @@ func (s *Server) sessionClosed(nodeID string) {
 
 func (s *Server) heartbeatFrom(nodeID string, hb api.Heartbeat) {
 	s.signals.update(nodeID, func(n *nodeSignal) {
-		n.LastHeartbeat, n.Seen, n.heartbeat, n.unansweredAt = time.Now(), true, hb, time.Time{}
+		n.LastHeartbeat, n.Seen, n.unansweredAt = time.Now(), true, time.Time{}
+		if !hb.MeasuredAt.Equal(n.heartbeat.MeasuredAt) || len(hb.ReplicaUsage) > 0 {
+			n.usage = hb.ReplicaUsage
+		}
+		n.heartbeat = hb
 		n.endpointIndex = max(n.endpointIndex, hb.EndpointIndex)
 	})
 }

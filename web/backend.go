@@ -76,6 +76,7 @@ type Backend interface {
 
 	Services(ctx context.Context, q api.ListQuery) (api.List[api.Service], error)
 	Endpoints(ctx context.Context, q api.ListQuery) (api.List[api.Endpoint], error)
+	Usage(ctx context.Context, q api.ListQuery) (api.List[api.ReplicaUsage], error)
 	// Events are oldest first; with a Limit, the newest ones. Their ids begin with their Raft index.
 	Events(ctx context.Context, q api.EventQuery) (api.List[api.Event], error)
 

@@ -84,6 +84,14 @@ func (s *server) listEndpoints(c *call) (answer, error) {
 	return listOr(s.backend.Endpoints(c.context(), q))
 }
 
+func (s *server) listUsage(c *call) (answer, error) {
+	q, err := s.listQueryOf(c, TableReplicas)
+	if err != nil {
+		return failed(err)
+	}
+	return listOr(s.backend.Usage(c.context(), q))
+}
+
 func (s *server) whoami(c *call) (answer, error) { return ok(c.caller) }
 
 func (s *server) listTokens(c *call) (answer, error) {

@@ -285,6 +285,10 @@ func (m *memory) Endpoints(context.Context, api.ListQuery) (api.List[api.Endpoin
 	return api.List[api.Endpoint]{Items: []api.Endpoint{{ReplicaID: "r", Variant: api.VariantWasm}}}, nil
 }
 
+func (m *memory) Usage(context.Context, api.ListQuery) (api.List[api.ReplicaUsage], error) {
+	return api.List[api.ReplicaUsage]{Items: []api.ReplicaUsage{{ReplicaID: "r", Namespace: "default", Workload: "hello", Node: "n", CPU: 5, Memory: 1 << 20}}}, nil
+}
+
 func (m *memory) Events(_ context.Context, q api.EventQuery) (api.List[api.Event], error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -117,6 +117,7 @@ func (s *server) clusterRoutes() []route {
 		write(http.MethodPost, "/v1/nodes/:id/cordon", api.RoleOperator, s.cordonNode(true)),
 		write(http.MethodPost, "/v1/nodes/:id/uncordon", api.RoleOperator, s.cordonNode(false)),
 		get("/v1/services", listQuery, s.listServices),
+		get("/v1/usage", listQuery, s.listUsage),
 		get("/v1/endpoints", listQuery, s.listEndpoints),
 		{method: http.MethodGet, path: "/v1/events", role: api.RoleViewer, class: classRead, query: eventQuery, stream: s.events},
 		stream(http.MethodPut, artifact, api.RoleOperator, []string{"kind"}, s.putArtifact),

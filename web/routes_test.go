@@ -252,7 +252,7 @@ func TestSchemasMatchTypes(t *testing.T) {
 	doc, _ := loadSpec(t)
 	seen := map[reflect.Type]bool{}
 	for _, v := range []any{
-		api.Workload{}, api.Node{}, api.Service{}, api.Event{}, api.Token{}, api.Member{}, api.WriteResult{}, api.Plan{}, api.History{},
+		api.Workload{}, api.Node{}, api.Service{}, api.ReplicaUsage{}, api.Event{}, api.Token{}, api.Member{}, api.WriteResult{}, api.Plan{}, api.History{},
 		api.Settled{}, api.ClusterStatus{}, api.ScaleRequest{}, api.RollbackRequest{}, api.DrainRequest{}, api.RevokeRequest{}, api.RotationRequest{}, api.Rotation{}, api.TokenRequest{}, api.Caller{}, api.Artifact{},
 		api.ErrorBody{},
 	} {

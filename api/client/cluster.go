@@ -63,6 +63,11 @@ func (c *Client) Services(ctx context.Context, q api.ListQuery) (out api.List[ap
 	return out, c.call(ctx, http.MethodGet, "/v1/services", query(q), nil, &out, nil)
 }
 
+// Usage lists one page of what replicas use.
+func (c *Client) Usage(ctx context.Context, q api.ListQuery) (out api.List[api.ReplicaUsage], err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/usage", query(q), nil, &out, nil)
+}
+
 // Endpoints lists one page of endpoints.
 func (c *Client) Endpoints(ctx context.Context, q api.ListQuery) (out api.List[api.Endpoint], err error) {
 	return out, c.call(ctx, http.MethodGet, "/v1/endpoints", query(q), nil, &out, nil)

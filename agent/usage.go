@@ -1,0 +1,101 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/run"
+)
+
+// usageInterval is how often replicas are measured: each measurement of a container is a call of
+// containerd, and people who look at loads look for minutes.
+const (
+	usageInterval = 5 * time.Second
+	usageTimeout  = 2 * time.Second // for one replica
+)
+
+// measurement is what this machine and its replicas used in the last interval.
+type measurement struct {
+	at       time.Time
+	cpu      api.MilliCPU // of the whole machine
+	replicas []api.ReplicaUsage
+
+	busy  time.Duration            // CPU time of the machine so far
+	spent map[string]time.Duration // CPU time of each replica so far
+}
+
+// keepUsage measures again and again; it ends with the agent.
+func (a *Agent) keepUsage(ctx context.Context) error {
+	last := a.measure(ctx, nil, time.Now())
+	for run.Sleep(ctx, usageInterval) == nil {
+		last = a.measure(ctx, last, time.Now())
+		a.measured.Store(last)
+	}
+	return nil
+}
+
+// measure gives rates since last; the first measurement of anything has none.
+func (a *Agent) measure(ctx context.Context, last *measurement, now time.Time) *measurement {
+	m := &measurement{at: now.UTC(), busy: busyTime(), spent: map[string]time.Duration{}}
+	if last != nil {
+		m.cpu = rate(m.busy-last.busy, m.at.Sub(last.at))
+	}
+	for _, r := range a.sup.Local() {
+		if r.State != api.ReplicaRunning {
+			continue
+		}
+		id := r.Assignment.ReplicaID
+		one, cancel := context.WithTimeout(ctx, usageTimeout)
+		u, err := a.sup.Usage(one, id)
+		cancel()
+		if err != nil {
+			continue // it ended meanwhile, or will be measured the next time
+		}
+		m.spent[id] = u.CPUTime
+		out := api.ReplicaUsage{ReplicaID: id, Memory: api.Bytes(u.Memory)}
+		if last != nil {
+			if before, ok := last.spent[id]; ok {
+				out.CPU = rate(u.CPUTime-before, m.at.Sub(last.at))
+			}
+		}
+		m.replicas = append(m.replicas, out)
+	}
+	return m
+}
+
+// rate is CPU time over time, in thousandths of a core. A clock that starts anew, as that of a
+// restarted replica, counts for nothing.
+func rate(used, over time.Duration) api.MilliCPU {
+	if used <= 0 || over <= 0 {
+		return 0
+	}
+	return api.MilliCPU(1000 * used / over)
+}
+
+// ticksPerSecond is the unit of /proc/stat, the same on all of Linux.
+const ticksPerSecond = 100
+
+func busyTime() time.Duration {
+	data, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	return busyOf(string(data))
+}
+
+// busyOf sums up the first line of /proc/stat without idle and iowait, and without guests, which
+// user holds already.
+func busyOf(stat string) time.Duration {
+	line, _, _ := strings.Cut(stat, "\n")
+	var ticks int64
+	for i, f := range strings.Fields(line) {
+		if n, err := strconv.ParseInt(f, 10, 64); err == nil && i != 4 && i != 5 && i < 9 {
+			ticks += n
+		}
+	}
+	return time.Duration(ticks) * time.Second / ticksPerSecond
+}
