@@ -58,10 +58,11 @@ func (p *plan) contact(n *api.Node) *contact {
 	default:
 		c.last = later(p.sig.ProcessStart, c.sig.ClosedAt)
 	}
+	closed := !c.sig.Session && !c.sig.ClosedAt.IsZero()
 	if at := n.ChangedAt; n.Liveness == api.NodeReady && !at.After(p.now) {
 		c.last = later(c.last, at) // it registered, maybe with another coordinator: its session with this one is on its way
+		closed = closed && !at.After(c.sig.ClosedAt)
 	}
-	closed := !c.sig.Session && !c.sig.ClosedAt.IsZero()
 	c.quiet = closed || p.silence(c) >= suspectAfter
 	return c
 }

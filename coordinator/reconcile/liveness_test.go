@@ -95,9 +95,11 @@ func TestANodeThatHasJustRegisteredIsNotLost(t *testing.T) {
 		sig        NodeSignal
 		want       api.NodeState
 	}{
-		{"gossip says failed", now.Add(-100 * time.Millisecond), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away, Gossip: "failed"}, api.NodeSuspect},
-		{"unanswered", now.Add(-100 * time.Millisecond), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away, Unanswered: time.Minute}, api.NodeSuspect},
-		{"refused while away", now.Add(-100 * time.Millisecond), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away, Reached: true, Refused: 9}, api.NodeSuspect},
+		{"gossip says failed", now.Add(-100 * time.Millisecond), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away, Gossip: "failed"}, api.NodeReady},
+		{"unanswered", now.Add(-100 * time.Millisecond), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away, Unanswered: time.Minute}, api.NodeReady},
+		{"refused while away", now.Add(-100 * time.Millisecond), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away, Reached: true, Refused: 9}, api.NodeReady},
+		{"and has been silent since", now.Add(-suspectAfter), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away}, api.NodeSuspect},
+		{"and its new session closed", now.Add(-100 * time.Millisecond), NodeSignal{Seen: true, ClosedAt: now.Add(-time.Millisecond), LastHeartbeat: away}, api.NodeSuspect},
 		{"and went again", now.Add(-lostAfter), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away, Gossip: "failed"}, api.NodeLost},
 		{"by a clock that is ahead", now.Add(time.Hour), NodeSignal{Seen: true, ClosedAt: away, LastHeartbeat: away, Gossip: "failed"}, api.NodeLost},
 	} {

@@ -83,7 +83,24 @@ func TestANodeThatIsCutOffIsReplacedAndItsCopyStoppedOnReturn(t *testing.T) {
 			w.t.Errorf("the copy that was replaced runs on: %v", on)
 		}
 		w.sameState()
+		w.onceEach(away, api.EventNodeSuspect, api.EventNodeLost)
 	})
+}
+
+// onceEach checks that a node went through each of these states once.
+func (w *world) onceEach(n *node, kinds ...string) {
+	w.t.Helper()
+	for _, kind := range kinds {
+		var told []string
+		for _, e := range w.events(kind) {
+			if e.Resource == "node/"+n.name {
+				told = append(told, e.Message)
+			}
+		}
+		if len(told) != 1 {
+			w.t.Errorf("%s %d times: %q", kind, len(told), told)
+		}
+	}
 }
 
 // readyElsewhere counts the ready copies that are not on a node.
@@ -174,6 +191,9 @@ func TestAMassFailureThatHealsInTimeMovesNothing(t *testing.T) {
 		w.heal()
 		w.eventually("all nodes to be ready", soon, func() bool { return len(w.inState(api.NodeReady)) == 10 })
 		w.pass(soon)
+		for _, n := range w.nodes[:8] {
+			w.onceEach(n, api.EventNodeSuspect)
+		}
 		if d := cmp.Diff(before, w.homes("web")); d != "" || w.starts() != starts {
 			w.t.Errorf("replicas moved (%d starts, then %d):\n%s", starts, w.starts(), d)
 		}
