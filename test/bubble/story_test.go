@@ -223,13 +223,7 @@ func TestAPowerCycleOfTheSiteMovesNothing(t *testing.T) {
 		w.settle("web", 10)
 		w.pass(5 * time.Second) // endpoint tables are kept a second after they change
 		before := w.homes("web")
-		for _, c := range w.coords {
-			w.crash(c)
-		}
-		for _, n := range w.nodes {
-			w.powerOff(n)
-		}
-		w.pass(time.Hour)
+		w.off(time.Hour)
 		for _, n := range w.nodes {
 			w.start(n)
 		}
@@ -290,5 +284,35 @@ func TestANodeThatReachesOnlyTheLeaderStays(t *testing.T) {
 		w.heal()
 		w.pass(soon)
 		w.sameState()
+	})
+}
+
+// A certificate lives 72 h, is backdated by one, and is renewed when a third of all that is left. The
+// cluster runs over that moment, and again when the first certificates have ended; in between it is
+// off, for such days cost nothing.
+func TestCertificatesRenewWithoutDroppingASession(t *testing.T) {
+	small(t, 1, 2, func(w *world) {
+		w.settle("web", 2)
+		before, renewal := w.homes("web"), api.LeafLifetime-(api.LeafLifetime+time.Hour)/3
+		on := func() {
+			for _, n := range w.nodes {
+				w.start(n)
+			}
+			w.boot(w.coords[0])
+			w.mustLead()
+			w.eventually("all to be settled", soon, func() bool { return w.settled("web", 2) && len(w.inState(api.NodeReady)) == 2 })
+		}
+		w.off(renewal - time.Minute - w.now())
+		on()
+		suspects := len(w.events(api.EventNodeSuspect))
+		w.pass(2 * time.Minute)
+		if got := len(w.events(api.EventNodeSuspect)); got != suspects {
+			w.t.Errorf("%d nodes were suspected while certificates were renewed", got-suspects)
+		}
+		w.off(api.LeafLifetime + time.Hour - w.now())
+		on()
+		if d := cmp.Diff(before, w.homes("web")); d != "" {
+			w.t.Errorf("replicas moved:\n%s", d)
+		}
 	})
 }

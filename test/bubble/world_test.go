@@ -75,6 +75,12 @@ type world struct {
 // story runs f on a settled cluster of three coordinators and ten agents, in a bubble.
 func story(t *testing.T, f func(w *world)) {
 	t.Helper()
+	small(t, 3, 10, f)
+}
+
+// small is story for as many as it says, where fewer show the same.
+func small(t *testing.T, coords, nodes int, f func(w *world)) {
+	t.Helper()
 	// Pools of the libraries may hold channels and timers of an earlier bubble, which may not be used
 	// in this one. The second collection frees what the first has put aside.
 	runtime.GC()
@@ -82,7 +88,7 @@ func story(t *testing.T, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, net: simnet.New(), tokens: map[api.Role]string{}, began: time.Now()}
 		defer w.close()
-		w.raise(3, 10)
+		w.raise(coords, nodes)
 		f(w)
 	})
 }
@@ -101,7 +107,7 @@ func (w *world) raise(coords, nodes int) {
 			}
 		}
 	}
-	w.eventually("three voters", time.Minute, func() bool { return w.voters() == coords })
+	w.eventually("all to vote", time.Minute, func() bool { return w.voters() == coords })
 	for i := range nodes {
 		n := &node{machine: w.machine(fmt.Sprintf("n%d", i+1))}
 		w.nodes = append(w.nodes, n)
@@ -227,6 +233,20 @@ func (m *machine) await() {
 		<-m.ended
 	}
 	m.host.Start()
+}
+
+// off ends all processes and machines, and lets a time go by, which costs nothing.
+func (w *world) off(d time.Duration) {
+	for _, c := range w.coords {
+		w.crash(c)
+	}
+	for _, n := range w.nodes {
+		w.powerOff(n)
+	}
+	for _, c := range w.coords {
+		<-c.ended
+	}
+	w.pass(d)
 }
 
 // close ends everything, so that no goroutine is left in the bubble, and tells what happened if the
