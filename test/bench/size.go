@@ -44,7 +44,7 @@ func sections(path string) string {
 	return text
 }
 
-var nsPerOp = regexp.MustCompile(`(?m)^BenchmarkPlace1000(?:-\d+)?\s+\d+\s+([\d.]+) ns/op`)
+var cpuPerOp = regexp.MustCompile(`(?m)^Benchmark.*\s([\d.]+) cpu-ns/op`)
 
 // placement runs one of the scheduler's own benchmarks, once for each run.
 func placement(benchmark string) func(context.Context, *lab) result {
@@ -61,7 +61,7 @@ func (l *lab) placement(ctx context.Context, benchmark string) result {
 		return result{err: fmt.Errorf("%w: %s", err, out)}
 	}
 	var res result
-	for _, m := range nsPerOp.FindAllSubmatch(out, -1) {
+	for _, m := range cpuPerOp.FindAllSubmatch(out, -1) {
 		ns, err := strconv.ParseFloat(string(m[1]), 64)
 		if err != nil {
 			return result{err: err}
@@ -71,7 +71,7 @@ func (l *lab) placement(ctx context.Context, benchmark string) result {
 	if len(res.runs) == 0 {
 		return result{err: fmt.Errorf("the benchmark printed no figure: %s", out)}
 	}
-	res.remark = "wall time of one thread: other load on the machine makes it longer"
+	res.remark = "processor time of all threads, the garbage collector's too"
 	return res
 }
 
