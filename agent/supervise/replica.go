@@ -112,6 +112,7 @@ func (r *replica) live(adopt bool) {
 	for {
 		e := r.once(adopt)
 		if r.ctx.Err() != nil {
+			r.stuck = r.stuck || e.retryAdopt
 			break
 		}
 		if r.over(e) {
@@ -125,6 +126,7 @@ func (r *replica) live(adopt bool) {
 			}
 		})
 		if run.Sleep(r.ctx, wait) != nil {
+			r.stuck = r.stuck || e.retryAdopt
 			break
 		}
 		if adopt = e.retryAdopt; !adopt {
@@ -255,7 +257,8 @@ func (r *replica) begin(adopt bool) (sandbox.Handle, ending) {
 }
 
 func (r *replica) adopt(driver sandbox.Driver) (sandbox.Handle, error) {
-	ctx, cancel := context.WithTimeout(r.ctx, startTimeout)
+	// A stop that comes meanwhile must find what runs, or it would run on and be called stopped.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), adoptTimeout)
 	defer cancel()
 	spec := sandboxSpec(r.s.cfg, r.assignment, &r.spec)
 	spec.Attempt, spec.LogPath = r.logs.number(), r.logs.path()

@@ -34,6 +34,7 @@ const (
 	fetchTimeout   = 10 * time.Minute
 	prepareTimeout = 10 * time.Minute
 	startTimeout   = 2 * time.Minute
+	adoptTimeout   = 15 * time.Second // of one try to take up what runs; a stop waits for it
 	stopGrace      = 10 * time.Second // between the polite and the forced end
 	stopTimeout    = 30 * time.Second // of one try to stop
 	retryMax       = 30 * time.Second // between tries to stop what would not stop

@@ -293,6 +293,58 @@ func TestAdoptionIsTriedUntilItIsKnown(t *testing.T) {
 	})
 }
 
+// slow takes a second to take a container up.
+type slow struct{ *fake.Driver }
+
+func (d slow) Adopt(ctx context.Context, spec sandbox.Spec) (sandbox.Handle, error) {
+	select {
+	case <-time.After(time.Second):
+		return d.Driver.Adopt(ctx, spec)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func TestAStopDuringAdoptionStopsWhatRuns(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := slow{fake.New(fake.Script{Adoptable: true})}
+		n := newNode(t, d)
+		n.run("r-1", api.VariantContainer, container(nil))
+		synctest.Wait()
+		n.close(StopRestart)
+		n.start(d)
+		n.Resume(t.Context(), n.ledger.all())
+		synctest.Wait()
+		n.stopOne("r-1")
+		after(5 * time.Second)
+		same(t, "running", 0, len(d.Running()))
+		same(t, "state", api.ReplicaStopped, n.last("r-1").State)
+		n.close(StopKill)
+	})
+}
+
+// A stop that comes while the driver cannot tell is kept for the next start.
+func TestAStopWhileAdoptionFailsForgetsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := &unsure{Driver: fake.New(fake.Script{Adoptable: true}), failures: 1 << 20}
+		n := newNode(t, d)
+		n.run("r-1", api.VariantContainer, container(nil))
+		synctest.Wait()
+		n.close(StopRestart)
+		n.start(d)
+		n.Resume(t.Context(), n.ledger.all())
+		synctest.Wait()
+		n.stopOne("r-1")
+		after(5 * time.Second)
+		same(t, "records", 1, len(n.ledger.all()))
+		if s := n.last("r-1").State; s == api.ReplicaStopped {
+			t.Error("it is told as stopped, and may run")
+		}
+		n.close(StopRestart)
+		d.End("r-1", sandbox.Exit{})
+	})
+}
+
 // stubborn replicas cannot be stopped at first.
 type stubborn struct {
 	sandbox.Handle
