@@ -107,6 +107,7 @@ type Agent struct {
 	sessions *sessions
 	events   *eventSender
 	table    tableBox
+	stock    *stock
 	group    *run.Group
 	stopOnce sync.Once
 	stopErr  error
@@ -166,6 +167,7 @@ func (a *Agent) openSandboxes(ctx context.Context) (err error) {
 	a.ingress = ingress.New(ingress.Config{
 		NodeID: a.id.ID, Zone: a.cfg.Zone, Region: a.cfg.Region, Local: a.sup, Dial: a.nodes.Dial, Log: a.log, Observe: a.observeRequest,
 	})
+	a.stock = newStock(a.artifacts.List, a.sup.Warm)
 	a.ingress.PublishTCP(a.cfg.PublishHost, a.cfg.PublishHost != "")
 	return nil
 }
@@ -200,7 +202,7 @@ func (a *Agent) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.intake = newIntake(a, set)
+	a.intake = newIntake(a, set, time.Now())
 	a.loadTable()
 	a.sup.Resume(ctx, records)
 	keep := map[string]bool{}

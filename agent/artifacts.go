@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cloudless/cloudless/agent/ledger"
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/datadir"
 	"github.com/cloudless/cloudless/internal/pki"
@@ -94,7 +95,7 @@ func (a *Agent) keepCache(ctx context.Context) error {
 }
 
 // named is every digest and image reference that a set names.
-func named(set *api.AssignmentSet) map[string]bool {
+func named(set *ledger.Set) map[string]bool {
 	keep := map[string]bool{}
 	if set == nil {
 		return keep

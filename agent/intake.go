@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/agent/converge"
+	"github.com/cloudless/cloudless/agent/ledger"
 	"github.com/cloudless/cloudless/api"
 )
 
@@ -14,14 +15,23 @@ type intake struct {
 	a     *Agent
 	mu    sync.Mutex
 	set   *api.AssignmentSet // the newest accepted; nil before the first
-	since time.Time          // when a change of epoch was seen; zero for the first and for one that the ledger knew
+	since time.Time          // when a change of epoch was seen; zero for the first
 	next  *api.AssignmentSet // offered, not yet looked at
 	poke  chan struct{}
 	moved chan struct{} // closed when set or next changes
 }
 
-func newIntake(a *Agent, set *api.AssignmentSet) *intake {
-	return &intake{a: a, set: set, poke: make(chan struct{}, 1), moved: make(chan struct{})}
+// newIntake goes on from the set of the ledger, nil for none. A moment that is still to come was
+// written by a clock that was wrong: the epoch counts as seen now.
+func newIntake(a *Agent, kept *ledger.Set, now time.Time) *intake {
+	in := &intake{a: a, poke: make(chan struct{}, 1), moved: make(chan struct{})}
+	if kept != nil {
+		in.set, in.since = &kept.AssignmentSet, kept.EpochSince
+	}
+	if in.since.After(now) {
+		in.since = now
+	}
+	return in
 }
 
 // have is the pair of the newest accepted set.
@@ -95,7 +105,7 @@ func (in *intake) step(now time.Time) (next time.Time) {
 	if offered != nil {
 		set = offered
 	}
-	local := converge.Local{EpochSince: in.since, Replicas: in.a.sup.Local()}
+	local := converge.Local{EpochSince: in.since, Replicas: in.a.sup.Local(), Prepared: in.a.sup.Prepared()}
 	if in.set != nil {
 		local.Epoch, local.Generation = in.set.Epoch, in.set.Generation
 	}
@@ -108,29 +118,27 @@ func (in *intake) step(now time.Time) (next time.Time) {
 	}
 	actions, out := converge.Step(local, converge.Input{Set: set}, now)
 	if out.Accepted && offered != nil {
-		if err := in.a.ledger.SaveSet(set); err != nil {
+		if err := in.a.ledger.SaveSet(ledger.Set{AssignmentSet: *set, EpochSince: local.EpochSince}); err != nil {
 			in.a.log.Error().Err(err).Msg("assignments not kept; trying again")
 			return now.Add(time.Second)
 		}
 	}
-	in.done(offered, out.Accepted, now)
+	in.done(offered, out.Accepted, local.EpochSince)
 	if !out.Accepted {
 		in.a.log.Debug().Str("reason", out.Reason).Msg("assignments refused")
 		return out.NextCheck
 	}
+	in.a.sup.KeepPrepared(set.Prepare)
 	in.a.sup.Apply(actions)
 	return out.NextCheck
 }
 
 // done notes that an offered set was looked at, and asks for a full report in a new epoch.
-func (in *intake) done(offered *api.AssignmentSet, accepted bool, now time.Time) {
+func (in *intake) done(offered *api.AssignmentSet, accepted bool, since time.Time) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if offered != nil && accepted {
-		if in.set != nil && in.set.Epoch != offered.Epoch {
-			in.since = now
-		}
-		in.set = offered
+		in.set, in.since = offered, since
 		if !offered.Reported {
 			in.a.reports.reportAll(offered.Epoch)
 		}

@@ -92,12 +92,17 @@ func (a *Agent) usage() api.Usage {
 	}
 }
 
-// fillHeartbeat is the next heartbeat after prev.
-func (a *Agent) fillHeartbeat(prev api.Heartbeat, now time.Time) api.Heartbeat {
+// fillHeartbeat is the next heartbeat after prev, to a coordinator that has this node's inventory at
+// a revision.
+func (a *Agent) fillHeartbeat(prev api.Heartbeat, has uint64, now time.Time) api.Heartbeat {
 	epoch, gen := a.intake.have()
+	inv := a.stock.look(now)
+	if inv != nil && inv.Revision == has {
+		inv = nil
+	}
 	hb := api.Heartbeat{
 		Seq: prev.Seq + 1, Sent: now.UTC(), Usage: a.usage(), Epoch: epoch, Generation: gen,
-		EndpointIndex: a.ingress.Index(), Replicas: len(a.sup.Local()), RTTMillis: prev.RTTMillis, TrustIndex: a.trusted.Load(),
+		EndpointIndex: a.ingress.Index(), Replicas: len(a.sup.Local()), RTTMillis: prev.RTTMillis, TrustIndex: a.trusted.Load(), Inventory: inv,
 		MeasuredAt: prev.MeasuredAt,
 	}
 	if m := a.measured.Load(); m != nil && !m.at.Equal(prev.MeasuredAt) {

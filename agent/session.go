@@ -144,7 +144,7 @@ func (s *session) tunnel(ctx context.Context) error {
 // heartbeat registers this node and then says every second that it lives. It registers again when its
 // settings change, and when a coordinator does not know the node or has not forgotten its goodbye.
 func (s *session) heartbeat(ctx context.Context) error {
-	hb, told := api.Heartbeat{}, (*Settings)(nil)
+	hb, told, has := api.Heartbeat{}, (*Settings)(nil), uint64(0)
 	for {
 		if now := s.a.settings.Load(); told != now {
 			if err := s.register(ctx); err != nil {
@@ -153,12 +153,13 @@ func (s *session) heartbeat(ctx context.Context) error {
 			told = now
 		}
 		sent := time.Now()
-		hb = s.a.fillHeartbeat(hb, sent)
+		hb = s.a.fillHeartbeat(hb, has, sent)
 		var ack api.HeartbeatAck
 		if err := s.call(ctx, api.PathHeartbeat, hb, &ack); err != nil {
 			return err
 		}
 		hb.RTTMillis = float64(time.Since(sent).Microseconds()) / 1000
+		has = ack.Inventory
 		if !ack.Known {
 			told = nil
 		}

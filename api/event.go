@@ -56,6 +56,7 @@ const (
 	EventNodeRemoved       = "node.removed"
 	EventNodeRevoked       = "security.node.revoked"
 	EventRotation          = "security.rotation"
+	EventNodeTrouble       = "node.trouble" // something on a node needs a person's look
 	EventMemberJoined      = "member.joined"
 	EventMemberLeft        = "member.left"
 	EventLeaderElected     = "leader.elected"

@@ -25,6 +25,7 @@ const (
 	MaxHistory             = 10        // versions kept of a workload, the current one included
 	MaxEvents              = 10_000    // events of state changes kept by the cluster
 	MaxNodeEvents          = 1_000     // events a node keeps in its own ring
+	MaxInventory           = 256       // artifacts that a node tells it holds, and as many prepared versions
 	MaxBodyBytes           = 4 << 20   // a JSON request body
 	MaxHeaderBytes         = 32 << 10  // an HTTP request head
 	MaxOwnHeaderBytes      = 4 << 10   // what an ingress may add to one on the way to another node

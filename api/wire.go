@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // Protocols of the one mTLS port, told apart by ALPN (CONTRACT §2).
 const (
@@ -119,6 +122,16 @@ type Heartbeat struct {
 
 	MeasuredAt   time.Time      `json:"measuredAt,omitzero"`    // when the replicas were measured last
 	ReplicaUsage []ReplicaUsage `json:"replicaUsage,omitempty"` // only in the first heartbeat after that
+	// Inventory is sent only when the coordinator has another one, or none.
+	Inventory *Inventory `json:"inventory,omitempty"`
+}
+
+// Inventory is what a node has at hand before a replica comes. Revision names the list: it is another
+// one after every change and after every start of the agent.
+type Inventory struct {
+	Revision  uint64   `json:"revision"`
+	Artifacts []string `json:"artifacts,omitempty"` // digests, at most MaxInventory: those used last
+	Prepared  []string `json:"prepared,omitempty"`  // workload versions that it was told to prepare and has, by VersionKey
 }
 
 // HeartbeatAck tells an agent about the coordinators; it dials those that it does not know yet.
@@ -128,6 +141,7 @@ type HeartbeatAck struct {
 	Coordinators []Member `json:"coordinators"`
 	Known        bool     `json:"known"`                // false: register again
 	TrustIndex   uint64   `json:"trustIndex,omitempty"` // of the TrustBundle to have
+	Inventory    uint64   `json:"inventory"`            // revision of the list that this coordinator has
 }
 
 // Assignment tells a node about one replica.
@@ -159,6 +173,11 @@ type AssignmentSet struct {
 	Specs       []AssignedSpec `json:"specs"`
 	// Prepare lists artifacts to fetch and compile ahead of a replica that will come.
 	Prepare []AssignedSpec `json:"prepare,omitempty"`
+}
+
+// VersionKey names one version of one workload.
+func VersionKey(uid string, version uint64) string {
+	return uid + "/" + strconv.FormatUint(version, 10)
 }
 
 // Older tells whether (e1, g1) comes before (e2, g2).

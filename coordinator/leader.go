@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -111,7 +112,10 @@ func (s *Server) recordElection(ctx context.Context) {
 // reconcileOnce plans on a state, and puts the whole plan into the log as one entry.
 func (s *Server) reconcileOnce(ctx context.Context, v state.View) (next time.Time, err error) {
 	now := time.Now().UTC()
-	res := reconcile.Plan(v, reconcile.Signals{Nodes: s.signals.all(now), ProcessStart: s.started, Holders: holders(v)}, now)
+	stocks := s.signals.stocks()
+	res := reconcile.Plan(v, reconcile.Signals{
+		Nodes: s.signals.all(now), ProcessStart: s.started, Holders: holders(v, stocks), Prepared: preparedOn(stocks),
+	}, now)
 	s.observePlan(v, res, time.Since(now))
 	for _, id := range res.Probe {
 		s.probe(id)
@@ -126,9 +130,10 @@ func (s *Server) reconcileOnce(ctx context.Context, v state.View) (next time.Tim
 	return res.Next, err
 }
 
-// holders tells which nodes are known to have an artifact: those with a replica that runs it. The
-// table is made at the first question, since most plans ask none.
-func holders(v state.View) func(digest string) []string {
+// holders tells which nodes are known to have an artifact: those that told so, and those with a replica
+// that runs it, which may be fetching it. The table is made at the first question, since most plans ask
+// none.
+func holders(v state.View, stocks map[string]*stock) func(digest string) []string {
 	table := sync.OnceValue(func() map[string][]string {
 		t := map[string][]string{}
 		for _, r := range v.Replicas() {
@@ -140,7 +145,24 @@ func holders(v state.View) func(digest string) []string {
 		}
 		return t
 	})
-	return func(digest string) []string { return table()[digest] }
+	return func(digest string) []string {
+		nodes := slices.Clone(table()[digest])
+		for id, st := range stocks {
+			if st.artifacts[digest] {
+				nodes = append(nodes, id)
+			}
+		}
+		slices.Sort(nodes)
+		return slices.Compact(nodes)
+	}
+}
+
+// preparedOn tells which workload versions a node has prepared, as it was told to.
+func preparedOn(stocks map[string]*stock) func(nodeID, uid string, version uint64) bool {
+	return func(nodeID, uid string, version uint64) bool {
+		st, ok := stocks[nodeID]
+		return ok && st.prepared[api.VersionKey(uid, version)]
+	}
 }
 
 // awaitChange blocks until the state is past v, the signals changed, or next has come; false when

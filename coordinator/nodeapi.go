@@ -69,14 +69,16 @@ func (s *Server) handleHeartbeat(w http.ResponseWriter, r *http.Request, node st
 	if !readJSON(w, r, &hb) {
 		return
 	}
-	s.heartbeatFrom(node, hb)
+	inventory := s.heartbeatFrom(node, hb)
 	s.tel().NodeHeartbeatLatency.Observe(hb.RTTMillis / 1000)
 	n, ok := s.store.View().Node(node)
 	known := ok && n.Liveness != api.NodeJoining && n.Liveness != api.NodeLeft && n.Goodbye == ""
 	if ok && (n.Liveness == api.NodeSuspect || n.Liveness == api.NodeLost) {
 		s.wake()
 	}
-	writeJSON(w, http.StatusOK, api.HeartbeatAck{Epoch: s.store.View().Meta().Epoch, LeaderID: s.raft.LeaderID(), Coordinators: s.membersNow(), Known: known, TrustIndex: s.trust.Load().index})
+	writeJSON(w, http.StatusOK, api.HeartbeatAck{
+		Epoch: s.store.View().Meta().Epoch, LeaderID: s.raft.LeaderID(), Coordinators: s.membersNow(), Known: known, TrustIndex: s.trust.Load().index, Inventory: inventory,
+	})
 }
 
 func queryUint(r *http.Request, name string) uint64 {

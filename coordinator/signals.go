@@ -29,6 +29,25 @@ type nodeSignal struct {
 	unansweredAt  time.Time // since when probes go unanswered
 	probing       bool
 	lastProbe     time.Time
+	stock         *stock // replaced, never changed
+}
+
+// stock is what a node said that it has at hand.
+type stock struct {
+	revision  uint64
+	artifacts map[string]bool
+	prepared  map[string]bool // by api.VersionKey
+}
+
+func newStock(inv *api.Inventory) *stock {
+	st := &stock{revision: inv.Revision, artifacts: map[string]bool{}, prepared: map[string]bool{}}
+	for _, d := range inv.Artifacts[:min(len(inv.Artifacts), api.MaxInventory)] {
+		st.artifacts[d] = true
+	}
+	for _, key := range inv.Prepared[:min(len(inv.Prepared), api.MaxInventory)] {
+		st.prepared[key] = true
+	}
+	return st
 }
 
 // signals gathers sessions, heartbeats, gossip and probes. Every coordinator keeps its own, leader
@@ -100,7 +119,10 @@ func (s *Server) sessionClosed(nodeID string) {
 	s.wake()
 }
 
-func (s *Server) heartbeatFrom(nodeID string, hb api.Heartbeat) {
+// heartbeatFrom takes a heartbeat in, and returns the revision of the node's inventory that is known now.
+func (s *Server) heartbeatFrom(nodeID string, hb api.Heartbeat) (inventory uint64) {
+	news := hb.Inventory
+	hb.Inventory = nil
 	s.signals.update(nodeID, func(n *nodeSignal) {
 		n.LastHeartbeat, n.Seen, n.unansweredAt = time.Now(), true, time.Time{}
 		if !hb.MeasuredAt.Equal(n.heartbeat.MeasuredAt) || len(hb.ReplicaUsage) > 0 {
@@ -108,7 +130,30 @@ func (s *Server) heartbeatFrom(nodeID string, hb api.Heartbeat) {
 		}
 		n.heartbeat = hb
 		n.endpointIndex = max(n.endpointIndex, hb.EndpointIndex)
+		if news != nil {
+			n.stock = newStock(news)
+		}
+		if n.stock != nil {
+			inventory = n.stock.revision
+		}
 	})
+	if news != nil {
+		s.wake() // a rollout may have waited for it
+	}
+	return inventory
+}
+
+// stocks is what every node said that it has at hand, by node id.
+func (g *signals) stocks() map[string]*stock {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make(map[string]*stock, len(g.nodes))
+	for id, n := range g.nodes {
+		if n.stock != nil {
+			out[id] = n.stock
+		}
+	}
+	return out
 }
 
 // onGossip takes Serf's word as a hint. A member that is not enrolled, or a name claimed from a

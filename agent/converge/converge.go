@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -25,10 +24,10 @@ const EmptyGrace = 10 * time.Minute
 type Local struct {
 	Epoch, Generation uint64
 	// EpochSince is when this node first saw the epoch. Zero means long ago: use it for a node's very
-	// first epoch, and for an epoch that was known before the agent restarted.
+	// first epoch.
 	EpochSince time.Time
 	Replicas   map[string]Replica
-	Prepared   map[string]bool // by PrepareKey
+	Prepared   map[string]bool // by api.VersionKey
 }
 
 // Replica is one replica that the node has taken up.
@@ -69,11 +68,6 @@ type Outcome struct {
 	Accepted  bool
 	Reason    string
 	NextCheck time.Time
-}
-
-// PrepareKey names a workload version that is prepared ahead, in Local.Prepared.
-func PrepareKey(uid string, version uint64) string {
-	return uid + "/" + strconv.FormatUint(version, 10)
 }
 
 // Step compares what the node has with what it is told. Actions come in a fixed order, those that
@@ -143,7 +137,7 @@ func endings(local Local, named map[string]api.Assignment, trusted bool) []Actio
 func beginnings(local Local, set *api.AssignmentSet) []Action {
 	specs := make(map[string]api.WorkloadSpec, len(set.Specs))
 	for _, s := range set.Specs {
-		specs[PrepareKey(s.UID, s.Version)] = s.Spec
+		specs[api.VersionKey(s.UID, s.Version)] = s.Spec
 	}
 	var actions []Action
 	done := map[string]bool{}
@@ -159,7 +153,7 @@ func beginnings(local Local, set *api.AssignmentSet) []Action {
 
 func begin(a api.Assignment, specs map[string]api.WorkloadSpec) Action {
 	action := Action{ReplicaID: a.ReplicaID, Assignment: a}
-	spec, ok := specs[PrepareKey(a.UID, a.Version)]
+	spec, ok := specs[api.VersionKey(a.UID, a.Version)]
 	switch {
 	case a.Desired == api.DesiredStop:
 		action.Kind, action.Reason = Stop, "told to stop; it does not run here"
@@ -178,7 +172,7 @@ func preparations(local Local, set *api.AssignmentSet) []Action {
 	var actions []Action
 	done := map[string]bool{}
 	for _, s := range set.Prepare {
-		key := PrepareKey(s.UID, s.Version)
+		key := api.VersionKey(s.UID, s.Version)
 		if local.Prepared[key] || done[key] {
 			continue
 		}

@@ -161,7 +161,7 @@ func (s *story) step(do bool) string {
 	for _, a := range actions {
 		id := a.ReplicaID
 		if a.Kind == Prepare {
-			id = PrepareKey(a.Assignment.UID, a.Assignment.Version)
+			id = api.VersionKey(a.Assignment.UID, a.Assignment.Version)
 		}
 		fmt.Fprintln(&b, strings.TrimSuffix(fmt.Sprintf("%s %s: %s", a.Kind, id, a.Reason), ": "))
 	}
@@ -214,7 +214,7 @@ func perform(l Local, actions []Action) Local {
 			delete(l.Replicas, a.ReplicaID)
 			continue
 		case Prepare:
-			l.Prepared[PrepareKey(a.Assignment.UID, a.Assignment.Version)] = true
+			l.Prepared[api.VersionKey(a.Assignment.UID, a.Assignment.Version)] = true
 			continue
 		}
 		l.Replicas[a.ReplicaID] = r

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -95,12 +96,19 @@ func (l *Ledger) check() error {
 	return err
 }
 
+// Set is the assignments that were accepted last. EpochSince is when the node first saw their epoch
+// if that came after another one, zero for its very first.
+type Set struct {
+	api.AssignmentSet
+	EpochSince time.Time `json:"epochSince,omitzero"`
+}
+
 // SaveSet keeps the set of assignments that was accepted last.
-func (l *Ledger) SaveSet(set *api.AssignmentSet) error { return l.put(keySet, set) }
+func (l *Ledger) SaveSet(set Set) error { return l.put(keySet, set) }
 
 // Set is the set saved last, nil when there is none.
-func (l *Ledger) Set() (*api.AssignmentSet, error) {
-	var set *api.AssignmentSet
+func (l *Ledger) Set() (*Set, error) {
+	var set *Set
 	err := l.get(keySet, &set)
 	return set, err
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -45,12 +46,13 @@ func record(id string, restarts int) Record {
 	}
 }
 
-func fill(t *testing.T, l *Ledger) (*api.AssignmentSet, []Record, []api.Member) {
+func fill(t *testing.T, l *Ledger) (*Set, []Record, []api.Member) {
 	t.Helper()
-	set := &api.AssignmentSet{NodeID: "n-1", Epoch: 3, Generation: 9, Assignments: []api.Assignment{record("r-1", 0).Assignment}}
+	set := &Set{EpochSince: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	set.AssignmentSet = api.AssignmentSet{NodeID: "n-1", Epoch: 3, Generation: 9, Assignments: []api.Assignment{record("r-1", 0).Assignment}}
 	records := []Record{record("r-1", 1), record("r-2", 5)}
 	members := []api.Member{{ID: "c-1", NodeAddr: "10.0.0.1:7701"}}
-	must(t, l.SaveSet(set))
+	must(t, l.SaveSet(*set))
 	must(t, l.SaveMembers(members))
 	must(t, l.SaveReplica(record("r-0", 0)))
 	must(t, l.SaveReplica(record("r-1", 0)))
@@ -62,7 +64,7 @@ func fill(t *testing.T, l *Ledger) (*api.AssignmentSet, []Record, []api.Member) 
 	return set, records, members
 }
 
-func compare(t *testing.T, l *Ledger, set *api.AssignmentSet, records []Record, members []api.Member) {
+func compare(t *testing.T, l *Ledger, set *Set, records []Record, members []api.Member) {
 	t.Helper()
 	gotSet, err := l.Set()
 	must(t, err)

@@ -38,7 +38,7 @@ const (
 	stopGrace      = 10 * time.Second // between the polite and the forced end
 	stopTimeout    = 30 * time.Second // of one try to stop
 	retryMax       = 30 * time.Second // between tries to stop what would not stop
-	retryPrepare   = 10 * time.Second // before a failed preparation may be asked for again
+	retryPrepare   = 10 * time.Second // between tries to prepare
 )
 
 // Modes of Stop.
@@ -81,7 +81,7 @@ type Supervisor struct {
 	closed    bool
 	replicas  map[string]*replica
 	serving   map[api.Ref][]string // ready replicas; slices are replaced, never changed
-	prepared  map[string]bool
+	prepared  map[string]bool      // versions to prepare, by api.VersionKey; true once all is here
 	forgotten []string
 }
 
@@ -219,25 +219,73 @@ func (s *Supervisor) clean(ctx context.Context) error {
 	}
 }
 
-// prepare fetches and compiles in the background, for each variant that this node can run.
+// prepare fetches and compiles in the background, for each variant that this node can run, and tries
+// again until it is done or the version is no longer to come.
 func (s *Supervisor) prepare(a converge.Action) {
-	key := converge.PrepareKey(a.Assignment.UID, a.Assignment.Version)
+	key := api.VersionKey(a.Assignment.UID, a.Assignment.Version)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.prepared[key] || s.closed {
+	if _, asked := s.prepared[key]; asked || s.closed {
 		return
 	}
-	s.prepared[key] = true
+	s.prepared[key] = false
 	s.group.Go("prepare "+key, func(ctx context.Context) error {
-		if err := s.prepareAll(ctx, a); err != nil {
-			s.cfg.Log.Warn().Err(err).Stringer("workload", a.Assignment.Workload).Msg("not prepared")
-			_ = run.Sleep(ctx, retryPrepare)
-			s.mu.Lock()
-			delete(s.prepared, key)
-			s.mu.Unlock()
+		for s.wanted(key) {
+			err := s.prepareAll(ctx, a)
+			if err == nil {
+				s.warm(key)
+				return nil
+			}
+			if ctx.Err() == nil {
+				s.trouble(fmt.Sprintf("version %d of workload %s is not prepared", a.Assignment.Version, a.Assignment.Workload), err)
+			}
+			if run.Sleep(ctx, retryPrepare) != nil {
+				return nil
+			}
 		}
 		return nil
 	})
+}
+
+func (s *Supervisor) wanted(key string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, ok := s.prepared[key]
+	return ok
+}
+
+func (s *Supervisor) warm(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.prepared[key]; ok {
+		s.prepared[key] = true
+	}
+}
+
+// KeepPrepared forgets the versions that are no longer to come: what was fetched for them stays in the
+// caches, until those need the room.
+func (s *Supervisor) KeepPrepared(next []api.AssignedSpec) {
+	keep := map[string]bool{}
+	for _, n := range next {
+		keep[api.VersionKey(n.UID, n.Version)] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.prepared, func(key string, _ bool) bool { return !keep[key] })
+}
+
+// Warm names, in order, the versions that were to be prepared and are.
+func (s *Supervisor) Warm() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var keys []string
+	for key, warm := range s.prepared {
+		if warm {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 func (s *Supervisor) prepareAll(ctx context.Context, a converge.Action) error {
@@ -247,7 +295,7 @@ func (s *Supervisor) prepareAll(ctx context.Context, a converge.Action) error {
 			continue
 		}
 		a.Assignment.Variant = v
-		a.Assignment.ReplicaID = "prepare-" + converge.PrepareKey(a.Assignment.UID, a.Assignment.Version)
+		a.Assignment.ReplicaID = "prepare-" + api.VersionKey(a.Assignment.UID, a.Assignment.Version)
 		_, err := s.ready(ctx, driver, a.Assignment, &a.Spec)
 		errs = append(errs, err)
 	}
@@ -293,11 +341,15 @@ func (s *Supervisor) Local() map[string]converge.Replica {
 	return local
 }
 
-// Prepared names the workload versions that are prepared, or being so (see converge.PrepareKey).
+// Prepared names the workload versions that are prepared, or being so (see api.VersionKey).
 func (s *Supervisor) Prepared() map[string]bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return maps.Clone(s.prepared)
+	asked := make(map[string]bool, len(s.prepared))
+	for key := range s.prepared {
+		asked[key] = true
+	}
+	return asked
 }
 
 // Reports is the full report: every replica with its assignment, in the order of the ids.
@@ -414,7 +466,7 @@ func (s *Supervisor) serve(ref api.Ref, id string, ready bool) {
 // trouble logs what the node's people must know and tells it as an event.
 func (s *Supervisor) trouble(what string, err error) {
 	s.cfg.Log.Error().Err(err).Msg(what)
-	s.event(api.SeverityError, "node.trouble", "node/"+s.cfg.NodeID, fmt.Sprintf("%s: %v", what, err))
+	s.event(api.SeverityError, api.EventNodeTrouble, "node/"+s.cfg.NodeID, fmt.Sprintf("%s: %v", what, err))
 }
 
 func (s *Supervisor) event(severity api.Severity, kind, resource, message string) {

@@ -430,7 +430,7 @@ func TestBrokenLedgerIsTold(t *testing.T) {
 	})
 }
 
-func TestPrepareOnceAndAgainAfterAFailure(t *testing.T) {
+func TestAVersionIsPreparedOnceAndTriedUntilItIs(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var calls atomic.Int32
 		d := wasmDriver(fake.Script{Prepare: func(context.Context, sandbox.Spec) error {
@@ -445,14 +445,18 @@ func TestPrepareOnceAndAgainAfterAFailure(t *testing.T) {
 		n.Apply(prepare)
 		synctest.Wait()
 		same(t, "calls", 1, calls.Load())
+		same(t, "asked for", map[string]bool{"w-1/1": true}, n.Prepared())
+		same(t, "warm after a failure", nil, n.Warm())
+		same(t, "told", api.EventNodeTrouble, n.events[0].Type)
 		after(retryPrepare + time.Second)
-		same(t, "prepared after a failure", map[string]bool{}, n.Prepared())
+		same(t, "warm", []string{"w-1/1"}, n.Warm())
 		n.Apply(prepare)
 		after(time.Hour)
-		n.Apply(prepare)
-		synctest.Wait()
 		same(t, "calls", 2, calls.Load())
-		same(t, "prepared", map[string]bool{"w-1/1": true}, n.Prepared())
+		n.KeepPrepared([]api.AssignedSpec{{UID: "w-1", Version: 1}})
+		same(t, "kept", []string{"w-1/1"}, n.Warm())
+		n.KeepPrepared(nil)
+		same(t, "no longer to come", nil, n.Warm())
 		n.close(StopRestart)
 	})
 }

@@ -171,7 +171,9 @@ func (p *plan) trim(g *group, n int) {
 }
 
 // makeRoom stops one old replica before its successor starts, if that has room nowhere else, fits in
-// the old one's place, and minAvailable (default: one fewer than wanted) still serve.
+// the old one's place, and minAvailable (default: one fewer than wanted) still serve. The node must
+// have prepared the new version before: what it cannot fetch or compile never costs a copy that
+// serves. It was told to (state.View.Assignments), and when it has, its heartbeat wakes the leader.
 func (p *plan) makeRoom(g *group) bool {
 	if g.stopping > 0 || !g.settled() {
 		return false
@@ -180,13 +182,22 @@ func (p *plan) makeRoom(g *group) bool {
 	if m := g.w.Spec.Rollout.MinAvailable; m != nil {
 		least = *m
 	}
-	serving := g.serving()
+	serving, waits := g.serving(), false
 	for _, m := range g.leaving { // in the order of dismiss
 		enough := !m.serves || serving-1 >= least
-		if m.old && enough && p.schedule().FitsInstead(m.NodeID, &g.w.Workload, m.Reserved) {
+		if !m.old || !enough || !p.schedule().FitsInstead(m.NodeID, &g.w.Workload, m.Reserved) {
+			continue
+		}
+		if p.prepared(m.NodeID, g.w) {
 			p.end(m.Replica, reasonOld)
 			return true
 		}
+		waits = true
 	}
-	return false
+	return waits
+}
+
+// prepared tells whether a node has the workload's current version at hand.
+func (p *plan) prepared(nodeID string, w *state.Workload) bool {
+	return p.sig.Prepared == nil || p.sig.Prepared(nodeID, w.Metadata.UID, w.Metadata.Version)
 }

@@ -101,6 +101,10 @@ func happen(t *testing.T, w *world, words []string) {
 		w.must(state.Command{DeleteWorkload: &state.ByRef{Ref: ref(words[1])}})
 	case "drain":
 		w.must(state.Command{Drain: &state.DrainNode{ID: words[1], Drain: &api.Drain{Graceful: arg("graceful", "true") == "true"}}})
+	case "cold":
+		w.cold[words[1]] = true
+	case "warm":
+		delete(w.cold, words[1])
 	case "break":
 		wl, _ := w.store.View().Workload(ref(words[1]))
 		w.broken[words[1]] = wl.Metadata.Version

@@ -29,6 +29,9 @@ type world struct {
 	beat   map[string]time.Time
 	unseen bool              // the leader has just started and seen nobody
 	broken map[string]uint64 // versions after this one never get ready
+	cold   map[string]bool   // nodes that cannot prepare anything
+	heard  map[string]uint64 // generation of the assignments that each node looked at last
+	warm   map[string]bool   // node and version that it has prepared
 	trace  *strings.Builder
 	rules  func() // checked after every step
 }
@@ -38,7 +41,7 @@ var epoch0 = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func newWorld(t fataler) *world {
 	w := &world{
 		t: t, store: state.New(), now: epoch0, start: epoch0, alive: map[string]bool{}, closed: map[string]time.Time{},
-		beat: map[string]time.Time{}, broken: map[string]uint64{}, trace: &strings.Builder{}, rules: func() {},
+		beat: map[string]time.Time{}, broken: map[string]uint64{}, cold: map[string]bool{}, heard: map[string]uint64{}, warm: map[string]bool{}, trace: &strings.Builder{}, rules: func() {},
 	}
 	w.must(state.Command{Found: &state.Found{ClusterID: "c", Epoch: 1}})
 	w.must(state.Command{PutToken: &api.Token{ID: "t", Role: api.RoleNode}})
@@ -93,6 +96,7 @@ func ref(name string) api.Ref { return api.Ref{Namespace: "default", Name: name}
 // signals is what a leader would know of the nodes.
 func (w *world) signals() Signals {
 	s := Signals{Nodes: map[string]NodeSignal{}, ProcessStart: w.start}
+	s.Prepared = func(node, uid string, version uint64) bool { return w.warm[node+" "+api.VersionKey(uid, version)] }
 	if w.unseen {
 		return s
 	}
@@ -135,6 +139,7 @@ func (w *world) agents() bool {
 	changed := false
 	v := w.store.View()
 	for _, id := range slices.Sorted(maps.Keys(w.alive)) {
+		changed = w.prepare(v, id) || changed
 		var reports []api.ReplicaReport
 		for _, r := range v.ReplicasOn(id) {
 			rep := api.ReplicaReport{ReplicaID: r.ID, State: api.ReplicaRunning, Ready: w.works(r), At: w.now}
@@ -154,6 +159,22 @@ func (w *world) agents() bool {
 		}
 	}
 	w.rules()
+	return changed
+}
+
+// prepare lets a node prepare what its assignments name, if they are of another generation than those
+// it looked at last: it is told of no other.
+func (w *world) prepare(v state.View, id string) (changed bool) {
+	gen, _ := v.Set(id)
+	if w.cold[id] || w.heard[id] == gen {
+		return false
+	}
+	w.heard[id] = gen
+	for _, next := range v.Assignments(id).Prepare {
+		key := id + " " + api.VersionKey(next.UID, next.Version)
+		changed = changed || !w.warm[key]
+		w.warm[key] = true
+	}
 	return changed
 }
 

@@ -42,6 +42,18 @@ func (t *tx) putWorkloadRow(w *Workload) {
 	w.Metadata.ModifyIndex = t.index
 	t.put(tWorkloads, w)
 	t.touch(MarkServices)
+	t.tellSuccessor(w.Ref())
+}
+
+// tellSuccessor begins a new generation for every node that has to prepare the workload's new version.
+func (t *tx) tellSuccessor(ref api.Ref) {
+	told := map[string]bool{}
+	for _, r := range t.ReplicasOf(ref) {
+		if _, ok := t.successor(r); ok && !told[r.NodeID] {
+			told[r.NodeID] = true
+			t.bumpSet(r.NodeID)
+		}
+	}
 }
 
 func (t *tx) wrote(w *Workload, outcome string) Result {

@@ -8,7 +8,8 @@ import (
 	"github.com/cloudless/cloudless/api"
 )
 
-// Assignments is what a node is told: every replica bound to it, with the specs they share.
+// Assignments is what a node is told: every replica bound to it, with the specs they share, and what
+// is to be prepared for those that will be replaced.
 func (v View) Assignments(nodeID string) *api.AssignmentSet {
 	gen, _ := v.Set(nodeID)
 	meta := v.Meta()
@@ -18,6 +19,10 @@ func (v View) Assignments(nodeID string) *api.AssignmentSet {
 	}
 	seen := map[string]bool{}
 	for _, r := range v.ReplicasOn(nodeID) {
+		if next, ok := v.successor(r); ok && !seen["next "+next.Ref.String()] {
+			seen["next "+next.Ref.String()] = true
+			set.Prepare = append(set.Prepare, api.AssignedSpec{Workload: next.Ref, UID: next.UID, Version: next.Version, Spec: next.Spec})
+		}
 		set.Assignments = append(set.Assignments, api.Assignment{
 			ReplicaID: r.ID, Workload: r.Workload, UID: r.UID, Version: r.Version, Variant: r.Variant, Desired: r.Desired,
 		})
@@ -28,6 +33,16 @@ func (v View) Assignments(nodeID string) *api.AssignmentSet {
 		}
 	}
 	return set
+}
+
+// successor is the version that is to take the place of an old replica. Its node prepares it while the
+// old one serves.
+func (v View) successor(r *api.Replica) (*Version, bool) {
+	w, ok := v.Workload(r.Workload)
+	if !ok || w.Deleting || w.Metadata.UID != r.UID || r.Version >= w.Template || r.Desired != api.DesiredRun || r.State.Terminal() {
+		return nil, false
+	}
+	return v.Version(r.Workload, r.UID, w.Metadata.Version)
 }
 
 // HostsOf lists the names by which the ingress knows a workload.

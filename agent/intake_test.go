@@ -1,0 +1,198 @@
+package agent
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/cloudless/cloudless/agent/ledger"
+	"github.com/cloudless/cloudless/agent/supervise"
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/chunkstore"
+	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/fake"
+)
+
+var started = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// bench is the part of an agent that takes assignments in, without its connections.
+type bench struct {
+	*Agent
+	t *testing.T
+}
+
+// begin starts it on what the folder holds, at a moment.
+func begin(t *testing.T, dir string, driver *fake.Driver, now time.Time) *bench {
+	t.Helper()
+	a := &Agent{log: zerolog.New(zerolog.NewTestWriter(t))}
+	var err error
+	if a.ledger, err = ledger.Open(filepath.Join(dir, "ledger"), nil); err != nil {
+		t.Fatal(err)
+	}
+	a.reports, a.events = newReporter(a), newEventSender(a)
+	a.sup = supervise.New(supervise.Config{
+		NodeID: "n-1", Cluster: "c-1", Drivers: map[api.Variant]sandbox.Driver{api.VariantContainer: driver}, Ledger: a.ledger,
+		LogDir: filepath.Join(dir, "logs"), OnStatus: a.reports.add, OnEvent: a.events.add, Log: a.log,
+	})
+	kept, err := a.ledger.Set()
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := a.ledger.Replicas()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.intake = newIntake(a, kept, now)
+	a.sup.Resume(t.Context(), records)
+	return &bench{a, t}
+}
+
+// end is a stop of the agent: its containers run on.
+func (b *bench) end() {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := b.sup.Stop(ctx, supervise.StopRestart); err != nil {
+		b.t.Error(err)
+	}
+	if err := b.ledger.Close(); err != nil {
+		b.t.Error(err)
+	}
+}
+
+// take hands a set in and looks at it at a moment.
+func (b *bench) take(set api.AssignmentSet, now time.Time) (next time.Time) {
+	b.intake.offer(&set)
+	return b.intake.step(now)
+}
+
+func (b *bench) eventually(what string, ok func() bool) {
+	b.t.Helper()
+	for began := time.Now(); !ok(); time.Sleep(time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			b.t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func (b *bench) is(id string, want api.ReplicaState) func() bool {
+	return func() bool { return b.sup.Local()[id].State == want }
+}
+
+func oneReplica(epoch, generation uint64) api.AssignmentSet {
+	ref := api.Ref{Namespace: "default", Name: "web"}
+	return api.AssignmentSet{
+		NodeID: "n-1", Epoch: epoch, Generation: generation, Reported: true,
+		Assignments: []api.Assignment{{ReplicaID: "r-1", Workload: ref, UID: "w-1", Version: 1, Variant: api.VariantContainer, Desired: api.DesiredRun}},
+		Specs:       []api.AssignedSpec{{Workload: ref, UID: "w-1", Version: 1, Spec: api.WorkloadSpec{Container: &api.ContainerSpec{Image: "web:1"}}}},
+	}
+}
+
+// Coordinators that lost their state found a new epoch and know of no replica. The ten minutes in which
+// that stops nothing go on over a restart of the agent, and are over when they are over.
+func TestAnEmptySetOfANewEpochStopsNothingOverARestart(t *testing.T) {
+	dir, driver := t.TempDir(), fake.New(fake.Script{Adoptable: true})
+	b := begin(t, dir, driver, started)
+	b.take(oneReplica(1, 5), started)
+	b.eventually("the replica to run", b.is("r-1", api.ReplicaRunning))
+	empty := api.AssignmentSet{NodeID: "n-1", Epoch: 2, Generation: 1, Reported: true}
+	due := started.Add(time.Hour).Add(10 * time.Minute)
+	if next := b.take(empty, started.Add(time.Hour)); !next.Equal(due) {
+		t.Errorf("looks again at %v, want %v", next, due)
+	}
+	b.end()
+
+	back := started.Add(time.Hour).Add(9 * time.Minute)
+	b = begin(t, dir, driver, back)
+	defer b.end()
+	b.eventually("the replica to be adopted", b.is("r-1", api.ReplicaRunning))
+	empty.Generation = 2
+	if next := b.take(empty, back); !next.Equal(due) {
+		t.Errorf("after the restart looks again at %v, want %v", next, due)
+	}
+	if !b.is("r-1", api.ReplicaRunning)() {
+		t.Errorf("the replica is %s", b.sup.Local()["r-1"].State)
+	}
+	b.intake.step(due)
+	b.eventually("the replica to stop", b.is("r-1", api.ReplicaStopped))
+}
+
+// A clock that was ahead must not make the ten minutes years.
+func TestAnEpochSeenInTheFutureCountsAsSeenNow(t *testing.T) {
+	kept := &ledger.Set{AssignmentSet: oneReplica(2, 1), EpochSince: started.AddDate(1, 0, 0)}
+	if in := newIntake(nil, kept, started); !in.since.Equal(started) {
+		t.Errorf("seen %v", in.since)
+	}
+}
+
+// What is to come is prepared, told in the inventory once it is here, and forgotten when it is no
+// longer to come; a revision changes with the list and with nothing else.
+func TestWhatIsToComeIsPreparedAndTold(t *testing.T) {
+	var images []string
+	release := make(chan struct{})
+	driver := fake.New(fake.Script{Prepare: func(_ context.Context, s sandbox.Spec) error {
+		if s.Container.Image == "web:2" {
+			images = append(images, s.Container.Image)
+			<-release
+		}
+		return nil
+	}})
+	b := begin(t, t.TempDir(), driver, started)
+	defer b.end()
+	digest := "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+	b.stock = newStock(func() ([]chunkstore.Info, error) { return []chunkstore.Info{{Digest: digest}}, nil }, b.sup.Warm)
+	set := oneReplica(1, 5)
+	next := set.Specs[0]
+	next.Version, next.Spec.Container = 2, &api.ContainerSpec{Image: "web:2"}
+	set.Prepare = []api.AssignedSpec{next}
+	b.take(set, started)
+	b.eventually("the replica to run", b.is("r-1", api.ReplicaRunning))
+
+	first := b.stock.look(started)
+	if !slices.Equal(first.Artifacts, []string{digest}) || len(first.Prepared) != 0 || first.Revision == 0 {
+		t.Errorf("while it is fetched: %+v", first)
+	}
+	close(release)
+	b.eventually("the version to be warm", func() bool { return len(b.sup.Warm()) == 1 })
+	if len(images) != 1 {
+		t.Errorf("prepared %v", images)
+	}
+	if soon := b.stock.look(started.Add(stockInterval / 2)); soon != first {
+		t.Error("the store was looked through twice in a second")
+	}
+	second := b.stock.look(started.Add(stockInterval))
+	if !slices.Equal(second.Prepared, []string{"w-1/2"}) || second.Revision <= first.Revision {
+		t.Errorf("when it is here: %+v after %+v", second, first)
+	}
+	if same := b.stock.look(started.Add(2 * stockInterval)); same.Revision != second.Revision {
+		t.Errorf("nothing changed but the revision: %+v", same)
+	}
+	set.Generation, set.Prepare = 6, nil
+	b.take(set, started)
+	if third := b.stock.look(started.Add(3 * stockInterval)); len(third.Prepared) != 0 || third.Revision <= second.Revision {
+		t.Errorf("no longer to come: %+v", third)
+	}
+}
+
+// The list is bounded, holds what was used last, and does not change by use.
+func TestTheInventoryIsBounded(t *testing.T) {
+	var held []chunkstore.Info
+	for i := range api.MaxInventory + 10 {
+		held = append(held, chunkstore.Info{Digest: string(rune('a'+i%26)) + string(rune('0'+i/26)), Used: started.Add(-time.Duration(i) * time.Second)})
+	}
+	inv := takeStock(held, make([]string, api.MaxInventory+10))
+	if len(inv.Artifacts) != api.MaxInventory || len(inv.Prepared) != api.MaxInventory {
+		t.Fatalf("%d artifacts, %d prepared", len(inv.Artifacts), len(inv.Prepared))
+	}
+	if slices.Contains(inv.Artifacts, held[len(held)-1].Digest) || !slices.Contains(inv.Artifacts, held[0].Digest) {
+		t.Error("those used last are not the ones kept")
+	}
+	held[3].Used = started.Add(time.Hour)
+	if again := takeStock(held, nil); !slices.Equal(again.Artifacts, inv.Artifacts) {
+		t.Error("use changed the list")
+	}
+}
