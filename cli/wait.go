@@ -126,18 +126,22 @@ func (e *Env) settle(ctx context.Context, c *client.Client, ref api.Ref, after u
 	}
 }
 
-// waitRouted gives the nodes a moment to acknowledge; acknowledgements do not move the index, so it asks often.
+// waitRouted gives the nodes a moment to acknowledge; each answer comes when all have, or the state has changed.
 func (e *Env) waitRouted(ctx context.Context, c *client.Client, ref api.Ref, s *api.Settled, timeout time.Duration) error {
 	until := time.Now().Add(routeGrace)
 	for !s.Routed {
-		if time.Now().After(until) {
+		left := time.Until(until)
+		if left <= 0 {
 			e.warn("these nodes have not taken up the routes yet: %s", strings.Join(s.Slow, ", "))
 			return nil
 		}
-		if err := pause(ctx, routePoll); err != nil {
-			return e.waitEnded(err, ref, timeout, "reachable everywhere", "the routes are on their way")
+		next, err := c.Settled(ctx, ref, max(s.Index, 1), left)
+		if err == nil && !next.Routed { // something else has changed
+			err = pause(ctx, routePoll)
 		}
-		next, err := c.Settled(ctx, ref, 0, 0)
+		if ctx.Err() != nil {
+			return e.waitEnded(ctx.Err(), ref, timeout, "reachable everywhere", "the routes are on their way")
+		}
 		if client.IsNotFound(err) {
 			return nil
 		}

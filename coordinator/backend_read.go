@@ -22,6 +22,9 @@ func (s *Server) WriteState(w io.Writer) error { return s.store.View().Write(w) 
 
 // Wait blocks until a table has changed past index, or ctx ends.
 func (s *Server) Wait(ctx context.Context, table string, index uint64) error {
+	if table == tableAcks {
+		return s.waitAcks(ctx, index)
+	}
 	for {
 		have, changed := s.store.View().Mark(table)
 		if have > index {
@@ -37,6 +40,27 @@ func (s *Server) Wait(ctx context.Context, table string, index uint64) error {
 		case <-changed:
 		case <-own:
 			return nil
+		}
+	}
+}
+
+// tableAcks is not in the state: what nodes have acknowledged of the endpoint table.
+const tableAcks = "acks"
+
+// waitAcks blocks until no connected ready node routes by a table older than index, or ctx ends.
+func (s *Server) waitAcks(ctx context.Context, index uint64) error {
+	for {
+		acked := s.signals.acked()
+		v := s.store.View()
+		if len(s.behind(v, index)) == 0 {
+			return nil
+		}
+		_, nodes := v.Mark(state.MarkNodes)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-acked:
+		case <-nodes:
 		}
 	}
 }

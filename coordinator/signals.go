@@ -55,9 +55,19 @@ func newStock(inv *api.Inventory) *stock {
 type signals struct {
 	mu    sync.Mutex
 	nodes map[string]*nodeSignal
+	acks  chan struct{} // closed when what behind looks at has changed
 }
 
-func newSignals() *signals { return &signals{nodes: map[string]*nodeSignal{}} }
+func newSignals() *signals {
+	return &signals{nodes: map[string]*nodeSignal{}, acks: make(chan struct{})}
+}
+
+// acked is closed when a node acknowledges a newer endpoint table, connects or disconnects.
+func (g *signals) acked() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.acks
+}
 
 // update changes what is known of a node under the lock.
 func (g *signals) update(id string, f func(n *nodeSignal)) {
@@ -68,7 +78,12 @@ func (g *signals) update(id string, f func(n *nodeSignal)) {
 		n = &nodeSignal{NodeSignal: reconcile.NodeSignal{Gossip: "unknown"}}
 		g.nodes[id] = n
 	}
+	session, index := n.Session, n.endpointIndex
 	f(n)
+	if n.Session != session || n.endpointIndex != index {
+		close(g.acks)
+		g.acks = make(chan struct{})
+	}
 }
 
 // get copies what is known of a node.

@@ -24,6 +24,9 @@ const (
 	TableEvents    = "events"
 	TableTokens    = "tokens"
 	TableServices  = "services"
+	// TableAcks is what nodes have acknowledged of the endpoint table: its wait ends as soon as every
+	// connected ready node has the table of the index, or a later one.
+	TableAcks = "acks"
 )
 
 // Backend is what the REST API needs of a coordinator. It knows all the rules of the business; web

@@ -25,6 +25,7 @@ type memory struct {
 	mu        sync.Mutex
 	index     uint64
 	changed   chan struct{} // closed and replaced at each change
+	acked     chan struct{} // closed once every node has the endpoint table
 	workloads map[string]api.Workload
 	node      api.Node
 	events    []api.Event
@@ -49,12 +50,13 @@ type remembered struct {
 
 func newMemory() *memory {
 	m := &memory{
-		index: 5, changed: make(chan struct{}), workloads: map[string]api.Workload{}, tokens: map[string]api.Token{},
+		index: 5, changed: make(chan struct{}), acked: make(chan struct{}), workloads: map[string]api.Workload{}, tokens: map[string]api.Token{},
 		answers: map[string]remembered{}, artifacts: map[string][]byte{digest: []byte("x")},
 		node: api.Node{ID: "n-1", Name: "one", State: api.NodeReady, Arch: "amd64", OS: "linux"},
 		exec: &pipeExec{in: make(chan []byte, 8), out: make(chan []byte, 8)},
 	}
 	m.workloads["default/hello"] = workload("hello")
+	close(m.acked)
 	return m
 }
 
@@ -120,7 +122,15 @@ func (m *memory) Index() uint64 {
 	return m.index
 }
 
-func (m *memory) Wait(ctx context.Context, _ string, index uint64) error {
+func (m *memory) Wait(ctx context.Context, table string, index uint64) error {
+	if table == TableAcks {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-m.acked:
+			return nil
+		}
+	}
 	for {
 		m.mu.Lock()
 		now, changed := m.index, m.changed
@@ -225,7 +235,13 @@ func (m *memory) Explain(_ context.Context, ns, name string) (api.Explanation, e
 
 func (m *memory) Settled(ctx context.Context, ns, name string) (api.Settled, error) {
 	w, err := m.Workload(ctx, ns, name)
-	return api.Settled{Workload: &w, Ready: true}, err
+	st := api.Settled{Workload: &w, Ready: true, Routed: true, Index: m.Index()}
+	select {
+	case <-m.acked:
+	default:
+		st.Routed, st.Slow = false, []string{"one"}
+	}
+	return st, err
 }
 
 func (m *memory) Logs(context.Context, string, string, api.LogOptions) (io.ReadCloser, error) {

@@ -54,6 +54,32 @@ func TestBlockingRead(t *testing.T) {
 	})
 }
 
+// Waiting for the routes ends with the nodes' acknowledgement, which moves no index.
+func TestSettledWakesOnAcknowledgements(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, s := newTest(t)
+		m.acked = make(chan struct{})
+		done := make(chan *httptest.ResponseRecorder)
+		start := time.Now()
+		go func() { done <- ask(s, api.RoleViewer, http.MethodGet, hello+"/settled?index=5&wait=1m", "") }()
+		time.Sleep(3 * time.Second) // of the bubble's own time
+		close(m.acked)
+		rec := <-done
+		var st api.Settled
+		if err := json.Unmarshal(rec.Body.Bytes(), &st); err != nil || !st.Routed {
+			t.Errorf("%s: %v", rec.Body, err)
+		}
+		if took := time.Since(start); took != 3*time.Second {
+			t.Errorf("the acknowledgement was seen after %s", took)
+		}
+		start = time.Now() // routed: nothing is left but changes of the state
+		ask(s, api.RoleViewer, http.MethodGet, hello+"/settled?index=5&wait=10s", "")
+		if took := time.Since(start); took != 10*time.Second {
+			t.Errorf("without a change it took %s", took)
+		}
+	})
+}
+
 func event(id string, index uint64) api.Event {
 	return api.Event{ID: id, Index: index, Type: "node.ready", Severity: api.SeverityInfo, Resource: "node/one"}
 }

@@ -15,6 +15,25 @@ import (
 // past N, or after ?wait, whichever is first. It leaves the index of the state that the read will at
 // least see in the header X-Cloudless-Index, from which the next read can wait.
 func (s *server) awaitChange(c *call, tables ...string) error {
+	return s.awaitAny(c, func(index uint64) []mark { return marksOf(index, tables) })
+}
+
+// mark is a table and the index past which it is to change.
+type mark struct {
+	table string
+	index uint64
+}
+
+func marksOf(index uint64, tables []string) []mark {
+	var marks []mark
+	for _, t := range tables {
+		marks = append(marks, mark{t, index})
+	}
+	return marks
+}
+
+// awaitAny is awaitChange for marks that are known only when ?index=N is.
+func (s *server) awaitAny(c *call, marks func(index uint64) []mark) error {
 	index, err := c.index("index")
 	if err != nil {
 		return err
@@ -24,7 +43,7 @@ func (s *server) awaitChange(c *call, tables ...string) error {
 		return err
 	}
 	if index > 0 {
-		if err := s.waitFor(c, index, wait, tables); err != nil {
+		if err := s.waitFor(c, wait, marks(index)); err != nil {
 			return err
 		}
 	}
@@ -44,7 +63,7 @@ func waitOf(c *call) (time.Duration, error) {
 	return min(d, api.MaxBlockingWait), nil
 }
 
-func (s *server) waitFor(c *call, index uint64, wait time.Duration, tables []string) error {
+func (s *server) waitFor(c *call, wait time.Duration, marks []mark) error {
 	end, err := s.sessions.open(c.key())
 	if err != nil {
 		return err
@@ -52,7 +71,7 @@ func (s *server) waitFor(c *call, index uint64, wait time.Duration, tables []str
 	defer end()
 	ctx, cancel := context.WithTimeout(c.context(), wait)
 	defer cancel()
-	err = s.waitAny(ctx, index, tables)
+	err = s.waitAny(ctx, marks)
 	if errors.Is(err, context.DeadlineExceeded) && c.context().Err() == nil {
 		return nil // nothing changed: answer with what there is
 	}
@@ -60,15 +79,15 @@ func (s *server) waitFor(c *call, index uint64, wait time.Duration, tables []str
 }
 
 // waitAny waits for the first of several tables. Its goroutines have ended when it returns.
-func (s *server) waitAny(ctx context.Context, index uint64, tables []string) error {
-	if len(tables) == 1 {
-		return s.backend.Wait(ctx, tables[0], index)
+func (s *server) waitAny(ctx context.Context, marks []mark) error {
+	if len(marks) == 1 {
+		return s.backend.Wait(ctx, marks[0].table, marks[0].index)
 	}
 	group, cancel := context.WithCancel(ctx)
-	results := make(chan error, len(tables))
+	results := make(chan error, len(marks))
 	var wg sync.WaitGroup
-	for _, t := range tables {
-		wg.Go(func() { results <- s.backend.Wait(group, t, index) })
+	for _, m := range marks {
+		wg.Go(func() { results <- s.backend.Wait(group, m.table, m.index) })
 	}
 	first := <-results
 	cancel()

@@ -223,11 +223,20 @@ func explained(e api.Explanation) api.Explanation {
 	return e
 }
 
+// settled waits, beside changes of the state, for the nodes that have not acknowledged the endpoint
+// table yet.
 func (s *server) settled(c *call) (answer, error) {
-	if err := s.awaitChange(c, TableWorkloads, TableReplicas); err != nil {
+	ns, name := c.workload()
+	err := s.awaitAny(c, func(index uint64) []mark {
+		marks := marksOf(index, []string{TableWorkloads, TableReplicas})
+		if st, err := s.backend.Settled(c.context(), ns, name); err == nil && !st.Routed {
+			marks = append(marks, mark{TableAcks, st.EndpointIndex})
+		}
+		return marks
+	})
+	if err != nil {
 		return failed(err)
 	}
-	ns, name := c.workload()
 	st, err := s.backend.Settled(c.context(), ns, name)
 	if st.Workload != nil {
 		w := full(*st.Workload)
