@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cloudless/cloudless/agent/ledger"
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/datadir"
 	"github.com/cloudless/cloudless/internal/pki"
@@ -84,10 +83,14 @@ func (a *Agent) download(digest string, get func() (*http.Response, error)) erro
 // them. What an assignment names stays. It ends with the agent.
 func (a *Agent) keepCache(ctx context.Context) error {
 	for run.Sleep(ctx, cacheInterval) == nil {
-		set, err := a.ledger.Set()
+		kept, err := a.ledger.Set()
 		if err != nil {
 			a.log.Warn().Err(err).Msg("assignments not read; nothing is trimmed")
 			continue
+		}
+		var set *api.AssignmentSet
+		if kept != nil {
+			set = &kept.AssignmentSet
 		}
 		a.trim(ctx, named(set))
 	}
@@ -95,7 +98,7 @@ func (a *Agent) keepCache(ctx context.Context) error {
 }
 
 // named is every digest and image reference that a set names.
-func named(set *ledger.Set) map[string]bool {
+func named(set *api.AssignmentSet) map[string]bool {
 	keep := map[string]bool{}
 	if set == nil {
 		return keep

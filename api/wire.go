@@ -49,6 +49,7 @@ const (
 	PathPeerJoin      = "/peer/v1/join"       // POST Member → {}; a new coordinator asks to become a voter; leader
 	PathPeerInfo      = "/peer/v1/info"       // GET → PeerInfo
 	PathPeerKeys      = "/peer/v1/keys"       // GET → PeerKeys
+	PathPeerEvents    = "/peer/v1/events"     // GET ?run=&after=&wait= → PeerEvents, or 204 when there are none
 )
 
 // EnrolRequest asks for an identity. It is sent only after the server's CA was checked against the
@@ -238,6 +239,15 @@ type PeerInfo struct {
 	Member  Member `json:"member"`
 	Applied uint64 `json:"applied"`
 	Trust   uint64 `json:"trust,omitempty"` // index of the rotations taken up
+}
+
+// PeerEvents is what one coordinator alone came to know: its own events, and those that nodes told it.
+// They are numbered from 1 in each run of its process, up to Last; Skipped are no longer kept.
+type PeerEvents struct {
+	Run     string  `json:"run"`
+	Last    uint64  `json:"last"`
+	Skipped uint64  `json:"skipped,omitempty"`
+	Events  []Event `json:"events"`
 }
 
 // First byte of every binary WebSocket message of an exec session.

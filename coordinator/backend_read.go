@@ -32,7 +32,7 @@ func (s *Server) Wait(ctx context.Context, table string, index uint64) error {
 		}
 		var own <-chan struct{}
 		if table == state.MarkEvents {
-			_, own = s.nodeRing.match(api.EventQuery{Limit: 1})
+			_, own = s.events.match(api.EventQuery{Limit: 1})
 		}
 		select {
 		case <-ctx.Done():

@@ -5,58 +5,28 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
+	"strconv"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
 )
 
-// eventRing keeps the newest events that are not in the log: nodes' own, and this coordinator's. It
-// is bounded; what falls out is told by a gap event when a reader asks from before it.
-type eventRing struct {
-	mu      sync.Mutex
-	events  []api.Event
-	cap     int
-	seq     uint64
-	changed chan struct{}
+// gapEvent says that events are missing, and why.
+func gapEvent(message, resource string) api.Event {
+	return api.Event{Time: time.Now().UTC(), Type: api.EventGap, Severity: api.SeverityWarning, Resource: resource, Message: message}
 }
 
-func newEventRing(capacity int) *eventRing {
-	return &eventRing{cap: capacity, changed: make(chan struct{})}
-}
-
-func (r *eventRing) add(e api.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.seq++
-	if e.ID == "" {
-		e.ID = fmt.Sprintf("own.%d", r.seq)
+// takeNodeEvents keeps what a node told, and how many events of a type its limit has dropped.
+func (s *Server) takeNodeEvents(name string, batch api.NodeEvents) {
+	for _, e := range batch.Events {
+		e.Node = name
+		s.events.add(e)
 	}
-	if len(r.events) == r.cap {
-		r.events = slices.Delete(r.events, 0, 1)
-	}
-	r.events = append(r.events, e)
-	close(r.changed)
-	r.changed = make(chan struct{})
-}
-
-// match returns the events that match, oldest first, and a channel that is closed at the next one.
-func (r *eventRing) match(q api.EventQuery) ([]api.Event, <-chan struct{}) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var out []api.Event
-	for _, e := range r.events {
-		if q.Match(&e) {
-			out = append(out, e)
-		}
-	}
-	return out, r.changed
-}
-
-func gapEvent(node, typ string, n int) api.Event {
-	return api.Event{
-		Time: time.Now().UTC(), Type: api.EventGap, Severity: api.SeverityWarning, Resource: "node/" + node, Node: node,
-		Message: fmt.Sprintf("%d events of type %s were dropped: there were too many", n, typ), Fields: map[string]string{"type": typ, "dropped": fmt.Sprint(n)},
+	for _, typ := range sortedKeys(batch.Dropped) {
+		n := batch.Dropped[typ]
+		gap := gapEvent(fmt.Sprintf("%d events of type %s were dropped: there were too many", n, typ), "node/"+name)
+		gap.Node, gap.Fields = name, map[string]string{"type": typ, "dropped": strconv.Itoa(n)}
+		s.events.add(gap)
 	}
 }
 
@@ -71,15 +41,17 @@ func (s *Server) ownEvent(typ string, sev api.Severity, resource, message string
 // tellEvent is ownEvent for what has its line in the audit log already.
 func (s *Server) tellEvent(typ string, sev api.Severity, resource, message string) {
 	e := api.Event{Time: time.Now().UTC(), Type: typ, Severity: sev, Resource: resource, Message: message, Node: s.cfg.Name}
-	s.nodeRing.add(e)
+	s.events.add(e)
 	s.log.Warn().Str("type", typ).Str("resource", resource).Msg(message)
 }
 
-// Events lists state changes and what nodes saw, in the order of time; the newest ones when limited.
+// Events lists state changes and what nodes and coordinators saw, in the order of time; the newest
+// ones when limited. To one who asks for what comes after an index, of which some is no longer kept,
+// it says so first, whatever else was asked for.
 func (s *Server) Events(_ context.Context, q api.EventQuery) (api.List[api.Event], error) {
 	v := s.store.View()
 	index, _ := v.Mark("events")
-	own, _ := s.nodeRing.match(q)
+	own, _ := s.events.match(q)
 	items := own
 	for _, e := range v.Events(q) {
 		items = append(items, *e)
@@ -89,6 +61,11 @@ func (s *Server) Events(_ context.Context, q api.EventQuery) (api.List[api.Event
 	})
 	if q.Limit > 0 && len(items) > q.Limit {
 		items = items[len(items)-q.Limit:]
+	}
+	if dropped := v.EventsDropped(); q.After > 0 && dropped > q.After {
+		gap := gapEvent(fmt.Sprintf("events after index %d up to %d are no longer kept", q.After, dropped), "cluster")
+		gap.ID, gap.Fields = fmt.Sprintf("gap.%d", dropped), map[string]string{"after": strconv.FormatUint(q.After, 10), "droppedTo": strconv.FormatUint(dropped, 10)}
+		items = slices.Insert(items, 0, gap)
 	}
 	if items == nil {
 		items = []api.Event{}

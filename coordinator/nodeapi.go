@@ -158,13 +158,7 @@ func (s *Server) handleNodeEvents(w http.ResponseWriter, r *http.Request, node s
 	if n, ok := s.store.View().Node(node); ok {
 		name = n.Name
 	}
-	for _, e := range batch.Events {
-		e.Node, e.Index = name, 0
-		s.nodeRing.add(e)
-	}
-	for _, typ := range sortedKeys(batch.Dropped) {
-		s.nodeRing.add(gapEvent(name, typ, batch.Dropped[typ]))
-	}
+	s.takeNodeEvents(name, batch)
 	writeJSON(w, http.StatusOK, struct{}{})
 }
 

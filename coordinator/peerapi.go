@@ -23,6 +23,7 @@ func (s *Server) peerAPI() http.Handler {
 		writeJSON(w, http.StatusOK, api.PeerInfo{Member: s.self(), Applied: s.raft.AppliedIndex(), Trust: s.trust.Load().index})
 	})
 	mux.HandleFunc("GET "+api.PathPeerKeys, s.handlePeerKeys)
+	mux.HandleFunc("GET "+api.PathPeerEvents, s.handlePeerEvents)
 	mux.HandleFunc("GET "+api.PathPeerArtifacts+"{digest}", func(w http.ResponseWriter, r *http.Request) {
 		s.serveArtifact(w, r.PathValue("digest"))
 	})

@@ -134,10 +134,15 @@ func (s *Server) peerCall(ctx context.Context, id, method, path string, body io.
 	if out == nil {
 		return nil
 	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+	if err := decodeBounded(resp.Body, out); err != nil {
 		return fmt.Errorf("read the answer of coordinator %s: %w", id, err)
 	}
 	return nil
+}
+
+// decodeBounded reads another coordinator's answer, of a bounded size.
+func decodeBounded(r io.Reader, out any) error {
+	return json.NewDecoder(io.LimitReader(r, 4*api.MaxBodyBytes)).Decode(out)
 }
 
 // peerDo makes one request to another coordinator and returns its answer, which is a success.

@@ -77,7 +77,7 @@ type Server struct {
 	gossip    *gossip.Gossip
 	raft      *consensus.Node
 	signals   *signals
-	nodeRing  *eventRing
+	events    *eventRings
 	audit     *auditLog
 
 	started  time.Time
@@ -94,7 +94,7 @@ type Server struct {
 func Open(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, store: state.New(), started: time.Now(), poke: make(chan struct{}, 1),
-		signals: newSignals(), nodeRing: newEventRing(api.MaxNodeEvents), group: run.New(context.Background()), joining: make(chan struct{}, 1),
+		signals: newSignals(), events: newEventRings(api.MaxNodeEvents), group: run.New(context.Background()), joining: make(chan struct{}, 1),
 	}
 	err := run.Steps(ctx, []run.Step{
 		{What: "open the data folder", Do: s.openData},
@@ -287,6 +287,7 @@ func (s *Server) background() {
 	s.group.Go("keys", s.keepTrust)
 	s.group.Go("member file", s.keepMemberFile)
 	s.group.Go("artifacts", s.keepArtifacts)
+	s.group.Go("events of others", s.keepPeerEvents)
 	s.group.Go("gauges", s.keepGauges)
 }
 

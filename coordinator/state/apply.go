@@ -94,21 +94,23 @@ func (t *tx) record(e *api.Event) {
 	t.trimEvents()
 }
 
-// trimEvents keeps the newest MaxEvents, counting by a row that says how many there are.
+// trimEvents keeps the newest MaxEvents, counting by a row that says how many there are; another says
+// up to which index they were dropped.
 func (t *tx) trimEvents() {
-	const counter = "events.count"
-	n := uint64(1)
-	if m, ok := first[Mark](t.View, tMarks, "id", counter); ok {
-		n = m.Index + 1
-	}
+	n := t.number(eventsKept) + 1
 	if n > api.MaxEvents {
 		if row, err := t.txn.First(tEvents, "id"); err == nil && row != nil {
 			t.del(tEvents, row)
+			t.setNumber(eventsDropped, row.(*api.Event).Index)
 			n--
 		}
 	}
-	if err := t.txn.Insert(tMarks, &Mark{counter, n}); err != nil {
-		panic(fmt.Sprintf("state: count events: %v", err))
+	t.setNumber(eventsKept, n)
+}
+
+func (t *tx) setNumber(name string, n uint64) {
+	if err := t.txn.Insert(tMarks, &Mark{name, n}); err != nil {
+		panic(fmt.Sprintf("state: set %s: %v", name, err))
 	}
 }
 

@@ -110,6 +110,12 @@ type Revoked struct {
 	Index  uint64    `json:"index"`
 }
 
+// Numbers kept among the marks, which are not marks.
+const (
+	eventsKept    = "events.count"
+	eventsDropped = "events.dropped" // index up to which events were dropped
+)
+
 // Mark is the index of a table's last change.
 type Mark struct {
 	Name  string `json:"name"`

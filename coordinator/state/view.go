@@ -55,10 +55,23 @@ func (v View) Mark(name string) (uint64, <-chan struct{}) {
 func (v View) Index() uint64 {
 	var index uint64
 	for _, m := range all[Mark](v, tMarks, "id") {
-		index = max(index, m.Index)
+		if m.Name != eventsKept {
+			index = max(index, m.Index)
+		}
 	}
 	return index
 }
+
+// number is a number that is kept beside the marks.
+func (v View) number(name string) uint64 {
+	if m, ok := first[Mark](v, tMarks, "id", name); ok {
+		return m.Index
+	}
+	return 0
+}
+
+// EventsDropped is the index up to which events are no longer kept, at least in part; 0: all are.
+func (v View) EventsDropped() uint64 { return v.number(eventsDropped) }
 
 // Members lists the coordinators by id.
 func (v View) Members() []*api.Member { return all[api.Member](v, tMembers, "id") }
