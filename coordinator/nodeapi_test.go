@@ -168,7 +168,8 @@ func TestANodeActsForItselfAlone(t *testing.T) {
 			t.Errorf("%s as node A changed node B:\n%s", pattern, diff)
 		}
 	}
-	for _, e := range s.nodeRing.events {
+	told, _ := s.events.match(api.EventQuery{})
+	for _, e := range told {
 		if e.Type == "x" && e.Node != "a" {
 			t.Errorf("node A spoke for %s", e.Node)
 		}
