@@ -2,9 +2,9 @@ package agent
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -39,27 +39,39 @@ func (a *Agent) openIdentity(ctx context.Context) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	case len(a.cfg.Join) == 0 || a.cfg.Token == "":
-		return api.Errorf(api.CodeInvalid, "this node is in no cluster yet: --join and --token are needed").WithHint("make a token with 'cloudless token create --role node'")
+		return api.Errorf(api.CodeInvalid, "this node is in no cluster yet (there is no %s): --join and --token are needed", a.path(fileIdentity)).WithHint("make a token with 'cloudless token create --role node'")
 	}
 	return a.enrol(ctx)
 }
 
 func (a *Agent) loadIdentity(data []byte) error {
 	if err := json.Unmarshal(data, &a.id); err != nil {
-		return fmt.Errorf("%s is damaged: %w", a.path(fileIdentity), err)
+		return a.damaged(fileIdentity, err)
 	}
 	var files [4][]byte
 	for i, name := range []string{fileCert, fileKey, fileCA, fileGossipKey} {
 		b, err := os.ReadFile(a.path(name))
 		if err != nil {
-			return err
+			return a.damaged(name, err)
 		}
 		files[i] = b
 	}
 	a.key = string(files[3])
+	if _, err := base64.StdEncoding.DecodeString(a.key); err != nil {
+		return a.damaged(fileGossipKey, err)
+	}
 	var err error
-	a.creds, err = pki.NewCredentials(files[0], files[1], files[2])
-	return err
+	if a.creds, err = pki.NewCredentials(files[0], files[1], files[2]); err != nil {
+		return a.damaged(fileCert+", "+fileKey+" or "+fileCA, err)
+	}
+	if err := a.creds.CheckClock(time.Now()); err != nil { // what runs goes on without coordinators
+		a.log.Error().Err(err).Msg("no coordinator will accept this node")
+	}
+	return nil
+}
+
+func (a *Agent) damaged(file string, err error) error {
+	return datadir.Damaged(a.path(file), err, "remove the node ('cloudless node remove'), move the folder away and join again with --join and --token")
 }
 
 // enrol becomes a node of the cluster that the token names. The key is made here and stays here.

@@ -227,7 +227,11 @@ func pairConfig(pair string) (*tls.Config, error) {
 	if !ok {
 		return nil, usageError("--ingress-tls: %q is not CERT,KEY", pair)
 	}
-	return pki.FileServerConfig(cert, key)
+	cfg, err := pki.FileServerConfig(cert, key)
+	if err != nil {
+		return nil, usageError("--ingress-tls: %v", err)
+	}
+	return cfg, nil
 }
 
 // withTLS makes a listener speak TLS by a configuration that can be exchanged.

@@ -132,18 +132,15 @@ func listen(dir, name, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// gossipAddr resolves port 0 like listen does; Serf binds TCP and UDP itself.
+// gossipAddr resolves port 0 like listen does. It binds the port for a moment, so that one that is
+// taken is told before anything is written; Serf then binds TCP and UDP itself.
 func gossipAddr(dir, addr string) (string, error) {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", usageError("--gossip-addr: %q is not HOST:PORT", addr)
-	}
-	if port != "0" {
-		return addr, nil
-	}
 	ln, err := listen(dir, "gossip-addr", addr)
 	if err != nil {
 		return "", err
+	}
+	if _, port, _ := net.SplitHostPort(addr); port != "0" {
+		return addr, ln.Close()
 	}
 	return ln.Addr().String(), ln.Close()
 }
@@ -191,6 +188,11 @@ func (e *Env) prepare(c *closers, role string, o *commonOptions, dev bool) (*tel
 	if err := datadir.Make(o.DataDir); err != nil {
 		return nil, err
 	}
+	release, err := datadir.Lock(o.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	c.add(release)
 	if o.Name == "" {
 		o.Name = hostName()
 	}
@@ -239,6 +241,10 @@ func (e *Env) openCoordinator(ctx context.Context, o coordinatorOptions, token s
 		return r, err
 	}
 	r.tel = tel
+	metrics, err := r.listenMetrics(o.DataDir, o.MetricsAddr)
+	if err != nil {
+		return r, err
+	}
 	nodeLn, err := listen(o.DataDir, "node-addr", o.NodeAddr)
 	if err != nil {
 		return r, err
@@ -275,8 +281,8 @@ func (e *Env) openCoordinator(ctx context.Context, o coordinatorOptions, token s
 		cfg = pki.APIServerConfig(r.cert.get)
 	}
 	r.serveHTTP(httpLn, tel.TraceHTTP("api", h), cfg, tel)
-	r.metrics, err = r.serveMetrics(o.DataDir, o.MetricsAddr, tel)
-	return r, err
+	r.metrics = r.serveMetrics(metrics, tel)
+	return r, nil
 }
 
 func hostOf(addr string) string {
@@ -287,16 +293,26 @@ func hostOf(addr string) string {
 	return host
 }
 
-func (c *closers) serveMetrics(dir, addr string, tel *telemetry.Telemetry) (string, error) {
+// listenMetrics binds the metrics port before the role opens, so that a start that fails for it has
+// changed nothing; nil if it is off.
+func (c *closers) listenMetrics(dir, addr string) (net.Listener, error) {
 	if addr == "" || addr == "off" {
-		return "", nil
+		return nil, nil
 	}
 	ln, err := listen(dir, "metrics-addr", addr)
 	if err != nil {
-		return "", err
+		return nil, err
+	}
+	c.add(func() error { return quiet(ln.Close()) })
+	return ln, nil
+}
+
+func (c *closers) serveMetrics(ln net.Listener, tel *telemetry.Telemetry) string {
+	if ln == nil {
+		return ""
 	}
 	c.serveHTTP(ln, tel.ServeMux(), nil, tel)
-	return "http://" + ln.Addr().String(), nil
+	return "http://" + ln.Addr().String()
 }
 
 func (e *Env) serveCoordinator(ctx context.Context, from source[coordinatorOptions]) error {
@@ -432,6 +448,10 @@ func (e *Env) openAgent(ctx context.Context, o agentOptions, token, publish stri
 	if err != nil {
 		return r, err
 	}
+	metrics, err := r.listenMetrics(o.DataDir, o.MetricsAddr)
+	if err != nil {
+		return r, err
+	}
 	cfg.PublishHost = publish
 	if cfg.Listener, err = listen(o.DataDir, "node-addr", o.NodeAddr); err != nil {
 		return r, err
@@ -460,8 +480,8 @@ func (e *Env) openAgent(ctx context.Context, o agentOptions, token, publish stri
 		return r, errors.Join(err, quiet(plain.Close()))
 	}
 	r.add(r.agent.Close)
-	r.metrics, err = r.serveMetrics(o.DataDir, o.MetricsAddr, tel)
-	return r, err
+	r.metrics = r.serveMetrics(metrics, tel)
+	return r, nil
 }
 
 // quiet drops the error of closing what may be closed already.

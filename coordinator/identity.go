@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -38,6 +37,7 @@ const (
 	fileKey        = "server.key"
 	fileGossipKey  = "gossip.key"
 	fileAdminToken = "admin.token"
+	dirRaft        = "raft"
 )
 
 func (s *Server) path(name string) string { return filepath.Join(s.cfg.DataDir, name) }
@@ -49,6 +49,8 @@ func (s *Server) openIdentity(ctx context.Context) error {
 		return s.loadIdentity(data)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
+	case s.hasState(): // founding or joining would begin anew over what is there
+		return s.damaged(fileIdentity, errors.New("it is missing, and there is a Raft log beside it"))
 	case len(s.cfg.Join) > 0 && s.cfg.Token != "":
 		return s.enrol(ctx)
 	case len(s.cfg.Join) > 0 || s.cfg.Token != "":
@@ -57,29 +59,45 @@ func (s *Server) openIdentity(ctx context.Context) error {
 	return s.foundIdentity()
 }
 
+// hasState tells whether there is a Raft log, which is made after the identity was written.
+func (s *Server) hasState() bool {
+	_, err := os.Stat(s.path(dirRaft))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 func (s *Server) loadIdentity(data []byte) error {
 	if err := json.Unmarshal(data, &s.id); err != nil {
-		return fmt.Errorf("%s is damaged: %w", s.path(fileIdentity), err)
+		return s.damaged(fileIdentity, err)
 	}
 	files := map[string][]byte{}
 	for _, name := range []string{fileCA, fileCAKey, fileCert, fileKey, fileGossipKey} {
 		b, err := os.ReadFile(s.path(name))
 		if err != nil {
-			return err
+			return s.damaged(name, err)
 		}
 		files[name] = b
 	}
 	s.id.GossipKey = string(files[fileGossipKey])
+	if _, err := base64.StdEncoding.DecodeString(s.id.GossipKey); err != nil {
+		return s.damaged(fileGossipKey, err)
+	}
 	return s.useKeys(files[fileCA], files[fileCAKey], files[fileCert], files[fileKey])
+}
+
+func (s *Server) damaged(file string, err error) error {
+	return datadir.Damaged(s.path(file), err, "while a majority of the other coordinators runs, remove this member there, move the folder away and join again with --join")
 }
 
 func (s *Server) useKeys(ca, caKey, cert, key []byte) (err error) {
 	issuer, err := pki.FindCA(ca, caKey)
 	if err != nil {
-		return fmt.Errorf("load the CA: %w", err)
+		return s.damaged(fileCA+" or "+fileCAKey, err)
 	}
 	if s.creds, err = pki.NewCredentials(cert, key, ca); err != nil {
-		return err
+		return s.damaged(fileCert+" or "+fileKey, err)
+	}
+	if err := s.creds.CheckClock(time.Now()); err != nil {
+		s.log.Error().Err(err).Msg("no other member will accept this coordinator")
 	}
 	return s.openKeyring(issuer, ca)
 }

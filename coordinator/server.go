@@ -202,7 +202,7 @@ func (s *Server) openGossip(context.Context) (err error) {
 }
 
 func (s *Server) openRaft(context.Context) (err error) {
-	dir := filepath.Join(s.cfg.DataDir, "raft")
+	dir := s.path(dirRaft)
 	s.raft, err = consensus.Open(consensus.Config{
 		ID: s.id.ID, DataDir: dir, Listener: s.mux.Handle(api.ALPNRaft, api.RoleServer), Dial: s.dialRaft, FSM: fsm{s}, Log: s.log,
 	})

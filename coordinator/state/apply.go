@@ -299,13 +299,13 @@ func (t *tx) spend(id string, role api.Role, name string) *api.Error {
 	case !ok:
 		return api.Errorf(api.CodeUnauthorized, "the join token is unknown or was revoked").WithHint("make one with 'cloudless token create --role %s'", role)
 	case tok.Role != role:
-		return api.Errorf(api.CodeUnauthorized, "the join token is for role %s, not %s", tok.Role, role)
+		return api.Errorf(api.CodeUnauthorized, "the join token is for role %s, not %s", tok.Role, role).WithHint("make one with 'cloudless token create --role %s'", role)
 	case tok.ExpiresAt != nil && !t.at.Before(*tok.ExpiresAt):
 		return api.Errorf(api.CodeUnauthorized, "the join token expired at %s", tok.ExpiresAt.Format(time.RFC3339)).WithHint("make one with 'cloudless token create --role %s'", role)
 	case tok.Name != "" && tok.Name != name:
-		return api.Errorf(api.CodeUnauthorized, "the join token is for the name %q, not %q", tok.Name, name)
+		return api.Errorf(api.CodeUnauthorized, "the join token is for the name %q, not %q", tok.Name, name).WithHint("start with --name %s, or make another token", tok.Name)
 	case tok.Limited && tok.Uses <= 0:
-		return api.Errorf(api.CodeUnauthorized, "the join token has been used as often as it may be")
+		return api.Errorf(api.CodeUnauthorized, "the join token has been used as often as it may be").WithHint("make one with 'cloudless token create --role %s'", role)
 	}
 	if tok.Limited {
 		used := *tok

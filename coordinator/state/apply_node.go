@@ -15,7 +15,7 @@ func (t *tx) enrolNode(e EnrolNode) Result {
 	n := e.Node
 	if old, ok := t.NodeNamed(n.Name); ok && old.Liveness != api.NodeLeft {
 		return Result{Err: api.Errorf(api.CodeConflict, "a node named %q exists (%s, %s)", n.Name, old.ID, old.Effective()).
-			WithHint("choose another --name, or remove the old one with 'cloudless node delete %s'", n.Name)}
+			WithHint("choose another --name, or remove the old one with 'cloudless node remove %s'", n.Name)}
 	}
 	if len(t.Nodes()) >= api.MaxNodes {
 		return refuse(api.CodeTooLarge, "the cluster has %d nodes already", api.MaxNodes)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,26 @@ func Make(dir string) error {
 		}
 	}
 	return &api.Error{Code: api.CodeInvalid, Message: fmt.Sprintf("data folder %s: %v", dir, err), Hint: "name another with --data-dir, or make it writable", Err: err}
+}
+
+// Lock takes a folder for this process, so that no second one uses what is in it. The lock ends with
+// the process, however that ends.
+func Lock(dir string) (release func() error, err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		e := api.Errorf(api.CodeConflict, "the data folder %s is in use by another process: %w", dir, err).
+			WithHint("stop that one, or give this one a folder of its own with --data-dir")
+		return nil, errors.Join(e, f.Close())
+	}
+	return f.Close, nil
+}
+
+// Damaged is the error of a file that cannot be what was written to it.
+func Damaged(path string, err error, remedy string) error {
+	return api.Errorf(api.CodeInternal, "%s is damaged: %w", path, err).WithHint("nothing was changed; put it back from a copy of the folder, or %s", remedy)
 }
 
 // WriteFile replaces a file at once and durably, readable by its owner alone (0600): after a crash

@@ -92,3 +92,26 @@ func onlyFile(t *testing.T, dir, name string) {
 		t.Errorf("the folder holds %v: %v", entries, err)
 	}
 }
+
+// A folder is one process's alone, and free again when that one lets go.
+func TestASecondHolderOfAFolderIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	release, err := Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Lock(dir)
+	if e := api.AsError(err); api.CodeOf(err) != api.CodeConflict || e.Hint == "" {
+		t.Errorf("the second got %v", err)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Lock(dir)
+	if err != nil {
+		t.Fatalf("after it was let go: %v", err)
+	}
+	if err := again(); err != nil {
+		t.Error(err)
+	}
+}

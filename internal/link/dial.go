@@ -121,7 +121,7 @@ func JoinHTTPClient(caHash string, dial NetDial) *http.Client {
 				defer cancel()
 				raw, err := dial.dial(ctx, addr)
 				if err != nil {
-					return nil, api.Errorf(api.CodeUnavailable, "cannot reach %s: %w", addr, err)
+					return nil, api.Errorf(api.CodeUnavailable, "cannot reach %s: %w", addr, err).WithHint(joinHint)
 				}
 				return clientHandshake(ctx, raw, cfg)
 			},

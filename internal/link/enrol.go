@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
+	"strings"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/pki"
@@ -19,6 +21,11 @@ func Enrol(ctx context.Context, dial NetDial, addrs []string, req api.EnrolReque
 	if err != nil {
 		return nil, err
 	}
+	for _, addr := range addrs {
+		if _, _, err := net.SplitHostPort(addr); err != nil || strings.Contains(addr, "/") {
+			return nil, api.Errorf(api.CodeInvalid, "--join: %q is not HOST:PORT", addr).WithHint(joinHint)
+		}
+	}
 	client := JoinHTTPClient(tok.CAHash, dial)
 	last := error(api.Errorf(api.CodeInvalid, "join: no address is given"))
 	for _, addr := range addrs {
@@ -26,20 +33,29 @@ func Enrol(ctx context.Context, dial NetDial, addrs []string, req api.EnrolReque
 		if err == nil {
 			return resp, nil
 		}
-		last = err
+		last = unavailable(addr, err)
 		if code := api.CodeOf(err); code != api.CodeInternal && code != api.CodeUnavailable && code != "not_leader" {
 			return nil, err
 		}
 	}
-	return nil, api.AsError(unavailable(last)).WithOp("join")
+	return nil, api.AsError(last).WithOp("join")
 }
 
+const joinHint = "--join takes HOST:PORT of a coordinator's node port, 7701 by default; is that coordinator up?"
+
+// noProtocol is the alert of a server that speaks TLS, but no protocol of node ports; crypto/tls has no
+// exported type for it.
+const noProtocol = "tls: no application protocol"
+
 // unavailable gives errors of the network the code and words of a user's error.
-func unavailable(err error) error {
-	if api.CodeOf(err) != api.CodeInternal {
+func unavailable(addr string, err error) error {
+	switch {
+	case api.CodeOf(err) != api.CodeInternal:
 		return err
+	case strings.Contains(err.Error(), noProtocol):
+		return api.Errorf(api.CodeUnavailable, "%s is not the node port of a coordinator: %w", addr, err).WithHint(joinHint)
 	}
-	return &api.Error{Code: api.CodeUnavailable, Message: err.Error(), Hint: "check --join and that the coordinator is up", Err: err}
+	return api.Errorf(api.CodeUnavailable, "%s does not answer as a coordinator: %w", addr, err).WithHint(joinHint)
 }
 
 func enrolAt(ctx context.Context, client *http.Client, addr string, req api.EnrolRequest) (*api.EnrolResponse, error) {

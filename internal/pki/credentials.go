@@ -106,6 +106,22 @@ func poolOf(certs []*x509.Certificate) *x509.CertPool {
 // Identity is who the credentials are for.
 func (c *Credentials) Identity() Identity { return c.current.Load().identity }
 
+// CheckClock tells when the certificate does not count at this moment: its machine's clock is wrong, or
+// it was off for longer than the certificate lives.
+func (c *Credentials) CheckClock(now time.Time) error {
+	leaf := c.current.Load().cert.Leaf
+	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		return outOfTime(api.Errorf(api.CodeUnauthorized, "this machine's certificate does not count now"), leaf, now)
+	}
+	return nil
+}
+
+// outOfTime says what the clocks say of a certificate.
+func outOfTime(e *api.Error, leaf *x509.Certificate, now time.Time) *api.Error {
+	return e.WithHint("it counts from %s to %s, and this machine's clock says %s: set the clock that is wrong",
+		leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+}
+
 // NotAfter is when the certificate ends.
 func (c *Credentials) NotAfter() time.Time { return c.current.Load().cert.Leaf.NotAfter }
 
@@ -185,7 +201,7 @@ func verifyChain(leaf *x509.Certificate, pool *x509.CertPool, usage x509.ExtKeyU
 	refused := api.Errorf(api.CodeUnauthorized, "the peer's certificate is not valid here: %w", err)
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) && invalid.Reason == x509.Expired {
-		return refused.WithHint("compare the clocks of both machines")
+		return outOfTime(refused, leaf, time.Now())
 	}
 	return refused
 }

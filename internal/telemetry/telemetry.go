@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
+
+	"github.com/cloudless/cloudless/api"
 )
 
 // timeFormat of logs: UTC, milliseconds, always the same width.
@@ -109,7 +111,7 @@ func parseLevel(name string) (zerolog.Level, error) {
 	}
 	level, err := zerolog.ParseLevel(name)
 	if err != nil || level == zerolog.NoLevel {
-		return level, fmt.Errorf("log level %q: want trace, debug, info, warn or error", name)
+		return level, api.Errorf(api.CodeInvalid, "--log-level: %q is not trace, debug, info, warn or error", name)
 	}
 	return level, nil
 }

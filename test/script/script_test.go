@@ -49,7 +49,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"dev": cmdDev, "role": cmdRole, "halt": cmdHalt, "follow": cmdFollow, "seen": cmdSeen,
-			"exits": cmdExits, "until": cmdUntil, "fetch": cmdFetch, "capture": cmdCapture, "replace": cmdReplace, "says": cmdSays,
+			"exits": cmdExits, "refused": cmdRefused, "until": cmdUntil, "fetch": cmdFetch, "capture": cmdCapture, "replace": cmdReplace, "says": cmdSays,
 		},
 	})
 }
@@ -173,13 +173,27 @@ func cmdRole(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: role NAME coordinator|agent FLAG…")
 	}
-	ports := freePorts("http", "node", "gossip", "metrics")
-	if args[1] == "agent" {
-		ports = append(freePorts("node", "gossip", "metrics", "ingress"), "--containerd", "off")
-	}
-	all := append([]string{args[1], "--advertise", "127.0.0.1"}, ports...)
-	spawn(ts, args[0], append(all, args[2:]...)...)
+	spawn(ts, args[0], roleArgs(args[1:])...)
 	ready(ts, args[0], args[0]+"_")
+}
+
+// roleArgs adds free ports before the flags of a role, which may name others.
+func roleArgs(args []string) []string {
+	all := []string{args[0], "--advertise", "127.0.0.1"}
+	if args[0] == "agent" {
+		all = append(append(all, freePorts("node", "gossip", "metrics", "ingress")...), "--containerd", "off")
+	} else {
+		all = append(all, freePorts("http", "node", "gossip", "metrics")...)
+	}
+	return append(all, args[1:]...)
+}
+
+// refused CODE coordinator|agent FLAG… starts a role, which must end with this code.
+func cmdRefused(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: refused CODE coordinator|agent FLAG…")
+	}
+	cmdExits(ts, neg, append(args[:1:1], roleArgs(args[1:])...))
 }
 
 // halt NAME [SIGNAL] ends a process, by default politely; its exit code must be 0, with a ! another.
@@ -310,9 +324,9 @@ func cmdReplace(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(text, args[1], args[2])), 0o600))
 }
 
-// says TEXT… looks for plain texts in stderr, which is to be one line.
+// says TEXT… looks for plain texts in stderr, which is to be one line beside the log of a role.
 func cmdSays(ts *testscript.TestScript, neg bool, args []string) {
-	text := ts.ReadFile("stderr")
+	text := pattern(ts, `^\{"level".*\n`).ReplaceAllString(ts.ReadFile("stderr"), "")
 	if n := strings.Count(text, "\n"); !neg && n != 1 {
 		ts.Fatalf("%d lines of error, not one", n)
 	}

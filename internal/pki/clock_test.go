@@ -1,0 +1,63 @@
+package pki
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// Clocks that are hours apart make certificates that do not count yet, or not any more: a joiner is
+// told so with both times, and a member that starts with a wrong clock too.
+func TestAClockThatIsHoursOffIsTold(t *testing.T) {
+	for name, off := range map[string]time.Duration{"ahead": 5 * time.Hour, "long ago": -100 * time.Hour} {
+		there := time.Now().Add(off)
+		ca, err := NewCA("c-test", time.Now().Add(-200*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, csr, err := NewKeyCSR()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := ca.Issue(csr, Identity{Cluster: "c-test", Role: api.RoleServer, ID: "s-1"}, nil, there, api.LeafLifetime)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chain := []*x509.Certificate{parse(t, cert), parse(t, ca.CertPEM())}
+		joining := verifyJoin(chain, hashOf(chain[1]))
+		creds, err := NewCredentials(cert, key, ca.CertPEM())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, err := range map[string]error{"joining": joining, "starting": creds.CheckClock(time.Now())} {
+			if api.CodeOf(err) != api.CodeUnauthorized {
+				t.Fatalf("%s, %s: %v", name, what, err)
+			}
+			for _, want := range []string{chain[0].NotBefore.UTC().Format(time.RFC3339), chain[0].NotAfter.UTC().Format(time.RFC3339), "this machine's clock says"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%s, %s: %q lacks %q", name, what, err, want)
+				}
+			}
+		}
+		if err := creds.CheckClock(there); err != nil {
+			t.Errorf("%s: with the right clock: %v", name, err)
+		}
+	}
+}
+
+func parse(t *testing.T, text []byte) *x509.Certificate {
+	t.Helper()
+	block, _ := pem.Decode(text)
+	if block == nil {
+		t.Fatal("no PEM")
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
