@@ -9,6 +9,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -166,10 +167,19 @@ func (a *Agent) openSandboxes(ctx context.Context) (err error) {
 	})
 	a.ingress = ingress.New(ingress.Config{
 		NodeID: a.id.ID, Zone: a.cfg.Zone, Region: a.cfg.Region, Local: a.sup, Dial: a.nodes.Dial, Log: a.log, Observe: a.observeRequest,
+		OnPortRefused: a.tellPortRefused,
 	})
 	a.stock = newStock(a.artifacts.List, a.sup.Warm)
 	a.ingress.PublishTCP(a.cfg.PublishHost, a.cfg.PublishHost != "")
 	return nil
+}
+
+// tellPortRefused makes an event of a published port that another program on this machine has.
+func (a *Agent) tellPortRefused(port int, err error) {
+	a.events.add(api.Event{
+		Time: time.Now().UTC(), Type: api.EventPortRefused, Severity: api.SeverityWarning, Resource: "node/" + a.id.Name, Node: a.id.ID,
+		Message: fmt.Sprintf("port %d cannot be published on this node: %v; free it, or choose another number with 'publish:'", port, err),
+	})
 }
 
 func (a *Agent) observeRequest(status int, bytes int64, took time.Duration) {

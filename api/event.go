@@ -54,6 +54,7 @@ const (
 	EventNodeUncordoned    = "node.uncordoned"
 	EventNodeDraining      = "node.draining"
 	EventNodeRemoved       = "node.removed"
+	EventPortRefused       = "node.port.refused" // a published port could not be opened
 	EventNodeRevoked       = "security.node.revoked"
 	EventRotation          = "security.rotation"
 	EventNodeTrouble       = "node.trouble" // something on a node needs a person's look

@@ -54,6 +54,8 @@ type Config struct {
 	Dial    func(ctx context.Context, nodeID, alpn string) (net.Conn, error)
 	Log     zerolog.Logger
 	Observe func(status int, bytes int64, took time.Duration) // each public request; may be nil
+
+	OnPortRefused func(port int, err error) // a published TCP port that cannot be opened here; must not block; may be nil
 }
 
 // Ingress routes requests to replicas. All methods are safe for concurrent use.

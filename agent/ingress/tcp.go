@@ -30,7 +30,7 @@ type tcpPorts struct {
 	enabled   bool
 	closed    bool
 	listeners map[int]net.Listener
-	errors    map[int]string
+	errors    map[int]string // ports that could not be opened, and why; tried again at each Update
 }
 
 func (t *tcpPorts) init(in *Ingress) {
@@ -49,14 +49,6 @@ func (in *Ingress) PublishTCP(host string, enabled bool) {
 	in.tcp.host, in.tcp.enabled = host, enabled
 	in.tcp.mu.Unlock()
 	in.tcp.sync()
-}
-
-// TCPErrors says which published ports could not be opened here, and why. They are tried again at
-// each Update.
-func (in *Ingress) TCPErrors() map[int]string {
-	in.tcp.mu.Lock()
-	defer in.tcp.mu.Unlock()
-	return maps.Clone(in.tcp.errors)
 }
 
 // sync opens and closes listeners until they are what the table says.
@@ -91,6 +83,9 @@ func (t *tcpPorts) listen(port int) {
 	if err != nil {
 		if t.errors[port] != err.Error() {
 			t.in.cfg.Log.Warn().Err(err).Int("port", port).Msg("cannot publish TCP port")
+			if t.in.cfg.OnPortRefused != nil {
+				t.in.cfg.OnPortRefused(port, err)
+			}
 		}
 		t.errors[port] = err.Error()
 		return

@@ -94,6 +94,8 @@ func TestTCP(t *testing.T) {
 func TestTCPPortTaken(t *testing.T) {
 	n := newNetwork(t)
 	in, _ := n.node("n-1", "a")
+	told := 0
+	in.cfg.OnPortRefused = func(int, error) { told++ }
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -102,14 +104,17 @@ func TestTCPPortTaken(t *testing.T) {
 	n.table.Services[0].Ports = []api.Port{{Port: port, Protocol: api.ProtocolTCP}}
 	in.PublishTCP("127.0.0.1", true)
 	in.Update(&n.table)
-	if in.TCPErrors()[port] == "" {
-		t.Errorf("no error is reported: %v", in.TCPErrors())
+	in.Update(&n.table)
+	if told != 1 {
+		t.Errorf("told %d times, not once", told)
 	}
 	ln.Close()
 	in.Update(&n.table)
-	if got := in.TCPErrors(); len(got) != 0 {
-		t.Errorf("after the port is free: %v", got)
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil || told != 1 {
+		t.Fatalf("after the port is free: %v, told %d times", err, told)
 	}
+	conn.Close()
 	in.PublishTCP("127.0.0.1", false)
 	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
 		t.Error("listens although it was told to stop")
