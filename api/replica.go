@@ -54,6 +54,7 @@ type Replica struct {
 	Reason    string       `json:"reason,omitempty"`
 	ExitCode  *int         `json:"exitCode,omitempty"` // of the last exit
 	UpdatedAt time.Time    `json:"updatedAt,omitzero"`
+	NextTry   time.Time    `json:"nextTry,omitzero"` // of one in backoff
 	CreatedAt time.Time    `json:"createdAt,omitzero"`
 }
 
@@ -109,6 +110,7 @@ type ReplicaStatus struct {
 	ExitCode *int         `json:"exitCode,omitempty"`
 	Orphan   bool         `json:"orphan,omitempty"`
 	Since    time.Time    `json:"since,omitzero"`
+	NextTry  time.Time    `json:"nextTry,omitzero"` // of one in backoff
 }
 
 // Decision is what the cluster keeps of one placement: how many nodes each filter refused, and the

@@ -194,6 +194,7 @@ type ReplicaReport struct {
 	Reason     string       `json:"reason,omitempty"`
 	ExitCode   *int         `json:"exitCode,omitempty"`
 	At         time.Time    `json:"at"`
+	NextTry    time.Time    `json:"nextTry,omitzero"` // of one in ReplicaBackoff, by the node's clock
 	Assignment *Assignment  `json:"assignment,omitempty"`
 }
 

@@ -136,9 +136,17 @@ func (e *Env) replicaView() view[api.ReplicaStatus] {
 			{"READY", false, func(r api.ReplicaStatus) string { return yesNo(r.Ready) }},
 			{"RESTARTS", false, func(r api.ReplicaStatus) string { return fmt.Sprint(r.Restarts) }},
 			{"SINCE", false, func(r api.ReplicaStatus) string { return e.age(r.Since) }},
-			{"REASON", false, func(r api.ReplicaStatus) string { return r.Reason }},
+			{"REASON", false, e.whyState},
 		},
 	}
+}
+
+// whyState is a replica's reason, with the time of its next start when it waits for one.
+func (e *Env) whyState(r api.ReplicaStatus) string {
+	if r.NextTry.IsZero() {
+		return r.Reason
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s; next try in %s", r.Reason, short(r.NextTry.Sub(e.Now()))))
 }
 
 // lastEvents ends a description with the ten last events of a resource.

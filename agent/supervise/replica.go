@@ -80,6 +80,7 @@ func (r *replica) change(f func(*api.ReplicaReport)) {
 	defer r.tell.Unlock()
 	r.mu.Lock()
 	was := r.rep.Ready
+	r.rep.NextTry = time.Time{}
 	f(&r.rep)
 	r.rep.At = time.Now().UTC()
 	rep := r.rep
@@ -121,6 +122,7 @@ func (r *replica) live(adopt bool) {
 		wait := pause.next(e)
 		r.change(func(rep *api.ReplicaReport) {
 			rep.State, rep.Ready, rep.Reason = api.ReplicaBackoff, false, e.reason()
+			rep.NextTry = time.Now().Add(wait).UTC()
 			if e.err == nil {
 				rep.ExitCode = e.code()
 			}

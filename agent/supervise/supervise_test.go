@@ -144,6 +144,7 @@ func TestInvalidArtifact(t *testing.T) {
 				n.run("r-1", api.VariantWasm, wasm(policy(c.policy)))
 				synctest.Wait()
 				same(t, "state", c.state, n.last("r-1").State)
+				same(t, "whether a next try is told", c.state == api.ReplicaBackoff, n.last("r-1").NextTry.After(time.Now()))
 				same(t, "reason", "this is no WebAssembly module", n.last("r-1").Reason)
 				after(40 * time.Second)
 				same(t, "tries", 1, tries.Load())

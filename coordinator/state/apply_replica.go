@@ -135,7 +135,7 @@ func (t *tx) reportOne(nodeID string, rep api.ReplicaReport, full bool) {
 		return
 	}
 	c := *old
-	c.State, c.Ready, c.Restarts, c.ExitCode, c.UpdatedAt = rep.State, rep.Ready, rep.Restarts, rep.ExitCode, rep.At
+	c.State, c.Ready, c.Restarts, c.ExitCode, c.UpdatedAt, c.NextTry = rep.State, rep.Ready, rep.Restarts, rep.ExitCode, rep.At, rep.NextTry
 	if rep.Reason != "" || c.Desired == api.DesiredRun {
 		c.Reason = rep.Reason
 	}

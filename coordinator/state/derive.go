@@ -105,7 +105,7 @@ func (v View) Describe(w *Workload) api.Workload {
 	for _, r := range reps {
 		st.Replicas = append(st.Replicas, api.ReplicaStatus{
 			ID: r.ID, Node: v.nodeNameOf(r.NodeID), NodeID: r.NodeID, Variant: r.Variant, Version: r.Version, State: r.State,
-			Ready: r.Ready, Restarts: r.Restarts, Reason: r.Reason, ExitCode: r.ExitCode, Orphan: r.Orphan, Since: r.UpdatedAt,
+			Ready: r.Ready, Restarts: r.Restarts, Reason: r.Reason, ExitCode: r.ExitCode, Orphan: r.Orphan, Since: r.UpdatedAt, NextTry: r.NextTry,
 		})
 	}
 	st.Phase, st.Ready = phase(w, reps)
