@@ -46,6 +46,9 @@ func (s *site) load(n *node, host string) *load {
 				}
 				body, err := io.ReadAll(res.Body)
 				res.Body.Close()
+				if ctx.Err() != nil {
+					return // the test cut it off
+				}
 				if err != nil || res.StatusCode != http.StatusOK {
 					l.fail(res.Status + " " + string(body))
 				}
