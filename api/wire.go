@@ -47,6 +47,7 @@ const (
 	PathPropose       = "/peer/v1/propose"    // POST encoded command → ProposeResponse; leader only
 	PathPeerArtifacts = "/peer/v1/artifacts/" // PUT, GET, HEAD {digest}
 	PathPeerJoin      = "/peer/v1/join"       // POST Member → {}; a new coordinator asks to become a voter; leader
+	PathPeerRemoved   = "/peer/v1/removed"    // POST → {}; the coordinator that is told was removed, and stops
 	PathPeerInfo      = "/peer/v1/info"       // GET → PeerInfo
 	PathPeerKeys      = "/peer/v1/keys"       // GET → PeerKeys
 	PathPeerEvents    = "/peer/v1/events"     // GET ?run=&after=&wait= → PeerEvents, or 204 when there are none

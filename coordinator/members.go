@@ -146,31 +146,6 @@ func (s *Server) caughtUp(ctx context.Context, id string) bool {
 	return info.Applied+promoteGap >= s.raft.LastIndex()
 }
 
-// removeMember takes a coordinator out of the group for good. The leader does it; another one
-// forwards the wish as a request to the leader's peer API.
-func (s *Server) removeMember(ctx context.Context, id string) error {
-	if !s.raft.IsLeader() {
-		leader := s.raft.LeaderID()
-		if leader == "" || leader == s.id.ID {
-			return notSent("there is no leader")
-		}
-		return s.peerCall(ctx, leader, http.MethodDelete, api.PathPeerJoin+"/"+id, nil, nil)
-	}
-	done, err := s.changeMembers(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
-	if err := s.raft.Remove(ctx, id); err != nil {
-		return err
-	}
-	if id == s.id.ID {
-		return nil // the next leader drops the row
-	}
-	_, _, err = s.propose(ctx, state.Command{RemoveMember: &state.ByID{ID: id}})
-	return err
-}
-
 // keepMemberEntry keeps this coordinator's row true: it is how others find it after a restart on
 // another address.
 func (s *Server) keepMemberEntry(ctx context.Context) error {

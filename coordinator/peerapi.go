@@ -17,12 +17,13 @@ func (s *Server) peerAPI() http.Handler {
 	mux.HandleFunc("POST "+api.PathPropose, s.handlePropose)
 	mux.HandleFunc("POST "+api.PathPeerJoin, s.handlePeerJoin)
 	mux.HandleFunc("DELETE "+api.PathPeerJoin+"/{id}", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, struct{}{}, s.leaderOnly(func() error { return s.removeMember(r.Context(), r.PathValue("id")) }))
+		answer(w, struct{}{}, s.leaderOnly(func() error { return s.removeHere(r.Context(), r.PathValue("id")) }))
 	})
 	mux.HandleFunc("GET "+api.PathPeerInfo, func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, api.PeerInfo{Member: s.self(), Applied: s.raft.AppliedIndex(), Trust: s.trust.Load().index})
 	})
 	mux.HandleFunc("GET "+api.PathPeerKeys, s.handlePeerKeys)
+	mux.HandleFunc("POST "+api.PathPeerRemoved, s.handlePeerRemoved)
 	mux.HandleFunc("GET "+api.PathPeerEvents, s.handlePeerEvents)
 	mux.HandleFunc("GET "+api.PathPeerArtifacts+"{digest}", func(w http.ResponseWriter, r *http.Request) {
 		s.serveArtifact(w, r.PathValue("digest"))

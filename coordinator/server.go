@@ -116,6 +116,9 @@ func (s *Server) openData(context.Context) (err error) {
 	if err := datadir.Make(s.cfg.DataDir); err != nil {
 		return err
 	}
+	if err := s.checkRemoved(); err != nil {
+		return err
+	}
 	if s.artifacts, err = chunkstore.NewFiles(filepath.Join(s.cfg.DataDir, "artifacts")); err != nil {
 		return err
 	}
