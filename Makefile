@@ -53,7 +53,7 @@ test-integration: test-deps
 	$(ASBUILT) $(GO) test -count=1 -timeout 20m ./test/... ./sandbox/...
 
 # The seed of the properties is told, so that a failure can be repeated: make test-long SEED=N.
-SEED      ?= $(shell date +%s)
+SEED      := $(or $(SEED),$(shell date +%s))
 test-long: test-deps ## the large counts, about an hour; docs/TESTING.md keeps the last result
 	@echo "commit $(COMMIT), seed $(SEED), $$(date -u +%FT%TZ)"
 	$(ASBUILT) $(GO) test -count=1 -timeout 60m -rapid.checks=5000 -rapid.seed=$(SEED) ./coordinator/state ./coordinator/schedule ./coordinator/reconcile ./agent/converge
