@@ -29,6 +29,7 @@ type bench struct {
 func begin(t *testing.T, dir string, driver *fake.Driver, now time.Time) *bench {
 	t.Helper()
 	a := &Agent{log: zerolog.New(zerolog.NewTestWriter(t))}
+	t.Cleanup(func() { _ = driver.Clean(context.Background(), nil) }) // ends what runs on; of the fake, it cannot fail
 	var err error
 	if a.ledger, err = ledger.Open(filepath.Join(dir, "ledger"), nil); err != nil {
 		t.Fatal(err)
