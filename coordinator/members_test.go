@@ -76,6 +76,37 @@ func TestAReaderOfAnotherCoordinatorSeesItsOwnWrite(t *testing.T) {
 	}
 }
 
+// A token is good on every coordinator as soon as it was made on one. A coordinator that cannot know
+// says so with a code upon which clients ask another one, and never that the token is wrong.
+func TestATokenIsGoodEverywhereAtOnce(t *testing.T) {
+	c := newCluster(t, 3)
+	for range 20 {
+		tok, err := c.servers[c.leader()].CreateToken(t.Context(), admin, api.TokenRequest{Role: api.RoleViewer})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, s := range c.servers {
+			if who, err := s.Authenticate(t.Context(), tok.Secret); err != nil || who.Role != api.RoleViewer {
+				t.Errorf("at coordinator %d: %v, %v", i, who.Role, err)
+			}
+		}
+	}
+	stranger := "cl_t-unknown_" + api.NewSecret()
+	for i, s := range c.servers {
+		if _, err := s.Authenticate(t.Context(), stranger); api.CodeOf(err) != api.CodeUnauthorized {
+			t.Errorf("an unknown token at coordinator %d: %v", i, err)
+		}
+	}
+	down := c.followers()
+	at := c.leader()
+	c.stop(down[0])
+	c.stop(down[1])
+	c.eventually("the last one to give up leading", func() bool { return !c.servers[at].raft.IsLeader() })
+	if _, err := c.servers[at].Authenticate(t.Context(), stranger); api.CodeOf(err) != api.CodeUnavailable {
+		t.Errorf("an unknown token without a majority: %v", err)
+	}
+}
+
 // A coordinator that was removed, the leader too, stops, and its folder is refused from then on.
 func TestARemovedCoordinatorStopsAndStaysOut(t *testing.T) {
 	c := newCluster(t, 3)

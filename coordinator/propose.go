@@ -118,10 +118,31 @@ func (s *Server) waitApplied(ctx context.Context, index uint64) error {
 	defer cancel()
 	for s.raft.AppliedIndex() < index {
 		if err := run.Sleep(ctx, 2*time.Millisecond); err != nil {
-			return api.Errorf(api.CodeTimeout, "the change is made (index %d), but this coordinator has not caught up with it", index)
+			return api.Errorf(api.CodeTimeout, "this coordinator has not caught up with index %d, which the others have", index)
 		}
 	}
 	return nil
+}
+
+// catchUpTimeout bounds the wait of a reader for what the others know already.
+const catchUpTimeout = 2 * time.Second
+
+// catchUp waits until this coordinator has applied what the leader had when it was asked.
+func (s *Server) catchUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
+	if s.raft.IsLeader() {
+		return s.waitApplied(ctx, s.raft.LastIndex())
+	}
+	leader := s.raft.LeaderID()
+	if leader == "" || leader == s.id.ID {
+		return notSent("there is no leader")
+	}
+	var info api.PeerInfo
+	if err := s.peerCall(ctx, leader, http.MethodGet, api.PathPeerInfo, nil, &info); err != nil {
+		return err
+	}
+	return s.waitApplied(ctx, info.Applied)
 }
 
 // peerCall makes one request to another coordinator. A connection that could not be made is errNotSent.

@@ -31,12 +31,18 @@ func splitToken(text string) (id, secret string, err error) {
 }
 
 // Authenticate finds who a token belongs to.
-func (s *Server) Authenticate(_ context.Context, text string) (api.Caller, error) {
+func (s *Server) Authenticate(ctx context.Context, text string) (api.Caller, error) {
 	id, secret, err := splitToken(text)
 	if err != nil {
 		return api.Caller{}, err
 	}
 	tok, ok := s.store.View().Token(id)
+	if !ok { // it may be newer than what this coordinator has applied
+		if err := s.catchUp(ctx); err != nil {
+			return api.Caller{}, api.Errorf(api.CodeUnavailable, "this coordinator cannot tell yet whether the token is good: %w", err).WithHint("try another coordinator, or wait a moment")
+		}
+		tok, ok = s.store.View().Token(id)
+	}
 	switch {
 	case !ok || !sameHash(tok.Hash, hashSecret(secret)) || tok.Role.Joins():
 		return api.Caller{}, api.Errorf(api.CodeUnauthorized, "the token is unknown or was revoked").WithHint("set CLOUDLESS_TOKEN or --token @FILE")
