@@ -17,7 +17,7 @@ var names = []string{"a", "b", "c"}
 func act(t *rapid.T, w *world) {
 	node := fmt.Sprintf("n%d", rapid.IntRange(0, 4).Draw(t, "node"))
 	name := rapid.SampledFrom(names).Draw(t, "workload")
-	switch rapid.IntRange(0, 10).Draw(t, "act") {
+	switch rapid.IntRange(0, 13).Draw(t, "act") {
 	case 0, 1:
 		w.put(name, rapid.IntRange(0, 6).Draw(t, "replicas"), randomSpec(t, name))
 	case 2:
@@ -42,6 +42,10 @@ func act(t *rapid.T, w *world) {
 		w.agents()
 	case 10:
 		w.plan()
+	case 11, 12:
+		w.finish(node, rapid.SampledFrom([]api.ReplicaState{api.ReplicaComplete, api.ReplicaFailed}).Draw(t, "how"))
+	case 13:
+		w.remove(node)
 	}
 	w.now = w.now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "ms")) * time.Millisecond)
 }
@@ -105,8 +109,11 @@ func settledMeansDone(w *world) {
 	}
 	for _, r := range v.Replicas() {
 		wl, ok := v.Workload(r.Workload)
-		n, _ := v.Node(r.NodeID)
+		n, known := v.Node(r.NodeID)
 		switch {
+		case !known && (!ok || !wl.Finished(r)):
+			w.t.Fatalf("replica %s is kept, and its node was removed\n%s", r.ID, w.trace)
+		case !known:
 		case w.alive[r.NodeID] && (r.Desired == api.DesiredStop || !ok || wl.Metadata.UID != r.UID):
 			w.t.Fatalf("replica %s should be gone\n%s", r.ID, w.trace)
 		case r.Orphan && n.Liveness != api.NodeLost:

@@ -114,9 +114,8 @@ func (p *plan) end(r *api.Replica, reason string) {
 func (p *plan) orphan(w *state.Workload, mine []*api.Replica) (live []*api.Replica, changed bool) {
 	var back []*api.Replica
 	for _, r := range mine {
-		done := w.Spec.IsJob() && (r.State == api.ReplicaComplete || r.State == api.ReplicaFailed)
 		switch {
-		case done && !r.Orphan: // it has had its run, wherever that was
+		case w.Finished(r): // wherever that was
 			live = append(live, r)
 		case p.gone(r.NodeID):
 			p.end(r, "its node left")

@@ -89,6 +89,9 @@ func happen(t *testing.T, w *world, words []string) {
 	case "put":
 		w.put(words[1], number("replicas", 1), func(s *api.WorkloadSpec) {
 			s.Resources.CPU, s.Priority = api.MilliCPU(number("cpu", 100)), number("priority", 0)
+			if arg("job", "") == "true" {
+				s.Wasm.Mode, s.Restart.Policy = api.ModeJob, api.RestartOnFailure
+			}
 			if by := arg("spread", ""); by != "" {
 				s.Placement.Spread = &api.Spread{By: by}
 			}
@@ -110,6 +113,12 @@ func happen(t *testing.T, w *world, words []string) {
 		w.broken[words[1]] = wl.Metadata.Version
 	case "mend":
 		delete(w.broken, words[1])
+	case "finish":
+		w.finish(words[1], api.ReplicaComplete)
+	case "fail":
+		w.finish(words[1], api.ReplicaFailed)
+	case "remove":
+		w.remove(words[1])
 	case "kill":
 		w.kill(words[1])
 	case "revive":

@@ -128,6 +128,26 @@ func (w *world) revive(id string) {
 	}
 }
 
+// remove takes a node out for good.
+func (w *world) remove(id string) {
+	w.kill(id)
+	w.apply(state.Command{RemoveNode: &state.ByID{ID: id}})
+}
+
+// finish lets what runs on a connected node end by itself.
+func (w *world) finish(id string, how api.ReplicaState) {
+	var reports []api.ReplicaReport
+	for _, r := range w.store.View().ReplicasOn(id) {
+		wl, ok := w.store.View().Workload(r.Workload)
+		if ok && wl.Spec.IsJob() && r.State == api.ReplicaRunning && w.alive[id] {
+			reports = append(reports, api.ReplicaReport{ReplicaID: r.ID, State: how, At: w.now})
+		}
+	}
+	if len(reports) > 0 {
+		w.must(state.Command{ReportStatuses: &state.ReportStatuses{NodeID: id, Report: api.StatusReport{Epoch: 1, Reports: reports}}})
+	}
+}
+
 // works tells whether a replica gets ready.
 func (w *world) works(r *api.Replica) bool {
 	last, broken := w.broken[r.Workload.Name]

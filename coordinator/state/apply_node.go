@@ -140,7 +140,7 @@ func (t *tx) drain(d DrainNode) Result {
 }
 
 // removeNode takes a node out for good: its certificate is refused from now on, and its connections
-// are cut. Its replicas are replaced like a lost node's.
+// are cut. Its replicas are replaced like a lost node's; what a job had finished there stays finished.
 func (t *tx) removeNode(id string) Result {
 	n, ok := t.Node(id)
 	if !ok {
@@ -164,7 +164,9 @@ func (t *tx) revokeNode(r RevokeNode) Result {
 
 func (t *tx) dropNode(n *api.Node, reason string) {
 	for _, r := range t.ReplicasOn(n.ID) {
-		t.dropReplica(r)
+		if w, ok := t.Workload(r.Workload); !ok || !w.Finished(r) {
+			t.dropReplica(r)
+		}
 	}
 	t.del(tNodes, n)
 	t.revoke(Revoked{ID: n.ID, Role: api.RoleNode, Name: n.Name, Reason: reason})

@@ -68,7 +68,7 @@ func randomCommand(t *rapid.T) Command {
 	n := rapid.IntRange(0, 5).Draw(t, "n")
 	r := replica(id, node)
 	r.Version = uint64(n)
-	state := rapid.SampledFrom([]api.ReplicaState{api.ReplicaRunning, api.ReplicaStopped, api.ReplicaFailed}).Draw(t, "state")
+	state := rapid.SampledFrom([]api.ReplicaState{api.ReplicaRunning, api.ReplicaStopped, api.ReplicaComplete, api.ReplicaFailed}).Draw(t, "state")
 	live := rapid.SampledFrom([]api.NodeState{api.NodeReady, api.NodeSuspect, api.NodeLost, api.NodeLeft}).Draw(t, "liveness")
 	full := &api.Assignment{ReplicaID: id, Workload: helloRef, UID: "u-1", Version: uint64(n), Variant: api.VariantWasm}
 	return rapid.SampledFrom([]Command{
@@ -128,7 +128,7 @@ func TestApplyProperties(t *testing.T) {
 
 func checkRows(t *rapid.T, v View) {
 	for _, r := range v.Replicas() {
-		if _, ok := v.Node(r.NodeID); !ok {
+		if _, ok := v.Node(r.NodeID); !ok && r.State != api.ReplicaComplete && r.State != api.ReplicaFailed {
 			t.Fatalf("replica %s is on node %s, which is gone", r.ID, r.NodeID)
 		}
 		if gen, _ := v.Set(r.NodeID); gen < r.CreateIndex {

@@ -74,6 +74,14 @@ type Workload struct {
 	Refusal  *api.Decision `json:"refusal,omitempty"`  // of the last placement that failed
 }
 
+// Finished tells whether r is a run of this job that has ended. It is kept to tell the result, and
+// counts as one of the replicas asked for, wherever its node is now: so there are never more of them
+// than replicas asked for (at most api.MaxReplicas), and none is run again.
+func (w *Workload) Finished(r *api.Replica) bool {
+	ended := r.State == api.ReplicaComplete || r.State == api.ReplicaFailed
+	return ended && w.Spec.IsJob() && r.UID == w.Metadata.UID && r.Desired == api.DesiredRun && !r.Orphan
+}
+
 // Version is one spec that a workload has had.
 type Version struct {
 	Ref     api.Ref          `json:"ref"`
