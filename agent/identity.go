@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -23,8 +24,7 @@ import (
 const (
 	fileIdentity   = "identity.json"
 	fileCA         = "ca.pem"
-	fileCert       = "node.pem"
-	fileKey        = "node.key"
+	fileCert       = "node.pem" // certificate and key, so that a crash cannot leave a pair that does not fit
 	fileGossipKey  = "gossip.key"
 	fileGossipRing = "gossip.keyring" // as Serf keeps it: the key in use first
 )
@@ -48,21 +48,21 @@ func (a *Agent) loadIdentity(data []byte) error {
 	if err := json.Unmarshal(data, &a.id); err != nil {
 		return a.damaged(fileIdentity, err)
 	}
-	var files [4][]byte
-	for i, name := range []string{fileCert, fileKey, fileCA, fileGossipKey} {
+	var files [3][]byte
+	for i, name := range []string{fileCert, fileCA, fileGossipKey} {
 		b, err := os.ReadFile(a.path(name))
 		if err != nil {
 			return a.damaged(name, err)
 		}
 		files[i] = b
 	}
-	a.key = string(files[3])
+	a.key = string(files[2])
 	if _, err := base64.StdEncoding.DecodeString(a.key); err != nil {
 		return a.damaged(fileGossipKey, err)
 	}
 	var err error
-	if a.creds, err = pki.NewCredentials(files[0], files[1], files[2]); err != nil {
-		return a.damaged(fileCert+", "+fileKey+" or "+fileCA, err)
+	if a.creds, err = pki.NewCredentials(files[0], files[0], files[1]); err != nil {
+		return a.damaged(fileCert+" or "+fileCA, err)
 	}
 	if err := a.creds.CheckClock(time.Now()); err != nil { // what runs goes on without coordinators
 		a.log.Error().Err(err).Msg("no coordinator will accept this node")
@@ -104,7 +104,7 @@ func (a *Agent) enrol(ctx context.Context) error {
 }
 
 func (a *Agent) saveKeys(cert, key, ca []byte) error {
-	return errors.Join(datadir.WriteFile(a.path(fileCert), cert), datadir.WriteFile(a.path(fileKey), key), datadir.WriteFile(a.path(fileCA), ca))
+	return errors.Join(datadir.WriteFile(a.path(fileCert), slices.Concat(cert, key)), datadir.WriteFile(a.path(fileCA), ca))
 }
 
 // keepCertificate renews the leaf when a third of its life is left, by any coordinator that answers.
@@ -184,15 +184,11 @@ func (a *Agent) takeTrust(ctx context.Context, s *session, b *api.TrustBundle) e
 
 // trustCAs keeps the certificate and replaces the CAs.
 func (a *Agent) trustCAs(ca []byte) error {
-	cert, err := os.ReadFile(a.path(fileCert))
+	pair, err := os.ReadFile(a.path(fileCert))
 	if err != nil {
 		return err
 	}
-	key, err := os.ReadFile(a.path(fileKey))
-	if err != nil {
-		return err
-	}
-	return errors.Join(a.creds.Update(cert, key, ca), datadir.WriteFile(a.path(fileCA), ca))
+	return errors.Join(a.creds.Update(pair, pair, ca), datadir.WriteFile(a.path(fileCA), ca))
 }
 
 func parseRing(texts []string) ([][]byte, error) {

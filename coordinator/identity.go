@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -33,8 +34,7 @@ const (
 	fileIdentity   = "identity.json"
 	fileCA         = "ca.pem"
 	fileCAKey      = "ca.key"
-	fileCert       = "server.pem"
-	fileKey        = "server.key"
+	fileCert       = "server.pem" // certificate and key, so that a crash cannot leave a pair that does not fit
 	fileGossipKey  = "gossip.key"
 	fileAdminToken = "admin.token"
 	dirRaft        = "raft"
@@ -70,7 +70,7 @@ func (s *Server) loadIdentity(data []byte) error {
 		return s.damaged(fileIdentity, err)
 	}
 	files := map[string][]byte{}
-	for _, name := range []string{fileCA, fileCAKey, fileCert, fileKey, fileGossipKey} {
+	for _, name := range []string{fileCA, fileCAKey, fileCert, fileGossipKey} {
 		b, err := os.ReadFile(s.path(name))
 		if err != nil {
 			return s.damaged(name, err)
@@ -81,20 +81,20 @@ func (s *Server) loadIdentity(data []byte) error {
 	if _, err := base64.StdEncoding.DecodeString(s.id.GossipKey); err != nil {
 		return s.damaged(fileGossipKey, err)
 	}
-	return s.useKeys(files[fileCA], files[fileCAKey], files[fileCert], files[fileKey])
+	return s.useKeys(files[fileCA], files[fileCAKey], files[fileCert])
 }
 
 func (s *Server) damaged(file string, err error) error {
 	return datadir.Damaged(s.path(file), err, "while a majority of the other coordinators runs, remove this member there, move the folder away and join again with --join")
 }
 
-func (s *Server) useKeys(ca, caKey, cert, key []byte) (err error) {
+func (s *Server) useKeys(ca, caKey, pair []byte) (err error) {
 	issuer, err := pki.FindCA(ca, caKey)
 	if err != nil {
 		return s.damaged(fileCA+" or "+fileCAKey, err)
 	}
-	if s.creds, err = pki.NewCredentials(cert, key, ca); err != nil {
-		return s.damaged(fileCert+" or "+fileKey, err)
+	if s.creds, err = pki.NewCredentials(pair, pair, ca); err != nil {
+		return s.damaged(fileCert, err)
 	}
 	if err := s.creds.CheckClock(time.Now()); err != nil {
 		s.log.Error().Err(err).Msg("no other member will accept this coordinator")
@@ -123,19 +123,19 @@ func (s *Server) foundIdentity() error {
 	if err := datadir.WriteFile(s.path(fileAdminToken), []byte(token+"\n")); err != nil {
 		return err
 	}
-	return s.saveIdentity(ca.CertPEM(), ca.KeyPEM(), cert, key)
+	return s.saveIdentity(ca.CertPEM(), ca.KeyPEM(), slices.Concat(cert, key))
 }
 
-func (s *Server) saveIdentity(ca, caKey, cert, key []byte) error {
+func (s *Server) saveIdentity(ca, caKey, pair []byte) error {
 	for _, f := range []struct {
 		name string
 		data []byte
-	}{{fileCA, ca}, {fileCAKey, caKey}, {fileCert, cert}, {fileKey, key}, {fileGossipKey, []byte(s.id.GossipKey)}} {
+	}{{fileCA, ca}, {fileCAKey, caKey}, {fileCert, pair}, {fileGossipKey, []byte(s.id.GossipKey)}} {
 		if err := datadir.WriteFile(s.path(f.name), f.data); err != nil {
 			return err
 		}
 	}
-	if err := s.useKeys(ca, caKey, cert, key); err != nil {
+	if err := s.useKeys(ca, caKey, pair); err != nil {
 		return err
 	}
 	return s.saveIdentityFile()
@@ -161,7 +161,7 @@ func (s *Server) enrol(ctx context.Context) error {
 		return err
 	}
 	s.id = identity{ClusterID: resp.ClusterID, ID: resp.ID, Members: resp.Coordinators, GossipKey: resp.GossipKey}
-	return s.saveIdentity([]byte(resp.CA), []byte(resp.CAKey), []byte(resp.Cert), key)
+	return s.saveIdentity([]byte(resp.CA), []byte(resp.CAKey), slices.Concat([]byte(resp.Cert), key))
 }
 
 // keepCertificate renews the own leaf when a third of its life is left. Connections that are open

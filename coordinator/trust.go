@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -357,7 +358,7 @@ func (s *Server) issueOwn(t *trust) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(datadir.WriteFile(s.path(fileCert), cert), datadir.WriteFile(s.path(fileKey), key), s.creds.Update(cert, key, t.bundle))
+	err = errors.Join(datadir.WriteFile(s.path(fileCert), slices.Concat(cert, key)), s.creds.Update(cert, key, t.bundle))
 	if err != nil || t.front.Hash() == t.issuer.Hash() {
 		return errors.Join(err, s.creds.ShowJoiners(nil, nil, nil))
 	}

@@ -348,7 +348,7 @@ func (n *node) credentials(t *testing.T) *pki.Credentials {
 func stolen(t *testing.T, dir, name string) *pki.Credentials {
 	t.Helper()
 	var files [3][]byte
-	for i, f := range []string{name + ".pem", name + ".key", "ca.pem"} {
+	for i, f := range []string{name + ".pem", name + ".pem", "ca.pem"} {
 		b, err := os.ReadFile(filepath.Join(dir, f))
 		if err != nil {
 			t.Fatal(err)
