@@ -79,6 +79,7 @@ func resolve(missing error, word string, exact bool, list func() ([]string, erro
 	if len(begin) == 1 && !exact {
 		return begin[0], nil
 	}
+	slices.Sort(begin)
 	hinted := api.AsError(missing)
 	switch near := manifest.Nearest(word, names); {
 	case len(begin) > 0:

@@ -12,7 +12,7 @@ until [ -s "$ready" ]; do
 	kill -0 "$pid" 2>/dev/null || { wait "$pid"; exit 1; }
 	sleep 0.1
 done
-bin/cloudless workload run wasm-examples/hello-c/hello-c.wasm --name hello --http --wait >&2
+bin/cloudless workload run wasm-examples/hello-c/hello.wasm --name hello --http --wait >&2
 ingress=$(sed -E 's/.*"ingress":"([^"]*)".*/\1/' "$ready")
 http=$(sed -E 's/.*"http":"([^"]*)".*/\1/' "$ready")
 echo "The cluster is up. Its dashboard: $http/ui/   The example: curl -H 'Host: hello.localhost' $ingress/"

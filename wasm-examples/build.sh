@@ -24,7 +24,7 @@ built() { chmod 644 "$1" && echo "built $1 ($(du -h --apparent-size "$1" | cut -
 skip() { skipped+=("$1: $2"); }
 
 go_guest() { # name, flags
-	local name=$1 out=wasm-examples/$1/build/$1.wasm
+	local name=$1 out=wasm-examples/$1/build/${1%%-*}.wasm
 	shift
 	mkdir -p "$(dirname "$out")"
 	GOOS=wasip1 GOARCH=wasm "$GO" build "$@" -trimpath -ldflags '-s -w' -o "$out" "./wasm-examples/$name"
@@ -45,20 +45,20 @@ clang_works() { echo 'int x;' | "$CLANG" --target=wasm32-wasi -mexec-model=react
 rustc_works() { echo 'pub fn f() {}' | "$RUSTC" --target wasm32-wasi --crate-type cdylib -o "$scratch/x" - 2>/dev/null; }
 
 c_guest() { # name, source
-	local out=wasm-examples/$1/$1.wasm
+	local out=wasm-examples/$1/${1%%-*}.wasm
 	"$CLANG" --target=wasm32-wasi -O2 -s -mexec-model=reactor -o "$out" "wasm-examples/$1/$2"
 	built "$out"
 }
 
 rust_guest() {
-	local out=wasm-examples/$1/$1.wasm
+	local out=wasm-examples/$1/${1%%-*}.wasm
 	"$RUSTC" --edition 2021 --target wasm32-wasi --crate-type cdylib \
 		-C opt-level=s -C lto -C panic=abort -C strip=symbols -o "$out" "wasm-examples/$1/$2"
 	built "$out"
 }
 
 as_guest() {
-	local out=wasm-examples/$1/$1.wasm
+	local out=wasm-examples/$1/${1%%-*}.wasm
 	"$ASC" "wasm-examples/$1/$2" -O --runtime incremental --use abort= --exportStart _initialize -o "$out"
 	built "$out"
 }

@@ -35,7 +35,7 @@ func main() {
 	flag.IntVar(&o.freezes, "freeze-runs", 5, "runs of the freeze row, each of which takes many seconds")
 	flag.IntVar(&o.elections, "leader-runs", 10, "runs of the row that kills the leader")
 	flag.StringVar(&o.only, "only", "", "rows to measure, by name, with commas (default: all)")
-	flag.StringVar(&o.module, "module", "wasm-examples/hello-c/hello-c.wasm", "the small module")
+	flag.StringVar(&o.module, "module", "wasm-examples/hello-c/hello.wasm", "the small module")
 	flag.StringVar(&o.image, "image", "", "an image tarball (default: the one that wasm-examples/hello-oci/mkimage makes)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-const helloModule = "../../wasm-examples/hello-c/hello-c.wasm"
+const helloModule = "../../wasm-examples/hello-c/hello.wasm"
 
 // folderEnv names the folder of what is built once for all tests.
 const folderEnv = "CLOUDLESS_E2E_FOLDER"

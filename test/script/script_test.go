@@ -41,7 +41,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("REPO", root)
-			env.Setenv("HELLO", filepath.Join(root, "wasm-examples/hello-c/hello-c.wasm"))
+			env.Setenv("HELLO", filepath.Join(root, "wasm-examples/hello-c/hello.wasm"))
 			env.Setenv("CLOUDLESS_CONFIG", filepath.Join(env.WorkDir, "contexts.yaml"))
 			env.Setenv("NO_COLOR", "1")
 			env.Values[processes{}] = map[string]*process{}
