@@ -7,26 +7,18 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/coordinator/state"
 	"github.com/cloudless/cloudless/internal/pki"
 )
 
-// Rates of enrolment, which needs no certificate: all strangers together.
-const (
-	enrolPerSecond = 20
-	enrolBurst     = 100
-)
-
 // joinAPI is all that a caller without a certificate can reach.
 func (s *Server) joinAPI() http.Handler {
-	limit := rate.NewLimiter(enrolPerSecond, enrolBurst)
+	limit := newEnrolLimit()
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+api.PathEnrol, func(w http.ResponseWriter, r *http.Request) {
-		if !limit.Allow() {
-			writeError(w, api.Errorf(api.CodeRateLimited, "too many enrolments at once").WithHint("try again in a second"))
+		if err := limit.allow(r.RemoteAddr); err != nil {
+			writeError(w, err)
 			return
 		}
 		var req api.EnrolRequest
