@@ -58,7 +58,7 @@ func (e *Env) exec(ctx context.Context, c *client.Client, ref api.Ref, o client.
 	}
 	if o.Stdin {
 		// Ends with the session, or with the process: a read of a terminal cannot be interrupted.
-		go s.SendFrom(ctx, e.In)
+		go func() { _ = s.SendFrom(ctx, e.In) }() // what it cannot send, the session's end tells
 	}
 	return s.ReceiveTo(ctx, e.Out, e.Err)
 }

@@ -216,7 +216,7 @@ func (w *watch) ping(ctx context.Context, nodeID string) bool {
 	if err != nil {
 		return false
 	}
-	io.Copy(io.Discard, io.LimitReader(res.Body, 4<<10)) // so that the connection can be used again
+	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 4<<10)) // so that the connection can be used again
 	res.Body.Close()
 	return true
 }

@@ -29,7 +29,7 @@ func newWriter(rw http.ResponseWriter) *writer {
 // end gives the client its time to take what is still to be flushed.
 func (w *writer) end() {
 	if !w.hijacked {
-		w.allow(clientStall)
+		w.allow()
 	}
 }
 
@@ -42,7 +42,7 @@ func (w *writer) WriteHeader(status int) {
 	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		w.status = status
 	}
-	w.allow(clientStall)
+	w.allow()
 	w.ResponseWriter.WriteHeader(status)
 }
 
@@ -51,14 +51,14 @@ func (w *writer) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	w.allow(clientStall)
+	w.allow()
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
 	return n, err
 }
 
-// allow gives the client so long to take what is written next.
-func (w *writer) allow(d time.Duration) { w.deadline(time.Now().Add(d)) }
+// allow gives the client clientStall to take what is written next.
+func (w *writer) allow() { w.deadline(time.Now().Add(clientStall)) }
 
 func (w *writer) deadline(t time.Time) {
 	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(t) // a test's recorder has none
@@ -72,7 +72,7 @@ func (w *writer) FlushError() error {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	w.allow(clientStall)
+	w.allow()
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 

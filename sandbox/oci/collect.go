@@ -68,7 +68,7 @@ func diskOf(dir string) int64 {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0
 	}
-	return int64(st.Blocks) * st.Bsize //nolint:unconvert // its type differs between architectures
+	return int64(st.Blocks) * int64(st.Bsize) //nolint:unconvert // its type differs between architectures
 }
 
 // Trim implements sandbox.Trimmer: images that nothing needs go when they are over the bound.

@@ -48,7 +48,7 @@ type site struct {
 
 type coord struct {
 	*coordinator.Server
-	dir, name, node, url, metrics string
+	dir, name, node, url string
 	handler                       http.Handler
 	close                         func()
 }
