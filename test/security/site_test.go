@@ -49,8 +49,8 @@ type site struct {
 type coord struct {
 	*coordinator.Server
 	dir, name, node, url string
-	handler                       http.Handler
-	close                         func()
+	handler              http.Handler
+	close                func()
 }
 
 type node struct {
