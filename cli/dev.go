@@ -100,6 +100,8 @@ func (e *Env) dev(ctx context.Context, o devOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	hangups, stop := catchHangups()
+	defer stop()
 	var all closers
 	all.add(cleanup)
 	defer func() { err = errors.Join(err, all.close()) }()
@@ -137,7 +139,7 @@ func (e *Env) dev(ctx context.Context, o devOptions) (err error) {
 	if err := e.announce(c.http, ingress, strings.TrimSpace(string(token)), filepath.Join(co.DataDir, "admin.token"), o); err != nil {
 		return err
 	}
-	return until(ctx, func() { e.say("dev has no settings to reload") }, roles...)
+	return until(ctx, hangups, func() { e.say("dev has no settings to reload") }, roles...)
 }
 
 // devAgent starts agent number i; the first one has the ports that the flags name.

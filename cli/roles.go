@@ -142,8 +142,16 @@ type readyLine struct {
 	Token   string `json:"token,omitempty"`
 }
 
+// catchHangups takes SIGHUP from now on; stop gives it back. It comes before a role is opened: one that
+// came while the role started would end the process, or be lost.
+func catchHangups() (hangups <-chan os.Signal, stop func()) {
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGHUP)
+	return ch, func() { signal.Stop(ch) }
+}
+
 // until blocks until the command is to end, or a role can no longer serve. hangup is what SIGHUP does.
-func until(ctx context.Context, hangup func(), roles ...interface{ Done() <-chan struct{} }) error {
+func until(ctx context.Context, hangups <-chan os.Signal, hangup func(), roles ...interface{ Done() <-chan struct{} }) error {
 	done := make(chan struct{}, len(roles))
 	stop := make(chan struct{})
 	defer close(stop)
@@ -156,9 +164,6 @@ func until(ctx context.Context, hangup func(), roles ...interface{ Done() <-chan
 			}
 		}()
 	}
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
 	for {
 		select {
 		case <-hangups:

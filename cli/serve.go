@@ -316,6 +316,8 @@ func (c *closers) serveMetrics(ln net.Listener, tel *telemetry.Telemetry) string
 }
 
 func (e *Env) serveCoordinator(ctx context.Context, from source[coordinatorOptions]) error {
+	hangups, stop := catchHangups()
+	defer stop()
 	o, err := from.load()
 	if err != nil {
 		return err
@@ -336,7 +338,7 @@ func (e *Env) serveCoordinator(ctx context.Context, from source[coordinatorOptio
 	if err := e.printReady(readyLine{ID: r.server.ID(), HTTP: r.http, Node: r.node, Gossip: r.server.GossipAddr(), Metrics: r.metrics}); err != nil {
 		return errors.Join(err, r.close())
 	}
-	return errors.Join(until(ctx, func() { o = from.reload(o, r.tel.Log, r.reload) }, r), r.close())
+	return errors.Join(until(ctx, hangups, func() { o = from.reload(o, r.tel.Log, r.reload) }, r), r.close())
 }
 
 func (e *Env) printReady(l readyLine) error {
@@ -493,6 +495,8 @@ func quiet(err error) error {
 }
 
 func (e *Env) serveAgent(ctx context.Context, from source[agentOptions]) error {
+	hangups, stop := catchHangups()
+	defer stop()
 	o, err := from.load()
 	if err != nil {
 		return err
@@ -509,7 +513,7 @@ func (e *Env) serveAgent(ctx context.Context, from source[agentOptions]) error {
 	if err := e.printReady(readyLine{ID: r.agent.ID(), Node: r.node, Gossip: r.agent.GossipAddr(), Metrics: r.metrics, Ingress: r.ingress}); err != nil {
 		return errors.Join(err, r.close())
 	}
-	return errors.Join(until(ctx, func() { o = from.reload(o, r.tel.Log, r.reload) }, r), r.close())
+	return errors.Join(until(ctx, hangups, func() { o = from.reload(o, r.tel.Log, r.reload) }, r), r.close())
 }
 
 func orAll(host string) string {
