@@ -32,13 +32,14 @@ type cluster struct {
 func newCluster(t *testing.T, n int) *cluster {
 	t.Helper()
 	c := &cluster{t: t}
+	data := t.TempDir() // before the cleanup below, so that it is removed when all have stopped
 	t.Cleanup(func() {
 		for i := range c.servers {
 			c.stop(i)
 		}
 	})
 	for i := range n {
-		c.dirs = append(c.dirs, filepath.Join(t.TempDir(), fmt.Sprint(i)))
+		c.dirs = append(c.dirs, filepath.Join(data, fmt.Sprint(i)))
 		c.servers = append(c.servers, nil)
 		c.start(i)
 		if i == 0 {
