@@ -28,6 +28,7 @@ func (f fsm) Apply(index uint64, data []byte) any {
 		f.s.group.Go("log", func(context.Context) error { return fmt.Errorf("entry %d: %w", index, err) })
 		return state.Result{Err: api.Errorf(api.CodeInternal, "log entry %d cannot be read", index)}
 	}
+	defer f.s.applied.Store(index)
 	return f.s.store.Apply(index, cmd)
 }
 
@@ -121,8 +122,17 @@ func (s *Server) waitApplied(ctx context.Context, index uint64) error {
 			return api.Errorf(api.CodeTimeout, "this coordinator has not caught up with index %d, which the others have", index)
 		}
 	}
+	// Raft counts an entry when it hands it over; the state takes it a moment later. An index that was
+	// no command, or came with a snapshot, never shows there, so this wait is short.
+	ctx, cancelHandOver := context.WithTimeout(ctx, handOver)
+	defer cancelHandOver()
+	for s.applied.Load() < index && run.Sleep(ctx, time.Millisecond) == nil {
+	}
 	return nil
 }
+
+// handOver bounds the wait for the state to take what Raft has handed to it.
+const handOver = 100 * time.Millisecond
 
 // catchUpTimeout bounds the wait of a reader for what the others know already.
 const catchUpTimeout = 2 * time.Second

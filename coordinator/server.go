@@ -60,12 +60,13 @@ type Config struct {
 
 // Server is one coordinator.
 type Server struct {
-	cfg   Config
-	log   zerolog.Logger
-	id    identity
-	keys  *keyring
-	trust atomic.Pointer[trust]
-	creds *pki.Credentials
+	cfg     Config
+	log     zerolog.Logger
+	id      identity
+	keys    *keyring
+	trust   atomic.Pointer[trust]
+	applied atomic.Uint64 // index of the last command that the state has taken
+	creds   *pki.Credentials
 
 	store     *state.Store
 	artifacts *chunkstore.Files

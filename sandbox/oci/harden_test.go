@@ -142,6 +142,7 @@ func TestHostNetwork(t *testing.T) {
 	s.Container.Network = networkHost
 	go func() {
 		if conn, err := l.Accept(); err == nil {
+			_, _ = conn.Read(make([]byte, 4096)) // the request: an answer before it is no answer
 			conn.Write([]byte("HTTP/1.0 200 OK\r\n\r\n"))
 			conn.Close()
 		}
