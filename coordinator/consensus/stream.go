@@ -20,6 +20,9 @@ func newTransport(cfg Config, log hclog.Logger) (raft.Transport, func() error) {
 	stream := newStreamLayer(cfg)
 	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Logger: log, Stream: stream, MaxPool: connectionsPooled, Timeout: ioTimeout,
+		// No pipeline: raft 1.8 stops reading one at the first entry that a follower cannot store (its disk
+		// is full), goes on sending, and then waits for ever, so that the follower gets nothing again.
+		MaxRPCsInFlight: 1,
 	})
 	return transport, func() error {
 		defer stream.closeConns()
