@@ -60,6 +60,7 @@ type node struct {
 
 	mu     sync.Mutex
 	told   map[string][]api.ReplicaReport
+	early  []api.ReplicaReport // ends by themselves that were told before the ledger had them
 	events []api.Event
 }
 
@@ -92,6 +93,11 @@ func (n *node) start(drivers ...sandbox.Driver) {
 func (n *node) onStatus(rep api.ReplicaReport) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if rep.State == api.ReplicaComplete || rep.State == api.ReplicaFailed {
+		if !slices.ContainsFunc(n.ledger.all(), func(rec ledger.Record) bool { return rec.ReplicaID == rep.ReplicaID && rec.State == rep.State }) {
+			n.early = append(n.early, rep)
+		}
+	}
 	n.told[rep.ReplicaID] = append(n.told[rep.ReplicaID], rep)
 }
 

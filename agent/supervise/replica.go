@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -93,9 +92,17 @@ func (r *replica) change(f func(*api.ReplicaReport)) {
 	}
 }
 
-// save puts the record into the ledger. A ledger that fails does not keep a replica from running.
-func (r *replica) save() {
+// finish is a replica's end for good. It is in the ledger before it is told: a crash between the two
+// tells it again, where the other order would run a finished job again.
+func (r *replica) finish(f func(*api.ReplicaReport)) {
 	rep := r.status()
+	f(&rep)
+	r.save(rep)
+	r.change(f)
+}
+
+// save puts the record into the ledger. A ledger that fails does not keep a replica from running.
+func (r *replica) save(rep api.ReplicaReport) {
 	err := r.s.cfg.Ledger.SaveReplica(ledger.Record{
 		ReplicaID: r.id, Assignment: r.assignment, Spec: r.spec,
 		Restarts: rep.Restarts, State: rep.State, ExitCode: rep.ExitCode, Reason: rep.Reason,
@@ -155,10 +162,9 @@ func (r *replica) survive() {
 	if h, _ := r.running(); h != nil {
 		r.end(h)
 	}
-	r.change(func(rep *api.ReplicaReport) {
+	r.finish(func(rep *api.ReplicaReport) {
 		rep.State, rep.Ready, rep.Reason = api.ReplicaFailed, false, "internal fault; see the agent's log"
 	})
-	r.save()
 }
 
 // leave ends a life that was told to end.
@@ -187,10 +193,9 @@ func (r *replica) over(e ending) bool {
 	case policy != api.RestartNever:
 		return false
 	}
-	r.change(func(rep *api.ReplicaReport) {
+	r.finish(func(rep *api.ReplicaReport) {
 		rep.State, rep.Ready, rep.Reason, rep.ExitCode = state, false, e.reason(), e.code()
 	})
-	r.save()
 	return true
 }
 
@@ -253,7 +258,7 @@ func (r *replica) begin(adopt bool) (sandbox.Handle, ending) {
 		}
 	}
 	r.change(func(rep *api.ReplicaReport) { rep.State, rep.Ready = api.ReplicaStarting, false })
-	r.save()
+	r.save(r.status())
 	h, err := r.start(driver)
 	return h, ending{err: err}
 }
@@ -389,25 +394,4 @@ func sandboxSpec(cfg Config, a api.Assignment, w *api.WorkloadSpec) sandbox.Spec
 		spec.Env["PORT"] = fmt.Sprint(port)
 	}
 	return spec
-}
-
-// backoff is the pause before a replica starts again. It doubles from min to max, and starts anew
-// once a replica has run for ten times max.
-type backoff struct{ min, max, last time.Duration }
-
-// jitter keeps replicas that fell together from rising together: a pause is up to a fifth shorter.
-const jitter = 0.2
-
-func (b *backoff) next(e ending) time.Duration {
-	lo := max(b.min, time.Millisecond)
-	hi := max(b.max, lo)
-	switch {
-	case api.CodeOf(e.err) == api.CodeInvalid:
-		b.last = hi // the same artifact will not become right by itself
-	case b.last == 0 || e.ran >= 10*hi:
-		b.last = lo
-	default:
-		b.last = min(2*b.last, hi)
-	}
-	return b.last - time.Duration(rand.Float64()*jitter*float64(b.last))
 }

@@ -263,6 +263,38 @@ func TestWhatHasEndedStaysEnded(t *testing.T) {
 	})
 }
 
+// A crash after an end was told must not run a finished job again, so the ledger has it before.
+func TestAnEndIsInTheLedgerBeforeItIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		main func(fake.Guest) sandbox.Exit
+		want api.ReplicaState
+	}{
+		"complete": {exits(0), api.ReplicaComplete},
+		"failed":   {exits(3), api.ReplicaFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				n := newNode(t, wasmDriver(fake.Script{Main: c.main}))
+				n.run("job", api.VariantWasm, wasm(policy(api.RestartNever)))
+				synctest.Wait()
+				same(t, "state", c.want, n.last("job").State)
+				same(t, "told before the ledger had it", []api.ReplicaReport(nil), n.early)
+				n.close(StopRestart)
+			})
+		})
+	}
+	t.Run("fault of ours", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			n := newNode(t, wasmDriver(fake.Script{Start: func(context.Context, sandbox.Spec) error { panic("boom") }}))
+			n.run("job", api.VariantWasm, wasm(nil))
+			synctest.Wait()
+			same(t, "state", api.ReplicaFailed, n.last("job").State)
+			same(t, "told before the ledger had it", []api.ReplicaReport(nil), n.early)
+			n.close(StopRestart)
+		})
+	})
+}
+
 // unsure is a driver that cannot tell at first whether a replica still runs.
 type unsure struct {
 	*fake.Driver
