@@ -171,14 +171,15 @@ func (p *plan) trim(g *group, n int) {
 }
 
 // makeRoom stops one old replica before its successor starts, if that has room nowhere else, fits in
-// the old one's place, and minAvailable (default: one fewer than wanted) still serve. The node must
-// have prepared the new version before: what it cannot fetch or compile never costs a copy that
+// the old one's place, and minAvailable still serve. Without a minAvailable that is one fewer than
+// wanted, or than there are: where not all that are wanted have room, waiting for them would keep the
+// old version for ever. The node must have prepared the new version before: what it cannot fetch or compile never costs a copy that
 // serves. It was told to (state.View.Assignments), and when it has, its heartbeat wakes the leader.
 func (p *plan) makeRoom(g *group) bool {
 	if g.stopping > 0 || !g.settled() {
 		return false
 	}
-	least := g.want - 1
+	least := min(g.want, g.total()) - 1
 	if m := g.w.Spec.Rollout.MinAvailable; m != nil {
 		least = *m
 	}
