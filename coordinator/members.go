@@ -213,6 +213,24 @@ func (s *Server) meet(members []api.Member) bool {
 	return true
 }
 
+// hear notes where a coordinator, which has shown its certificate, says that it is. When most of them
+// have moved, nobody can be elected to write their new addresses into the state before they are found.
+// It is an address to try and nothing more; one for each certificate that was shown.
+func (s *Server) hear(m api.Member) {
+	s.knownMu.Lock()
+	defer s.knownMu.Unlock()
+	s.heard[m.ID] = m.NodeAddr
+}
+
+func (s *Server) heardFrom(id string) []string {
+	s.knownMu.Lock()
+	defer s.knownMu.Unlock()
+	if addr := s.heard[id]; addr != "" {
+		return []string{addr}
+	}
+	return nil
+}
+
 // everKnown lists the coordinators of the state, then those of the last start, whose addresses may
 // be newer or older.
 func (s *Server) everKnown() []api.Member {

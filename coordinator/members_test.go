@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -198,4 +199,40 @@ func TestEventsOfOneCoordinatorAreReadAtAnother(t *testing.T) {
 		l, err := c.servers[1].Events(t.Context(), api.EventQuery{Type: api.EventNameClaimed})
 		return err == nil && len(l.Items) == 1 && l.Items[0].Message == "seen here"
 	})
+}
+
+// Where most coordinators have moved there is no leader to write their addresses into the state, so
+// each is believed on where to look for it; a wrong address is tried and left, and another's word for it
+// is refused.
+func TestACoordinatorsOwnWordIsAnAddressToTry(t *testing.T) {
+	c := newCluster(t, 3)
+	at := c.followers()
+	moved, other := c.servers[at[0]], c.servers[at[1]]
+	m := moved.self()
+	m.NodeAddr = "127.0.0.1:1" // nobody is there
+	tell := func(by *Server) error {
+		body, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return by.peerCall(t.Context(), other.id.ID, http.MethodPost, api.PathPeerJoin, jsonBody(body), nil)
+	}
+	leader := c.servers[c.leader()]
+	if err := tell(leader); api.CodeOf(err) != api.CodeForbidden {
+		t.Errorf("a coordinator that speaks for another: %v", err)
+	}
+	if got := other.memberAddrs(moved.id.ID); slices.Contains(got, m.NodeAddr) {
+		t.Errorf("another's word is tried: %v", got)
+	}
+	if err := tell(moved); !errors.Is(err, errNotSent) {
+		t.Errorf("a follower admits: %v", err)
+	}
+	if got := other.memberAddrs(moved.id.ID); got[0] != m.NodeAddr {
+		t.Errorf("tried first: %v, want %s", got, m.NodeAddr)
+	}
+	conn, err := other.dialRaft(t.Context(), moved.id.ID)
+	if err != nil {
+		t.Fatalf("with a wrong address: %v", err)
+	}
+	conn.Close()
 }

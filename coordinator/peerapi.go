@@ -80,6 +80,7 @@ func (s *Server) handlePeerJoin(w http.ResponseWriter, r *http.Request) {
 		writeError(w, api.Errorf(api.CodeForbidden, "a coordinator can ask only for itself"))
 		return
 	}
+	s.hear(m)
 	if s.raft.IsLeader() {
 		answer(w, struct{}{}, s.admit(r.Context(), m))
 		return

@@ -84,10 +84,11 @@ type Server struct {
 	started  time.Time
 	poke     chan struct{} // wakes the leader's loop; holds one
 	group    *run.Group
-	joining  chan struct{} // holds one: the membership change under way
-	knownMu  sync.Mutex    // of id.Members
-	rotateMu sync.Mutex    // a key that was just made is not forgotten before the state names it
-	certMu   sync.Mutex    // one renewal of the own certificate at a time
+	joining  chan struct{}     // holds one: the membership change under way
+	knownMu  sync.Mutex        // of id.Members and heard
+	heard    map[string]string // node ports that coordinators, by id, have named themselves; see hear
+	rotateMu sync.Mutex        // a key that was just made is not forgotten before the state names it
+	certMu   sync.Mutex        // one renewal of the own certificate at a time
 }
 
 // Open starts a coordinator: it founds a cluster, joins one, or goes on as the member that its data
@@ -95,7 +96,7 @@ type Server struct {
 func Open(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, store: state.New(), started: time.Now(), poke: make(chan struct{}, 1),
-		signals: newSignals(), events: newEventRings(api.MaxNodeEvents), group: run.New(context.Background()), joining: make(chan struct{}, 1),
+		signals: newSignals(), events: newEventRings(api.MaxNodeEvents), group: run.New(context.Background()), joining: make(chan struct{}, 1), heard: map[string]string{},
 	}
 	err := run.Steps(ctx, []run.Step{
 		{What: "open the data folder", Do: s.openData},
@@ -233,7 +234,7 @@ func (s *Server) serverIdentity(id string) pki.Identity {
 
 // memberAddrs lists where a coordinator may be, the likeliest first.
 func (s *Server) memberAddrs(id string) []string {
-	var addrs []string
+	addrs := s.heardFrom(id)
 	if s.gossip != nil {
 		for _, m := range s.gossip.Members() {
 			if m.Name == id && m.Status == "alive" && m.Tags["node"] != "" {
