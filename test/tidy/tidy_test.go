@@ -86,7 +86,8 @@ var sideways = map[string][]string{
 	"agent/ingress":         {"sandbox"},
 	"agent/ledger":          {},
 	"sandbox":               {},
-	"sandbox/wasm":          {"sandbox"}, // and rewrite, which is pure
+	"sandbox/wasm":          {"sandbox", "sandbox/linear"}, // and rewrite, which is pure
+	"sandbox/linear":        {},
 	"sandbox/oci":           {"sandbox"},
 	"sandbox/fake":          {"sandbox"},
 	"sandbox/drivertest":    {"sandbox"},

@@ -1,0 +1,94 @@
+package linear
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Region is one linear memory. It lies at the same address from its first byte to Close.
+type Region struct {
+	arena *Arena
+	span  span
+	limit uint64
+	owner *Account // the caller's
+	held  *Account // the arena's
+
+	size  uint64 // what is usable
+	image *Image // what the pages are shared with; nil if with nothing
+
+	usual    uint64 // pages that the first request touched since all were dropped; 0: not known
+	resident atomic.Int64
+}
+
+// Bytes are the whole of the region. The slice must not be used after Close.
+func (r *Region) Bytes() []byte { return unsafe.Slice((*byte)(r.span.base), r.size) }
+
+// Grow makes size bytes usable, what is new being zero, and returns all of the region: a region never
+// shrinks. Past the limit, past a budget, or when the kernel refuses, it returns nil and changes nothing.
+func (r *Region) Grow(size uint64) []byte {
+	if size <= r.size && r.arena != nil {
+		return r.Bytes()
+	}
+	if size > r.limit {
+		return nil
+	}
+	had := r.owner.Held()
+	if !r.owner.Cover(size) || !r.held.Cover(size) || r.commit(pageUp(r.size), pageUp(size)) != nil {
+		r.owner.shrink(had)
+		r.held.shrink(r.size)
+		return nil
+	}
+	r.resident.Add(int64(size - r.size))
+	r.size = size
+	return r.Bytes()
+}
+
+func (r *Region) at(offset uint64) unsafe.Pointer { return unsafe.Add(r.span.base, offset) }
+
+// commit makes the bytes from one offset to another usable. Large pages would make a guest that
+// touches a few bytes here and there hold megabytes.
+func (r *Region) commit(from, to uint64) error {
+	if from == to {
+		return nil
+	}
+	part := unsafe.Slice((*byte)(r.at(from)), to-from)
+	if err := unix.Mprotect(part, unix.PROT_READ|unix.PROT_WRITE); err != nil {
+		return err
+	}
+	_ = unix.Madvise(part, unix.MADV_NOHUGEPAGE) // a kernel without large pages knows no such advice
+	return nil
+}
+
+// Resident is about what the region costs: the bytes that it shares with nobody, as they were at the
+// last Restore, Trim or Grow. It may be called at any time.
+func (r *Region) Resident() int64 { return r.resident.Load() }
+
+// Close drops the contents and gives the address space back; the next owner finds only zeros. It may
+// be called more than once.
+func (r *Region) Close() error {
+	if r.arena == nil {
+		return nil
+	}
+	dropped := r.clear()
+	err := errors.Join(dropped, r.arena.put(r.span, dropped == nil), r.leaveImage())
+	r.held.Close()
+	r.arena, r.image, r.span, r.size, r.limit = nil, nil, span{}, 0, 0
+	r.resident.Store(0)
+	return err
+}
+
+// clear puts untouched address space in place of all that was usable.
+func (r *Region) clear() error {
+	if r.size == 0 {
+		return nil
+	}
+	flags := unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE | unix.MAP_FIXED
+	if _, err := unix.MmapPtr(-1, 0, r.span.base, uintptr(pageUp(r.size)), unix.PROT_NONE, flags); err != nil {
+		return fmt.Errorf("linear memory: drop %d bytes: %w", r.size, err)
+	}
+	return nil
+}
