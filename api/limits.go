@@ -21,6 +21,11 @@ const (
 	MaxArgs                = 256
 	MaxTolerations         = 32
 	MaxAffinities          = 32
+	MaxEgress              = 64      // rules of one workload
+	MaxConcurrency         = 1_024   // requests that one wasm replica handles at the same time
+	MaxSignatureBytes      = 2 << 10 // text of a module's signature
+	MaxSigners             = 16      // keys of which a namespace requires one
+	MaxNamespacePolicies   = 10_000  //
 	MaxTaints              = 32
 	MaxHistory             = 10        // versions kept of a workload, the current one included
 	MaxEvents              = 10_000    // events of state changes kept by the cluster
@@ -56,6 +61,9 @@ const (
 	DefaultJoinTTL     = time.Hour
 	LeafLifetime       = 72 * time.Hour
 	DefaultHTTPTimeout = 30 * time.Second // one request to a wasm guest
+	MaxHTTPTimeout     = time.Hour        // the longest that a manifest may allow
+	MinIdleAfter       = time.Second      // before the instances of an idle wasm replica are dropped
+	MaxIdleAfter       = 24 * time.Hour   //
 	IdempotencyWindow  = 24 * time.Hour
 	GoodbyeGrace       = 60 * time.Second // a node that said goodbye(restart) is expected back within this
 )

@@ -228,7 +228,7 @@ func (v *validator) spec(s *WorkloadSpec) {
 	v.unsupported(s.OnDisconnect == "stop", "spec.onDisconnect")
 	v.unsupported(s.Exclusive, "spec.exclusive")
 	v.unsupported(s.Schedule != "", "spec.schedule")
-	v.unsupported(s.Egress != nil, "spec.egress")
+	v.egress(s)
 }
 
 func (v *validator) wasm(s *WorkloadSpec) {
@@ -248,14 +248,48 @@ func (v *validator) wasm(s *WorkloadSpec) {
 	v.oneOf("spec.wasm.mode", string(w.Mode), string(ModeHTTP), string(ModeService), string(ModeJob))
 	v.oneOf("spec.wasm.interface", w.Interface, "", "cl", "wagi", "listener")
 	v.unsupported(w.Interface == "listener", "spec.wasm.interface (listener)")
-	v.check(w.Interface == "" || w.Mode == ModeHTTP, "spec.wasm.interface", "is for mode http only")
-	v.unsupported(w.Isolation != "", "spec.wasm.isolation")
-	v.check(w.Timeout == 0 || w.Mode == ModeHTTP, "spec.wasm.timeout", "is for mode http only")
 	v.check(len(w.Args) <= MaxArgs, "spec.wasm.args", "has %d entries, at most %d are allowed", len(w.Args), MaxArgs)
-	v.unsupported(w.MaxConcurrency != 0, "spec.wasm.maxConcurrency")
-	v.unsupported(w.IdleAfter != 0, "spec.wasm.idleAfter")
+	v.signature("spec.wasm.signature", w.Signature)
+	v.served(w)
 	if s.Container == nil {
 		v.check(w.Mode != ModeJob || s.Restart.Policy != RestartAlways, "spec.restart.policy", "always is not for a job: use onFailure or never")
+	}
+}
+
+// served checks how a module answers requests, which modes other than http do not.
+func (v *validator) served(w *WasmSpec) {
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"interface", w.Interface != ""}, {"isolation", w.Isolation != ""}, {"timeout", w.Timeout != 0},
+		{"maxConcurrency", w.MaxConcurrency != 0}, {"idleAfter", w.IdleAfter != 0},
+	} {
+		v.check(!f.set || w.Mode == ModeHTTP, "spec.wasm."+f.name, "is for mode http only")
+	}
+	v.oneOf("spec.wasm.isolation", w.Isolation, "", IsolationRequest, IsolationInstance, IsolationFresh)
+	v.unsupported(w.Isolation != "", "spec.wasm.isolation")
+	v.check(w.Timeout >= 0 && w.Timeout.D() <= MaxHTTPTimeout, "spec.wasm.timeout", "%s is not between 0 and %s", w.Timeout, MaxHTTPTimeout)
+	v.check(w.MaxConcurrency >= 0 && w.MaxConcurrency <= MaxConcurrency, "spec.wasm.maxConcurrency", "%d is not between 1 and %d", w.MaxConcurrency, MaxConcurrency)
+	v.unsupported(w.MaxConcurrency != 0, "spec.wasm.maxConcurrency")
+	idle := w.IdleAfter.D()
+	v.check(idle == 0 || idle >= MinIdleAfter && idle <= MaxIdleAfter, "spec.wasm.idleAfter", "%s is not between %s and %s", w.IdleAfter, MinIdleAfter, MaxIdleAfter)
+	v.unsupported(w.IdleAfter != 0, "spec.wasm.idleAfter")
+}
+
+// egress checks what a module may reach. Of containers nothing would hold them to it yet.
+func (v *validator) egress(s *WorkloadSpec) {
+	if s.Egress == nil {
+		return
+	}
+	if s.Container != nil {
+		v.errs = append(v.errs, FieldError{"spec.egress", "egress rules for containers are not supported by this version: take the rules out, or the container", CodeUnsupported})
+	}
+	v.check(len(s.Egress.Allow) <= MaxEgress, "spec.egress.allow", "has %d entries, at most %d are allowed", len(s.Egress.Allow), MaxEgress)
+	for i, text := range s.Egress.Allow {
+		if _, err := ParseEgressRule(text); err != nil {
+			v.add(fmt.Sprintf("spec.egress.allow[%d]", i), "%v", err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +67,13 @@ func withPorts(n int) func(*Workload) {
 	}
 }
 
+func inMode(mode WasmMode, change func(*WasmSpec)) *Workload {
+	return wasmWorkload(func(w *Workload) {
+		w.Spec.Wasm.Mode, w.Spec.Wasm.Timeout = mode, 0
+		change(w.Spec.Wasm)
+	})
+}
+
 func readiness(p *Probe) func(*Workload) {
 	return func(w *Workload) {
 		w.Spec.Ports = []Port{{Name: "http", Port: 80, Protocol: ProtocolHTTP}}
@@ -97,6 +105,14 @@ func TestEachLimit(t *testing.T) {
 		{"spec.replicas", 0, MaxReplicas, inWasm(func(w *Workload, n int) { w.Spec.Replicas = &n })},
 		{"spec.priority", 0, MaxPriority, inWasm(func(w *Workload, n int) { w.Spec.Priority = n })},
 		{"spec.wasm.args", none, MaxArgs, inWasm(func(w *Workload, n int) { w.Spec.Wasm.Args = make([]string, n) })},
+		{"spec.wasm.timeout", 0, int(MaxHTTPTimeout), inWasm(func(w *Workload, n int) { w.Spec.Wasm.Timeout = Duration(n) })},
+		{"spec.wasm.maxConcurrency", 0, MaxConcurrency, inWasm(func(w *Workload, n int) { w.Spec.Wasm.MaxConcurrency = n })},
+		{"spec.wasm.idleAfter", int(MinIdleAfter), int(MaxIdleAfter), inWasm(func(w *Workload, n int) { w.Spec.Wasm.IdleAfter = Duration(n) })},
+		{"spec.wasm.signature", none, MaxSignatureBytes, inWasm(func(w *Workload, n int) { w.Spec.Wasm.Signature = signatureOf(n) })},
+		{"spec.egress.allow", none, MaxEgress, inWasm(func(w *Workload, n int) {
+			w.Spec.Egress = &Egress{many(n, func(i int) string { return fmt.Sprintf("h%d.example:443", i) })}
+		})},
+		{"spec.egress.allow[0]", 1, 65535, inWasm(func(w *Workload, n int) { w.Spec.Egress = &Egress{[]string{fmt.Sprintf("a.example:%d", n)}} })},
 		{"spec.container.image", 1, 512, inContainer(func(w *Workload, n int) { w.Spec.Container.Image = letters(n) })},
 		{"spec.container.command", none, MaxArgs, inContainer(func(w *Workload, n int) { w.Spec.Container.Command = make([]string, n) })},
 		{"spec.container.args", none, MaxArgs, inContainer(func(w *Workload, n int) { w.Spec.Container.Args = make([]string, n) })},
@@ -150,7 +166,7 @@ func TestEachLimit(t *testing.T) {
 			good, bad = append(good, tt.max-1, tt.max), append(bad, tt.max+1)
 		}
 		for _, n := range good {
-			if errs := tt.make(n).Validate(); len(errs) > 0 {
+			if errs := wrong(tt.make(n)); len(errs) > 0 {
 				t.Errorf("%s with %d: %v", tt.path, n, errs)
 			}
 		}
@@ -158,7 +174,7 @@ func TestEachLimit(t *testing.T) {
 			if strings.Contains(tt.path, "image") && n == 0 || n < 0 && !signed[tt.path] {
 				n = 0 // nothing is shorter than empty
 			}
-			errs := tt.make(n).Validate()
+			errs := wrong(tt.make(n))
 			if len(errs) == 0 || errs[0].Path != tt.path || errs[0].Code != CodeInvalid || errs[0].Message == "" {
 				t.Errorf("%s with %d gave %v, want an error of this field", tt.path, n, errs)
 			}
@@ -166,8 +182,13 @@ func TestEachLimit(t *testing.T) {
 	}
 }
 
+// wrong is what is wrong with a workload, without what is right but not built.
+func wrong(w *Workload) FieldErrors {
+	return slices.DeleteFunc(w.Validate(), func(e FieldError) bool { return e.Code == CodeUnsupported })
+}
+
 // signed are the fields whose value is a number that can be below zero.
-var signed = map[string]bool{"spec.replicas": true, "spec.priority": true, "spec.rollout.minAvailable": true, "spec.probes.readiness.http.port": true}
+var signed = map[string]bool{"spec.replicas": true, "spec.priority": true, "spec.rollout.minAvailable": true, "spec.probes.readiness.http.port": true, "spec.wasm.timeout": true, "spec.wasm.maxConcurrency": true}
 
 func TestTaintLimit(t *testing.T) {
 	taint := func(i int) Taint { return Taint{Key: fmt.Sprint("k", i), Effect: EffectNoSchedule} }
@@ -207,6 +228,11 @@ func TestEachRule(t *testing.T) {
 		{"spec.wasm.interface", wasmWorkload(func(w *Workload) { w.Spec.Wasm.Interface = "fastcgi" })},
 		{"spec.wasm.interface", wasmWorkload(func(w *Workload) { w.Spec.Wasm.Mode, w.Spec.Wasm.Timeout, w.Spec.Wasm.Interface = ModeService, 0, "cl" })},
 		{"spec.wasm.timeout", wasmWorkload(func(w *Workload) { w.Spec.Wasm.Mode = ModeService })},
+		{"spec.wasm.isolation", wasmWorkload(func(w *Workload) { w.Spec.Wasm.Isolation = "none" })},
+		{"spec.wasm.isolation", inMode(ModeService, func(w *WasmSpec) { w.Isolation = IsolationFresh })},
+		{"spec.wasm.maxConcurrency", inMode(ModeService, func(w *WasmSpec) { w.MaxConcurrency = 1 })},
+		{"spec.wasm.idleAfter", inMode(ModeService, func(w *WasmSpec) { w.IdleAfter = Duration(MinIdleAfter) })},
+		{"spec.wasm.signature", wasmWorkload(func(w *Workload) { w.Spec.Wasm.Signature = "hello.wasm.minisig" })},
 		{"spec.restart.policy", wasmWorkload(func(w *Workload) { w.Spec.Wasm.Mode, w.Spec.Wasm.Timeout = ModeJob, 0 })},
 		{"spec.restart.policy", wasmWorkload(func(w *Workload) { w.Spec.Restart.Policy = "sometimes" })},
 		{"spec.container.image", containerWorkload(func(w *Workload) { w.Spec.Container.Image = "a b" })},
@@ -250,7 +276,7 @@ func TestEachRule(t *testing.T) {
 		{"spec.onDisconnect", wasmWorkload(func(w *Workload) { w.Spec.OnDisconnect = "panic" })},
 	}
 	for _, tt := range tests {
-		errs := tt.w.Validate()
+		errs := wrong(tt.w)
 		if len(errs) != 1 || errs[0].Path != tt.path || errs[0].Code != CodeInvalid {
 			t.Errorf("want one error of %s, got %v", tt.path, errs)
 			continue
@@ -265,18 +291,20 @@ func TestEachRule(t *testing.T) {
 func TestEachUnbuiltFieldIsRefused(t *testing.T) {
 	two := 2
 	for path, change := range map[string]func(*Workload){
-		"spec.secrets":                         func(w *Workload) { w.Spec.Secrets = []SecretRef{{"a", "A"}} },
-		"spec.volumes":                         func(w *Workload) { w.Spec.Volumes = []Volume{{Path: "/data"}} },
-		"spec.exclusive":                       func(w *Workload) { w.Spec.Exclusive = true },
-		"spec.schedule":                        func(w *Workload) { w.Spec.Schedule = "* * * * *" },
-		"spec.egress":                          func(w *Workload) { w.Spec.Egress = &Egress{} },
+		"spec.secrets":   func(w *Workload) { w.Spec.Secrets = []SecretRef{{"a", "A"}} },
+		"spec.volumes":   func(w *Workload) { w.Spec.Volumes = []Volume{{Path: "/data"}} },
+		"spec.exclusive": func(w *Workload) { w.Spec.Exclusive = true },
+		"spec.schedule":  func(w *Workload) { w.Spec.Schedule = "* * * * *" },
+		"spec.egress": func(w *Workload) {
+			*w = *containerWorkload(func(w *Workload) { w.Spec.Egress = &Egress{} })
+		},
 		"spec.onDisconnect":                    func(w *Workload) { w.Spec.OnDisconnect = "stop" },
 		"spec.resources.bandwidth":             func(w *Workload) { w.Spec.Resources.Bandwidth = "5Mbps" },
 		"spec.wasm.module (oci://)":            func(w *Workload) { w.Spec.Wasm.Module = "oci://r.example/m:1" },
 		"spec.wasm.interface (listener)":       func(w *Workload) { w.Spec.Wasm.Interface = "listener" },
 		"spec.wasm.isolation":                  func(w *Workload) { w.Spec.Wasm.Isolation = "fresh" },
 		"spec.wasm.maxConcurrency":             func(w *Workload) { w.Spec.Wasm.MaxConcurrency = 1 },
-		"spec.wasm.idleAfter":                  func(w *Workload) { w.Spec.Wasm.IdleAfter = 1 },
+		"spec.wasm.idleAfter":                  func(w *Workload) { w.Spec.Wasm.IdleAfter = Duration(MinIdleAfter) },
 		"spec.rollout.maxSurge (other than 1)": func(w *Workload) { w.Spec.Rollout.MaxSurge = &two },
 		"spec.rollout.canary":                  func(w *Workload) { w.Spec.Rollout.Canary = 1 },
 		"spec.rollout.autoRollback":            func(w *Workload) { w.Spec.Rollout.AutoRollback = true },

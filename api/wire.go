@@ -310,10 +310,12 @@ type WriteResult struct {
 	Index    uint64   `json:"index"`
 }
 
-// Plan is what applying a workload would do. Changes are field paths with their old and new values.
+// Plan is what applying a workload would do. Changes are field paths with their old and new values;
+// Beyond is what it asks for that the present version does not have (all of it, for a new workload).
 type Plan struct {
 	Outcome     string       `json:"outcome"` // create | update | unchanged
 	Changes     []PlanChange `json:"changes,omitempty"`
+	Beyond      []Grant      `json:"beyond,omitempty"`
 	Explanation Explanation  `json:"explanation"`
 }
 

@@ -90,6 +90,7 @@ const (
 // ("sha256:" and 64 hex digits); the command line uploads a path and puts the digest in its place.
 type WasmSpec struct {
 	Module         string   `json:"module"`
+	Signature      string   `json:"signature,omitempty"` // text of a .minisig file
 	Mode           WasmMode `json:"mode,omitempty"`      // default http
 	Interface      string   `json:"interface,omitempty"` // cl | wagi | listener; found from the module when empty
 	Isolation      string   `json:"isolation,omitempty"` // request | instance | fresh
@@ -98,6 +99,13 @@ type WasmSpec struct {
 	MaxConcurrency int      `json:"maxConcurrency,omitempty"`
 	IdleAfter      Duration `json:"idleAfter,omitzero"`
 }
+
+// What of a guest's memory one request leaves for the next.
+const (
+	IsolationRequest  = "request"  // nothing: it starts from an image taken once
+	IsolationInstance = "instance" // everything
+	IsolationFresh    = "fresh"    // nothing: it starts from an instance made for it
+)
 
 // ContainerSpec describes an OCI container. Image is a registry reference, or the digest of an
 // uploaded OCI layout tarball.
@@ -248,7 +256,7 @@ type Toleration struct {
 	Effect string `json:"effect,omitempty"`
 }
 
-// Egress lists what a replica may reach.
+// Egress lists what a replica may reach (see EgressRule); nothing else can be reached.
 type Egress struct {
 	Allow []string `json:"allow,omitempty"`
 }

@@ -151,7 +151,7 @@ func (f *fakeAPI) create(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fakeAPI) plan(w http.ResponseWriter, r *http.Request) {
-	answer(w, api.Plan{Outcome: "update", Changes: []api.PlanChange{{Field: "spec.replicas", Old: "1", New: "2"}}})
+	answer(w, api.Plan{Outcome: "update", Changes: []api.PlanChange{{Field: "spec.replicas", Old: "1", New: "2"}}, Beyond: []api.Grant{{Field: "spec.egress.allow", Value: "a.example:443"}}})
 }
 
 func (f *fakeAPI) scale(w http.ResponseWriter, r *http.Request) {
@@ -387,7 +387,7 @@ func TestPlanExitCodes(t *testing.T) {
 	s := newSession(t)
 	s.file("a.wasm", module)
 	yaml := s.file("a.yaml", "apiVersion: cloudless/v1\nkind: Workload\nmetadata: {name: a}\nspec: {wasm: {module: a.wasm}}\n")
-	out := "workload a: update\n  ~ spec.replicas: 1 -> 2\nNODE  VARIANT  SCORE  WHY\n"
+	out := "workload a: update\n  ~ spec.replicas: 1 -> 2\n  ! asks for spec.egress.allow: a.example:443\nNODE  VARIANT  SCORE  WHY\n"
 	s.want(0, out, "", "workload", "plan", "-f", yaml)
 	s.want(2, out, "", "diff", "-f", yaml, "--detailed-exitcode")
 	s.want(0, out, "", "apply", "-f", yaml, "--dry-run")

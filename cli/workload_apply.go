@@ -208,6 +208,9 @@ func (e *Env) printPlan(w api.Workload, p api.Plan) error {
 			fmt.Fprintln(e.Out, e.paint("33", "  ~ "+ch.Field+": "+ch.Old+" -> "+ch.New))
 		}
 	}
+	for _, g := range p.Beyond {
+		fmt.Fprintln(e.Out, e.paint("33", "  ! asks for "+g.String()))
+	}
 	if p.Outcome == "unchanged" {
 		return nil
 	}

@@ -103,6 +103,9 @@ func (s *Server) PlanWorkload(_ context.Context, w api.Workload) (api.Plan, erro
 	var old api.WorkloadSpec
 	if row, ok := v.Workload(w.Ref()); ok {
 		plan.Outcome, old = "update", row.Spec
+		plan.Beyond = api.Beyond(&old, &w.Spec)
+	} else {
+		plan.Beyond = api.Beyond(nil, &w.Spec)
 	}
 	plan.Changes = diff(old, w.Spec)
 	if plan.Outcome == "update" && len(plan.Changes) == 0 {

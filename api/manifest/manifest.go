@@ -34,8 +34,9 @@ type options struct {
 	namespace  string
 }
 
-// AllowPaths accepts file paths as spec.wasm.module and spec.container.image, for a caller that
-// uploads the files and puts their digests in place before the API sees the workload.
+// AllowPaths accepts file paths as spec.wasm.module, spec.wasm.signature and spec.container.image, for
+// a caller that uploads the files and puts their digests, and the signature's text, in place before
+// the API sees the workload.
 func AllowPaths() Option { return func(o *options) { o.allowPaths = true } }
 
 // Namespace is given to the documents that name none.
@@ -116,11 +117,19 @@ func (s *source) workload(root *yaml.Node, o options) (Document, Errors) {
 	return doc, d.errs
 }
 
-// isPathError tells whether a broken rule is only that a path is not a digest yet.
+// IsSignaturePath tells whether a signature is written as a path to its file rather than as its text,
+// which has several lines.
+func IsSignaturePath(signature string) bool {
+	return signature != "" && !strings.Contains(signature, "\n")
+}
+
+// isPathError tells whether a broken rule is only that a path is not a digest or a signature yet.
 func isPathError(w *api.Workload, path string) bool {
 	switch path {
 	case "spec.wasm.module":
 		return w.Spec.Wasm.Module != ""
+	case "spec.wasm.signature":
+		return IsSignaturePath(w.Spec.Wasm.Signature)
 	case "spec.container.image":
 		return IsImagePath(w.Spec.Container.Image)
 	}

@@ -175,7 +175,7 @@ func TestUnsupportedAloneHasItsCode(t *testing.T) {
 }
 
 func TestAllowPaths(t *testing.T) {
-	in := "apiVersion: cloudless/v1\nkind: Workload\nmetadata: {name: a}\nspec:\n  wasm: {module: ../m.wasm}\n  container: {image: ./x.tar}\n"
+	in := "apiVersion: cloudless/v1\nkind: Workload\nmetadata: {name: a}\nspec:\n  wasm: {module: ../m.wasm, signature: ../m.minisig}\n  container: {image: ./x.tar}\n"
 	if _, err := Parse("f", []byte(in)); err == nil {
 		t.Error("paths accepted without AllowPaths")
 	}
@@ -187,6 +187,10 @@ func TestAllowPaths(t *testing.T) {
 		if _, err := Parse("f", []byte(bad), AllowPaths()); err == nil {
 			t.Errorf("module %s accepted", module)
 		}
+	}
+	damaged := strings.Replace(in, "../m.minisig", `"untrusted comment: x\nAAAA\n"`, 1)
+	if _, err := Parse("f", []byte(damaged), AllowPaths()); err == nil {
+		t.Error("the text of a damaged signature was taken for a path")
 	}
 }
 
