@@ -62,9 +62,14 @@ func (a *Agent) peerGet(ctx context.Context, nodeID, digest string) (*http.Respo
 	if err != nil {
 		return nil, err
 	}
+	req.Header.Set(api.HeaderGrant, a.intake.grant(digest))
 	resp, err := a.peers.Do(req)
 	if err == nil && resp.StatusCode != http.StatusOK {
-		return nil, errors.Join(api.Errorf(api.CodeNotFound, "node %s does not have artifact %s", nodeID, digest), resp.Body.Close())
+		why := "does not have"
+		if resp.StatusCode == http.StatusForbidden {
+			why = "may not give us"
+		}
+		return nil, errors.Join(api.Errorf(api.CodeNotFound, "node %s %s artifact %s", nodeID, why, digest), resp.Body.Close())
 	}
 	return resp, err
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -29,11 +30,13 @@ func TestFetchFallsBackAndVerifies(t *testing.T) {
 	for _, a := range []*Agent{one, two, three} {
 		nodes[a.ID()] = a.cfg.Listener.Addr().String()
 	}
+	bad, good := digestOf("bad"), digestOf("good")
 	c.change(func() { c.table = tableOf(7, nodes) })
 	for _, a := range []*Agent{one, two, three} {
 		eventually(t, "the table", func() bool { _, index := a.table.have(); return index == 7 })
 	}
-	bad, good := digestOf("bad"), digestOf("good")
+	c.grant(one, good)
+	c.grant(three, good)
 	c.change(func() { c.artifacts[bad], c.artifacts[good] = "evil", "evil" })
 	if _, err := two.artifacts.Put(t.Context(), good, strings.NewReader("good")); err != nil {
 		t.Fatal(err)
@@ -104,8 +107,19 @@ func TestWhatAnAssignmentNamesIsKept(t *testing.T) {
 	}
 }
 
-// Logs and exec are the coordinators'; artifacts are for nodes too; whoever shows no certificate, or
-// another cluster's, gets nothing at all.
+// grant gives a node the right to read an artifact, as an assignment does.
+func (s *site) grant(a *Agent, digest string) {
+	s.Helper()
+	grant, err := s.ca.Grant(a.ID(), digest)
+	s.check(err)
+	a.intake.mu.Lock()
+	defer a.intake.mu.Unlock()
+	a.intake.set = &api.AssignmentSet{NodeID: a.ID(), Grants: map[string]string{digest: grant}}
+}
+
+// Security 8: logs and exec are the coordinators'; an artifact is for them and for the node that they
+// granted it to, whether it is here is told to no other; whoever shows no certificate, or another
+// cluster's, gets nothing at all. A route without a case here fails.
 func TestWhoMayCallANode(t *testing.T) {
 	s := newSite(t)
 	c := s.coordinator("s-1", "127.0.0.1:0")
@@ -114,43 +128,76 @@ func TestWhoMayCallANode(t *testing.T) {
 	c.set = assigned(1, 1, digest, "r-1")
 	a := c.open(c.config("one", wasmDriver(hello)))
 	c.sees("a ready replica", func() bool { return c.last("r-1").Ready })
-	want := pki.Identity{Cluster: cluster, Role: api.RoleNode, ID: a.ID()}
 	stranger := newSite(t)
-	paths := map[string]struct{ method, path string }{
-		"logs": {http.MethodGet, api.PathReplicaLogs + "r-1"}, "exec": {http.MethodPost, api.PathReplicaExec + "r-1?cmd=true"},
-		"artifact": {http.MethodGet, api.PathArtifacts + digest}, "no artifact": {http.MethodGet, api.PathArtifacts + digestOf("x")},
-		"no digest": {http.MethodGet, api.PathArtifacts + "..%2f..%2fidentity.json"}, "no replica": {http.MethodGet, api.PathReplicaLogs + "r-9"},
-		"anything": {http.MethodGet, "/"},
+	const logs, exec, artifact = "GET " + api.PathReplicaLogs + "{id}", "POST " + api.PathReplicaExec + "{id}", "GET " + api.PathArtifacts + "{digest}"
+	cases := map[string]struct{ route, path string }{
+		"logs": {logs, api.PathReplicaLogs + "r-1"}, "no replica": {logs, api.PathReplicaLogs + "r-9"}, "exec": {exec, api.PathReplicaExec + "r-1?cmd=true"},
+		"artifact": {artifact, api.PathArtifacts + digest}, "no artifact": {artifact, api.PathArtifacts + digestOf("x")},
+		"no digest": {artifact, api.PathArtifacts + "..%2f..%2fidentity.json"}, "anything": {"GET /", "/"},
 	}
+	tried := map[string]bool{}
+	for _, c := range cases {
+		tried[c.route] = true
+	}
+	for route := range a.nodeRoutes() {
+		if !tried[route] {
+			t.Errorf("%s: nobody has said who may ask for it", route)
+		}
+	}
+	grant := func(s *site, node, digest string) string {
+		t.Helper()
+		g, err := s.ca.Grant(node, digest)
+		s.check(err)
+		return g
+	}
+	open := map[string]int{"logs": 200, "no replica": 404, "exec": 200, "artifact": 200, "no artifact": 404, "no digest": 400, "anything": 404}
+	shut := map[string]int{"logs": 403, "no replica": 403, "exec": 403, "artifact": 403, "no artifact": 403, "no digest": 403, "anything": 404}
+	granted := maps.Clone(shut)
+	granted["artifact"] = 200
 	for who, tt := range map[string]struct {
 		creds *pki.Credentials
+		grant string
 		want  map[string]int
 	}{
-		"coordinator": {s.member(api.RoleServer, "s-1"), map[string]int{"logs": 200, "exec": 200, "artifact": 200, "no artifact": 404, "no digest": 400, "no replica": 404, "anything": 404}},
-		"node":        {s.member(api.RoleNode, "n-two"), map[string]int{"logs": 403, "exec": 403, "artifact": 200, "no artifact": 404, "no digest": 400, "no replica": 403, "anything": 404}},
-		"stranger":    {stranger.member(api.RoleServer, "s-1"), map[string]int{}},
+		"a coordinator":                    {s.member(api.RoleServer, "s-1"), "", open},
+		"a node that was granted it":       {s.member(api.RoleNode, "n-two"), grant(s, "n-two", digest), granted},
+		"a node with nothing":              {s.member(api.RoleNode, "n-two"), "", shut},
+		"a node with a grant of another":   {s.member(api.RoleNode, "n-two"), grant(s, "n-three", digest), shut},
+		"a node with a grant of else":      {s.member(api.RoleNode, "n-two"), grant(s, "n-two", digestOf("y")), shut},
+		"a node with a stranger's grant":   {s.member(api.RoleNode, "n-two"), grant(stranger, "n-two", digest), shut},
+		"a node with a grant that is none": {s.member(api.RoleNode, "n-two"), "%%", shut},
+		"a stranger":                       {stranger.member(api.RoleServer, "s-1"), grant(s, "s-1", digest), map[string]int{}},
 	} {
-		client := (&link.Dialer{Creds: tt.creds}).HTTPClient(api.ALPNNode, want)
-		for what, p := range paths {
-			req, err := http.NewRequestWithContext(t.Context(), p.method, "https://"+a.cfg.Listener.Addr().String()+p.path, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			status := 0
-			if res, err := client.Do(req); err == nil {
-				status = res.StatusCode
-				text, _ := io.ReadAll(res.Body)
-				res.Body.Close()
-				if what == "artifact" && string(text) != module {
-					t.Errorf("%s got %q", who, text)
-				}
-			}
+		client := (&link.Dialer{Creds: tt.creds}).HTTPClient(api.ALPNNode, pki.Identity{Cluster: cluster, Role: api.RoleNode, ID: a.ID()})
+		for what, c := range cases {
+			status, text := askPort(t, client, a, c.route, c.path, tt.grant)
 			if status != tt.want[what] {
 				t.Errorf("%s asks for %s: %d, want %d", who, what, status, tt.want[what])
+			}
+			if what == "artifact" && (status == 200) != (text == module) {
+				t.Errorf("%s got %q", who, text)
 			}
 		}
 		client.CloseIdleConnections()
 	}
+}
+
+// askPort makes one call; status 0 when there is no answer.
+func askPort(t *testing.T, client *http.Client, a *Agent, route, path, grant string) (status int, body string) {
+	t.Helper()
+	method, _, _ := strings.Cut(route, " ")
+	req, err := http.NewRequestWithContext(t.Context(), method, "https://"+a.cfg.Listener.Addr().String()+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set(api.HeaderGrant, grant)
+	res, err := client.Do(req)
+	if err != nil {
+		return 0, ""
+	}
+	defer res.Body.Close()
+	text, _ := io.ReadAll(res.Body)
+	return res.StatusCode, string(text)
 }
 
 // Other nodes to ask are ready ones, few, and never the node itself.

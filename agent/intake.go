@@ -44,6 +44,16 @@ func (in *intake) have() (epoch, generation uint64) {
 	return in.set.Epoch, in.set.Generation
 }
 
+// grant is what lets this node read an artifact from others; "" when nothing here names it.
+func (in *intake) grant(digest string) string {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.set == nil {
+		return ""
+	}
+	return in.set.Grants[digest]
+}
+
 // offer hands in a set; only the newest of those that wait is kept.
 func (in *intake) offer(set *api.AssignmentSet) {
 	in.mu.Lock()

@@ -13,26 +13,58 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/link"
+	"github.com/cloudless/cloudless/internal/pki"
 	"github.com/cloudless/cloudless/internal/run"
 	"github.com/cloudless/cloudless/sandbox"
 )
 
-// nodeAPI is what others may ask of this node: coordinators for logs and exec, agents for artifacts.
+// nodeAPI is what others may ask of this node. A route lets in only who it names.
 func (a *Agent) nodeAPI() http.Handler {
 	mux := http.NewServeMux()
-	servers := func(f http.HandlerFunc) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			if id, ok := link.PeerOfRequest(r); !ok || id.Role != api.RoleServer {
-				writeError(w, api.Errorf(api.CodeForbidden, "this is for coordinators only"))
-				return
+	for pattern, route := range a.nodeRoutes() {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			id, ok := link.PeerOfRequest(r)
+			if !ok || route.may == nil {
+				writeError(w, api.Errorf(api.CodeForbidden, "this is not for you"))
+			} else if err := route.may(id, r); err != nil {
+				writeError(w, err)
+			} else {
+				route.serve(w, r)
 			}
-			f(w, r)
-		}
+		})
 	}
-	mux.HandleFunc("GET "+api.PathReplicaLogs+"{id}", servers(a.handleLogs))
-	mux.HandleFunc("POST "+api.PathReplicaExec+"{id}", servers(a.handleExec))
-	mux.HandleFunc("GET "+api.PathArtifacts+"{digest}", a.handleArtifact)
 	return mux
+}
+
+// nodeRoute is one thing to ask for; may tells why a member may not.
+type nodeRoute struct {
+	may   func(id pki.Identity, r *http.Request) error
+	serve http.HandlerFunc
+}
+
+// nodeRoutes is the whole API of the node port. What is not in it does not exist.
+func (a *Agent) nodeRoutes() map[string]nodeRoute {
+	return map[string]nodeRoute{
+		"GET " + api.PathReplicaLogs + "{id}":   {onlyCoordinators, a.handleLogs},
+		"POST " + api.PathReplicaExec + "{id}":  {onlyCoordinators, a.handleExec},
+		"GET " + api.PathArtifacts + "{digest}": {a.mayRead, a.handleArtifact},
+	}
+}
+
+func onlyCoordinators(id pki.Identity, _ *http.Request) error {
+	if id.Role != api.RoleServer {
+		return api.Errorf(api.CodeForbidden, "this is for coordinators only")
+	}
+	return nil
+}
+
+// mayRead lets another node read what a coordinator granted it. Whether this node has the artifact is
+// told to nobody else.
+func (a *Agent) mayRead(id pki.Identity, r *http.Request) error {
+	if id.Role == api.RoleServer {
+		return nil
+	}
+	return a.creds.CheckGrant(r.Header.Get(api.HeaderGrant), id.ID, r.PathValue("digest"))
 }
 
 func writeError(w http.ResponseWriter, err error) {

@@ -122,7 +122,7 @@ func (s *Server) handleAssignments(w http.ResponseWriter, r *http.Request, node 
 		if v.Meta().Epoch == 0 || !api.Older(epoch, gen, v.Meta().Epoch, have) {
 			return nil, changed
 		}
-		return v.Assignments(node), changed
+		return s.granted(v.Assignments(node)), changed
 	})
 }
 
@@ -192,28 +192,14 @@ func (s *Server) handleRenew(w http.ResponseWriter, r *http.Request, node string
 	answer(w, resp, err)
 }
 
-// handleArtifact gives a node what one of its replicas runs, and nothing else.
+// handleArtifact gives a node what one of its replicas runs or will run, and nothing else.
 func (s *Server) handleArtifact(w http.ResponseWriter, r *http.Request, node string) {
 	digest := strings.TrimSpace(r.PathValue("digest"))
-	if !needs(s.store.View(), node, digest) {
+	if !s.store.View().Assignments(node).Artifacts()[digest] {
 		writeError(w, api.Errorf(api.CodeForbidden, "nothing on this node runs artifact %s", digest))
 		return
 	}
 	s.serveArtifact(w, digest)
-}
-
-// needs tells whether a replica of the node runs an artifact.
-func needs(v state.View, node, digest string) bool {
-	for _, r := range v.ReplicasOn(node) {
-		ver, ok := v.Version(r.Workload, r.UID, r.Version)
-		if !ok {
-			continue
-		}
-		if d, named := ver.Spec.Digest(r.Variant); named && d == digest {
-			return true
-		}
-	}
-	return false
 }
 
 // serveArtifact sends the bytes of an artifact that this coordinator holds.

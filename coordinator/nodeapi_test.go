@@ -112,7 +112,7 @@ func askNode(s *Server, cert *x509.Certificate, pattern, path string, body any) 
 func TestANodeActsForItselfAlone(t *testing.T) {
 	s := openServer(t)
 	a, certA := enrolled(t, s, "a")
-	b, _ := enrolled(t, s, "b")
+	b, certB := enrolled(t, s, "b")
 	module := []byte("\x00asm")
 	digest := "sha256:cd5d4935a48c0672cb06407bb443bc0087aff947c6b864bac886982c73b3027f"
 	if _, err := s.artifacts.Put(t.Context(), digest, bytes.NewReader(module)); err != nil {
@@ -173,6 +173,10 @@ func TestANodeActsForItselfAlone(t *testing.T) {
 		if e.Type == "x" && e.Node != "a" {
 			t.Errorf("node A spoke for %s", e.Node)
 		}
+	}
+	pattern := "GET " + api.PathArtifacts + "{digest}"
+	if rec := askNode(s, certB, pattern, api.PathArtifacts+digest, nil); rec.Code != 200 || rec.Body.String() != string(module) {
+		t.Errorf("node B asks for what it runs: %d %s", rec.Code, rec.Body)
 	}
 	if sig := s.signals.get(a); sig.heartbeat.Seq != 7 || s.signals.get(b).heartbeat.Seq != 0 {
 		t.Error("a heartbeat counted for another node")

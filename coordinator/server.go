@@ -65,6 +65,7 @@ type Server struct {
 	id      identity
 	keys    *keyring
 	trust   atomic.Pointer[trust]
+	grants  grants
 	applied atomic.Uint64 // index of the last command that the state has taken
 	creds   *pki.Credentials
 

@@ -28,7 +28,8 @@ type material struct {
 	cert     tls.Certificate // leaf alone
 	withCA   tls.Certificate // leaf and the CA that signed it, for joiners that know only its hash
 	identity Identity
-	pool     *x509.CertPool
+	cas      []*x509.Certificate
+	pool     *x509.CertPool // of cas
 	caPEM    []byte
 }
 
@@ -77,7 +78,7 @@ func newMaterial(certPEM, keyPEM, caPEM []byte) (*material, error) {
 	}
 	full := pair
 	full.Certificate = [][]byte{pair.Certificate[0], cas[i].Raw}
-	return &material{cert: pair, withCA: full, identity: id, pool: poolOf(cas), caPEM: caPEM}, nil
+	return &material{cert: pair, withCA: full, identity: id, cas: cas, pool: poolOf(cas), caPEM: caPEM}, nil
 }
 
 func parseCerts(caPEM []byte) ([]*x509.Certificate, error) {
