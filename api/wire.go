@@ -1,8 +1,6 @@
 package api
 
-import (
-	"time"
-)
+import "time"
 
 // Protocols of the one mTLS port, told apart by ALPN (CONTRACT §2).
 const (
