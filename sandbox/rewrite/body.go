@@ -35,6 +35,8 @@ const (
 	editFunc   editKind = iota // the instruction's function index: arg
 	editReturn                 // becomes a branch out of arg blocks
 	editLoop                   // charge region arg here
+	editSize                   // becomes a look at the counted pages, if they are
+	editGrow                   // becomes a call of the function that counts them
 	editAmount                 // charge the amount on the stack, shifted by amountShift(arg), before what stands at from
 )
 
@@ -148,11 +150,14 @@ func (d *decoder) instruction() {
 		}
 	case op > opTableSet && op < opMemorySize:
 		d.memoryArgument()
-	case op == opMemorySize, op == opMemoryGrow:
-		if op == opMemoryGrow {
-			d.amount(at, amountPages)
-		}
+	case op == opMemorySize:
 		d.zero()
+		d.edit(at, editSize, 0)
+	case op == opMemoryGrow:
+		d.m.grows = true
+		d.amount(at, amountPages)
+		d.zero()
+		d.edit(at, editGrow, 0)
 	case op == opI32Const:
 		d.signed(32)
 	case op == opI64Const:

@@ -56,9 +56,12 @@ func (m *module) emitFunctions() []byte {
 	if len(m.funcs) == 0 {
 		return nil
 	}
-	b := appendU32(nil, uint32(len(m.funcs)))
+	b := appendU32(nil, m.allBodies())
 	for _, t := range m.funcs {
 		b = appendU32(b, t)
+	}
+	if m.virtual() {
+		b = appendU32(b, m.growType)
 	}
 	return b
 }
@@ -76,21 +79,24 @@ func (m *module) emitTables() []byte {
 }
 
 func (m *module) emitGlobals(o Options) []byte {
-	added := uint32(1)
-	if m.guarded {
-		added++
-	}
-	b := appendU32(nil, uint32(len(m.globals))+added)
+	b := appendU32(nil, uint32(len(m.globals))+m.addedGlobals)
 	for _, g := range m.globals {
 		b = append(b, g.typ...)
 		b = m.emitConstant(b, g.init)
 	}
 	b = append(b, typeI64, 1, opI64Const, 0, opEnd)
 	if m.guarded {
-		b = append(b, typeI32, 1, opI32Const)
-		b = append(appendS64(b, int64(o.StackBytes)), opEnd)
+		b = counter(b, int64(o.StackBytes))
+	}
+	if m.virtual() {
+		b = counter(b, int64(m.least))
 	}
 	return b
+}
+
+// counter is a mutable i32 global.
+func counter(b []byte, start int64) []byte {
+	return append(appendS64(append(b, typeI32, 1, opI32Const), start), opEnd)
 }
 
 func (m *module) emitConstant(b []byte, c constant) []byte {
@@ -136,12 +142,25 @@ func (m *module) emitCode() []byte {
 	if len(m.bodies) == 0 {
 		return nil
 	}
-	b := appendU32(nil, uint32(len(m.bodies)))
+	b := appendU32(nil, m.allBodies())
 	for i := range m.bodies {
-		code := m.function(i)
-		b = append(appendU32(b, uint32(len(code))), code...)
+		b = appendBody(b, m.function(i))
+	}
+	if m.virtual() {
+		b = appendBody(b, m.growth())
 	}
 	return b
+}
+
+func appendBody(b, code []byte) []byte { return append(appendU32(b, uint32(len(code))), code...) }
+
+// allBodies is how many functions have code, the added one included.
+func (m *module) allBodies() uint32 {
+	n := uint32(len(m.funcs))
+	if m.virtual() {
+		n++
+	}
+	return n
 }
 
 // Parts of the name section that are kept (https://www.w3.org/TR/wasm-core-2/#name-section%E2%91%A0):

@@ -188,6 +188,8 @@ func (m *module) apply(b []byte, t meter, src *body, e edit) []byte {
 		return t.chargeLap(b, t.costs[e.arg])
 	case editAmount:
 		return t.chargeAmount(b, e.arg)
+	case editSize, editGrow:
+		return m.sizing(b, e)
 	}
 	if src.block != nil {
 		return op(b, opBr, e.arg)

@@ -83,6 +83,7 @@ type module struct {
 	funcs   []uint32 // types of the defined functions
 	tables  []table
 	memory  []byte // the section's content
+	least   uint32 // pages of the memory that is defined
 	globals []global
 	exports []export
 	start   *uint32
@@ -92,14 +93,16 @@ type module struct {
 	bodies  []body
 	names   []byte // content of the name section, without its name
 
-	importedFuncs, importedTables, importedMemories, importedGlobals uint32
+	importedFuncs, importedTables, importedMemories, importedGlobals, memories uint32
 
-	writesTables, dropsSegments bool
+	writesTables, dropsSegments, grows bool
 
-	tickType, tick, fuel, stack uint32
-	guarded                     bool
-	added                       []export
-	typeIndex                   map[string]uint32
+	tickType, tick, growType, grow uint32
+	fuel, stack, pages             uint32
+	addedGlobals                   uint32
+	guarded                        bool
+	added                          []export
+	typeIndex                      map[string]uint32
 }
 
 var (
@@ -339,12 +342,13 @@ func (m *module) tableType(r *reader) table {
 	return table{elem, least, most, bounded}
 }
 
-func (m *module) memoryType(r *reader) {
+func (m *module) memoryType(r *reader) (least uint32) {
 	at := r.pos
-	least, _, _ := m.sizes(r)
+	least, _, _ = m.sizes(r)
 	if least > m.limits.MemoryPages {
 		r.failAt(at, "the memory wants %d pages of 64 KiB from the start: at most %d are allowed", least, m.limits.MemoryPages)
 	}
+	return least
 }
 
 func (m *module) globalType(r *reader) (mutable bool) {
@@ -373,7 +377,8 @@ func (m *module) readMemories(r *reader) {
 		r.failAt(at, "a second memory (proposal \"multiple memories\") is not supported")
 	}
 	for range n {
-		m.memoryType(r)
+		m.least = m.memoryType(r)
+		m.memories++
 	}
 	m.memory = m.code[at:r.pos]
 }

@@ -9,7 +9,8 @@
 //   - charges memory and table instructions by the amount that they move;
 //   - counts the stack down in a second global where a function calls others; when none is left it
 //     calls cl.tick, which finds that global negative, and traps, long before the engine's own limit;
-//   - exports its mutable globals, so that the host can restore them;
+//   - exports its mutable globals, so that the host can restore them, and counts the pages of a memory
+//     that grows in one more, so that the guest's size can be restored too;
 //   - has no table that can grow past a limit, and no custom section but its names.
 //
 // What goes in is WebAssembly Core 2.0 in its binary format
@@ -18,7 +19,7 @@
 // on that this package did not decode, so both read the same instructions.
 //
 // Start at Module. parse.go reads sections, body.go and opcodes.go read instructions, emit.go writes
-// the new module, meter.go makes the instructions that are added.
+// the new module, meter.go and pages.go make the instructions that are added.
 package rewrite
 
 import (
@@ -29,7 +30,7 @@ import (
 )
 
 // Version counts the changes of what this package emits; caches of its output are keyed by it.
-const Version = 1
+const Version = 2
 
 // The import that is added; a guest may not have it.
 const (
@@ -76,15 +77,20 @@ type Output struct {
 	Module []byte
 	Fuel   string // export of the fuel global, i64; it starts at 0, so that the first call ticks
 	Stack  string // export of the stack global, i32, which starts at StackBytes; "" without a guard
-	// Globals are the exports of all mutable globals that the module defines, in their order, so that
-	// they can be restored. Those that the module did not export itself are among Hidden.
+	// Pages is the export of the global that counts the pages which the guest sees, i32; "" for a
+	// module whose memory cannot grow. See pages.go.
+	Pages string
+	// Globals are the exports of all globals that the host has to restore, in their order: the mutable
+	// ones that the module defines, and Pages. Those that it did not export itself are among Hidden.
 	Globals []string
 	// Hidden are all exports that were added; neither host code nor guests should offer them.
 	Hidden []string
-	// WritesTables and DropsSegments tell of instructions whose effects cannot be restored: a module
-	// that has them wants a new instance for each request.
+	// WritesTables and DropsSegments tell of instructions whose effects cannot be restored, VectorGlobals
+	// of mutable globals that no host can set, since an engine's globals are 64 bits to it. A module that
+	// has one of them wants a new instance for each request.
 	WritesTables  bool
 	DropsSegments bool
+	VectorGlobals bool
 }
 
 // Error says why a module is refused, and where.
@@ -113,19 +119,39 @@ func (m *module) plan(o Options, out *Output) {
 	prefix := m.freePrefix()
 	m.tickType = m.typeOf(funcType{})
 	m.tick = m.importedFuncs
-	m.fuel = m.importedGlobals + uint32(len(m.globals))
 	out.Fuel = prefix + "fuel"
-	m.added = append(m.added, export{out.Fuel, kindGlobal, m.fuel})
+	m.fuel = m.addGlobal(out.Fuel)
 	if m.guarded = o.StackBytes > 0; m.guarded {
-		m.stack = m.fuel + 1
 		out.Stack = prefix + "stack"
-		m.added = append(m.added, export{out.Stack, kindGlobal, m.stack})
+		m.stack = m.addGlobal(out.Stack)
+	}
+	if m.virtual() {
+		out.Pages = prefix + "pages"
+		m.pages = m.addGlobal(out.Pages)
+		m.growType = m.typeOf(funcType{params: []byte{typeI32}, results: []byte{typeI32}})
+		m.grow = m.funcIndex(uint32(m.allFuncs()))
 	}
 	for i := range m.bodies {
 		if b := &m.bodies[i]; m.guards(b) || b.loops() {
 			b.block = m.blockOf(m.types[m.funcs[i]].results)
 		}
 	}
+	m.planGlobals(prefix, out)
+	for _, e := range m.added {
+		out.Hidden = append(out.Hidden, e.name)
+	}
+}
+
+// addGlobal adds a global that only the host sees, and returns its index.
+func (m *module) addGlobal(name string) uint32 {
+	index := uint32(m.allGlobals()) + m.addedGlobals
+	m.addedGlobals++
+	m.added = append(m.added, export{name, kindGlobal, index})
+	return index
+}
+
+// planGlobals exports what the host has to restore.
+func (m *module) planGlobals(prefix string, out *Output) {
 	known := map[uint32]string{}
 	for _, e := range m.exports {
 		if _, dup := known[e.index]; e.kind == kindGlobal && !dup {
@@ -136,6 +162,10 @@ func (m *module) plan(o Options, out *Output) {
 		if !g.mutable {
 			continue
 		}
+		if g.typ[0] == typeV128 {
+			out.VectorGlobals = true
+			continue
+		}
 		index := m.importedGlobals + uint32(i)
 		name, ok := known[index]
 		if !ok {
@@ -144,8 +174,8 @@ func (m *module) plan(o Options, out *Output) {
 		}
 		out.Globals = append(out.Globals, name)
 	}
-	for _, e := range m.added {
-		out.Hidden = append(out.Hidden, e.name)
+	if out.Pages != "" {
+		out.Globals = append(out.Globals, out.Pages)
 	}
 }
 
