@@ -1,5 +1,7 @@
 package rewrite
 
+import "fmt"
+
 // body is one function: its code as it came, and what is to be changed in it.
 type body struct {
 	localsEnd int // offset of the first instruction; the locals are kept as they are
@@ -48,9 +50,7 @@ func (m *module) readBody(r *reader, typ funcType) body {
 	for range groups {
 		at := r.pos
 		n := r.u32()
-		if t := r.byte(); r.err == nil && !isValType(t) {
-			r.failAt(r.pos-1, "%#x is no type of a value", t)
-		}
+		r.valType()
 		if r.err == nil && (int64(n) > int64(m.limits.Locals) || b.locals+int(n) > m.limits.Locals) {
 			r.failAt(at, "the function has more than %d locals, the most that are allowed", m.limits.Locals)
 		}
@@ -146,7 +146,7 @@ func (d *decoder) instruction() {
 		d.u32()
 	case op == opSelectTyped:
 		for range d.count("types", 1) {
-			d.byte()
+			d.valType()
 		}
 	case op > opTableSet && op < opMemorySize:
 		d.memoryArgument()
@@ -158,41 +158,29 @@ func (d *decoder) instruction() {
 		d.amount(at, amountPages)
 		d.zero()
 		d.edit(at, editGrow, 0)
-	case op == opI32Const:
-		d.signed(32)
-	case op == opI64Const:
-		d.signed(64)
-	case op == opF32Const:
-		d.bytes(4)
-	case op == opF64Const:
-		d.bytes(8)
+	case op >= opI32Const && op <= opF64Const:
+		d.number(op)
 	case op == opRefNull:
-		if t := d.byte(); !isRefType(t) {
-			d.failAt(at, "%#x is no type of a reference", t)
-		}
+		d.refType()
 	case op == opPrefixFC:
 		d.bulk(at)
 	case op == opPrefixFD:
 		d.vector(at)
 	case op <= 0x01, op == opDrop, op == opSelect, op > opF64Const && op <= opLastNumeric, op == opRefIsNull:
 	default:
-		d.refuse(at, op)
+		d.refuse(at, op, instructionProposals, "instruction")
 	}
-}
-
-func (d *decoder) refuse(at int, op byte) {
-	if name, ok := proposals[op]; ok {
-		d.failAt(at, "instruction %#x belongs to the proposal %q, which is not supported", op, name)
-		return
-	}
-	d.failAt(at, "%#x is no instruction", op)
 }
 
 // enter opens a block; a loop begins a region of its own.
 func (d *decoder) enter(op byte) {
 	at := d.pos
-	if t := d.signed(33); t < 0 && (t < -0x40 || t != -0x40 && !isValType(byte(t&0x7f))) || t >= int64(len(d.m.types)) && d.err == nil {
+	switch t := d.signed(33); {
+	case d.err != nil:
+	case t < -0x40 || t >= int64(len(d.m.types)):
 		d.failAt(at, "%d is no type of a block", t)
+	case t < 0 && t != -0x40 && !isValType(byte(t&0x7f)):
+		d.refuse(at, byte(t&0x7f), typeProposals, "type of a value")
 	}
 	f := frame{op, d.here()}
 	if op == opLoop {
@@ -210,16 +198,16 @@ func (d *decoder) enter(op byte) {
 func (d *decoder) memoryArgument() {
 	at := d.pos
 	if align := d.u32(); align >= 64 {
-		d.failAt(at, "a second memory (proposal \"multiple memories\") is not supported")
+		d.failProposal(at, "a second memory", multiMemory)
 	}
 	d.u32()
 }
 
-// zero reads an index that must be 0 as a single byte.
+// zero reads the index of a memory, a single byte.
 func (d *decoder) zero() {
 	at := d.pos
 	if b := d.byte(); d.err == nil && b != 0 {
-		d.failAt(at, "a zero byte is expected")
+		d.failProposal(at, "a memory's index that is not 0", multiMemory)
 	}
 }
 
@@ -257,6 +245,8 @@ func (d *decoder) bulk(at int) {
 		d.u32()
 	case sub == fcTableSize:
 		d.u32()
+	case sub >= fcFirstWide && sub <= fcLastWide:
+		d.failProposal(at, fmt.Sprintf("instruction 0xfc %d", sub), wideArithmetic)
 	default:
 		d.failAt(at, "0xfc %d is no instruction", sub)
 	}
@@ -276,6 +266,6 @@ func (d *decoder) vector(at int) {
 	case sub > fdStoreLane && sub <= fdLoadZero:
 		d.memoryArgument()
 	case sub >= fdEnd:
-		d.failAt(at, "instruction 0xfd %d belongs to the proposal \"relaxed vectors\", which is not supported", sub)
+		d.failProposal(at, fmt.Sprintf("instruction 0xfd %d", sub), relaxedVectors)
 	}
 }

@@ -61,6 +61,8 @@ const (
 	fcTableGrow  = 15
 	fcTableSize  = 16
 	fcTableFill  = 17
+	fcFirstWide  = 19 // to 22, of a proposal
+	fcLastWide   = 22
 )
 
 // Instructions behind the prefix FD, which are vectors'.
@@ -89,16 +91,6 @@ const (
 
 func isRefType(t byte) bool { return t == typeFuncref || t == typeExternref }
 func isValType(t byte) bool { return t >= typeV128 && t <= typeI32 || isRefType(t) }
-
-// proposals names what is not in Core 2.0, by the first byte of an instruction.
-var proposals = map[byte]string{
-	0x06: "exception handling", 0x07: "exception handling", 0x08: "exception handling", 0x09: "exception handling",
-	0x0a: "exception handling", 0x18: "exception handling", 0x19: "exception handling", 0x1f: "exception handling",
-	0x12: "tail calls", 0x13: "tail calls",
-	0x14: "typed function references", 0x15: "typed function references",
-	0xd3: "garbage collection", 0xd4: "typed function references", 0xd5: "typed function references", 0xd6: "typed function references",
-	0xfb: "garbage collection", 0xfe: "threads",
-}
 
 // weight is what an instruction costs, in fuel: about so many simple machine instructions. What only
 // marks places costs nothing; what moves amounts is charged by them besides.

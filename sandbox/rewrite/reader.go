@@ -94,6 +94,20 @@ func (r *reader) signed(bits int) int64 {
 
 func (r *reader) u32() uint32 { return uint32(r.unsigned(32)) }
 
+// number reads what an instruction leaves on the stack that is a constant.
+func (r *reader) number(op byte) {
+	switch op {
+	case opI32Const:
+		r.signed(32)
+	case opI64Const:
+		r.signed(64)
+	case opF32Const:
+		r.bytes(4)
+	case opF64Const:
+		r.bytes(8)
+	}
+}
+
 // count reads the length of a vector whose elements have at least one byte each.
 func (r *reader) count(what string, most int) int {
 	start := r.pos

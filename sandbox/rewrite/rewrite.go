@@ -18,8 +18,8 @@
 // Types are not checked here: the engine that compiles the output validates it. But nothing is passed
 // on that this package did not decode, so both read the same instructions.
 //
-// Start at Module. parse.go reads sections, body.go and opcodes.go read instructions, emit.go writes
-// the new module, meter.go and pages.go make the instructions that are added.
+// Start at Module. parse.go, declare.go and segments.go read sections, body.go and opcodes.go read
+// instructions, emit.go writes the new module, meter.go and pages.go make the instructions that are added.
 package rewrite
 
 import (
