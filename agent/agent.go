@@ -150,23 +150,26 @@ func (a *Agent) openLink(context.Context) error {
 	a.creds.SetVerifier(a.verifyPeer)
 	a.dialer = &link.Dialer{Creds: a.creds, Net: a.cfg.NetDial, Peers: a.mux.Peers}
 	a.sessions = newSessions(a)
-	a.nodes = &link.NodeDialer{Dialer: a.dialer, Addr: a.table.addr, Relays: a.sessions.addrs}
+	a.nodes = &link.NodeDialer{Dialer: a.dialer, Addr: a.table.addr, Relays: a.sessions.addrs, Observe: a.observeDial}
 	a.peers = a.nodes.HTTPClient(api.ALPNNode)
 	return nil
 }
 
 func (a *Agent) openSandboxes(ctx context.Context) (err error) {
-	if a.drivers, err = a.cfg.Drivers(a.id); err != nil {
+	drivers, err := a.cfg.Drivers(a.id)
+	if err != nil {
 		return err
 	}
+	a.drivers = metered(drivers, a.cfg.Tel.Metrics)
 	a.reports = newReporter(a)
 	a.events = newEventSender(a)
 	a.sup = supervise.New(supervise.Config{
 		NodeID: a.id.ID, Cluster: a.id.ClusterID, Drivers: a.drivers, Fetch: a.fetch, Ledger: a.ledger,
 		LogDir: filepath.Join(a.cfg.DataDir, "logs"), OnStatus: a.reports.add, OnEvent: a.events.add, Log: a.log,
+		OnRestart: a.observeRestart, OnFailedProbe: a.observeFailedProbe,
 	})
 	a.ingress = ingress.New(ingress.Config{
-		NodeID: a.id.ID, Zone: a.cfg.Zone, Region: a.cfg.Region, Local: a.sup, Dial: a.nodes.Dial, Log: a.log, Observe: a.observeRequest,
+		NodeID: a.id.ID, Zone: a.cfg.Zone, Region: a.cfg.Region, Local: a.sup, Dial: a.nodes.Dial, Log: a.log, Observe: a.observeTraffic,
 		OnPortRefused: a.tellPortRefused,
 	})
 	a.stock = newStock(a.artifacts.List, a.sup.Warm)
@@ -180,13 +183,6 @@ func (a *Agent) tellPortRefused(port int, err error) {
 		Time: time.Now().UTC(), Type: api.EventPortRefused, Severity: api.SeverityWarning, Resource: "node/" + a.id.Name, Node: a.id.ID,
 		Message: fmt.Sprintf("port %d cannot be published on this node: %v; free it, or choose another number with 'publish:'", port, err),
 	})
-}
-
-func (a *Agent) observeRequest(status int, bytes int64, took time.Duration) {
-	m := a.cfg.Tel.Metrics
-	m.NetworkConnections.Inc("ingress")
-	m.NetworkBytes.Add(float64(bytes), "out")
-	m.NetworkLatency.Observe(took.Seconds(), "ingress")
 }
 
 func (a *Agent) openGossip(context.Context) error {

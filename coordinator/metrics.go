@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/coordinator/reconcile"
 	"github.com/cloudless/cloudless/coordinator/state"
 	"github.com/cloudless/cloudless/internal/run"
@@ -43,44 +44,115 @@ func (s *Server) observePlan(v state.View, res reconcile.Result, took time.Durat
 
 // keepGauges sets the gauges that mirror the state; it ends with the coordinator.
 func (s *Server) keepGauges(ctx context.Context) error {
+	young := births{looked: time.Now(), waiting: map[string]bool{}}
 	for run.Sleep(ctx, gaugeInterval) == nil {
-		s.setGauges(s.store.View())
+		v := s.store.View()
+		s.setGauges(v)
+		took := young.look(described(v), time.Now())
+		if !s.raft.IsLeader() {
+			continue // one coordinator counts
+		}
+		for _, d := range took {
+			s.tel().WorkloadCreationDuration.Observe(d.Seconds())
+		}
 	}
 	return nil
+}
+
+func described(v state.View) []api.Workload {
+	var all []api.Workload
+	for _, w := range v.Workloads() {
+		all = append(all, v.Describe(w))
+	}
+	return all
+}
+
+// births finds how long new workloads took to become ready for the first time.
+type births struct {
+	looked  time.Time       // when it looked last: what was created before and is not waiting is not new
+	waiting map[string]bool // uids of new workloads that were not ready yet
+}
+
+// look takes in all workloads as they are now.
+func (b *births) look(all []api.Workload, now time.Time) (took []time.Duration) {
+	waiting := map[string]bool{}
+	for _, w := range all {
+		created := w.Metadata.CreatedAt
+		if created == nil || !b.waiting[w.Metadata.UID] && created.Before(b.looked) {
+			continue
+		}
+		switch st := w.Status; {
+		case st.Phase == api.PhaseComplete, st.Phase == api.PhaseFailed, st.Phase == api.PhaseDeleting:
+		case st.Desired == 0 || st.Ready < st.Desired:
+			waiting[w.Metadata.UID] = true
+		default:
+			took = append(took, lastReady(st.Replicas).Sub(*created))
+		}
+	}
+	b.looked, b.waiting = now, waiting
+	return took
+}
+
+func lastReady(replicas []api.ReplicaStatus) (last time.Time) {
+	for _, r := range replicas {
+		if r.Ready && r.Since.After(last) {
+			last = r.Since
+		}
+	}
+	return last
 }
 
 func (s *Server) setGauges(v state.View) {
 	m := s.tel()
 	m.RaftAppliedIndex.Set(float64(s.raft.AppliedIndex()))
 	m.RaftLogEntries.Raise(float64(s.raft.LastIndex()))
-	nodes := map[string]float64{}
+	s.setNodeGauges(v)
+	s.setWorkloadGauges(v)
+}
+
+// setNodeGauges sets all series of a gauge as one step, so that those of nodes that are gone go too.
+func (s *Server) setNodeGauges(v state.View) {
+	m, states := s.tel(), map[string]float64{}
+	var reliability, capacity, usage, reserved []telemetry.Sample
 	for _, n := range v.Nodes() {
-		nodes[string(n.Effective())]++
+		states[string(n.Effective())]++
 		d := s.describeNode(v, n).Status
-		m.NodeReliability.Set(d.Reliability, n.Name)
-		m.NodeCapacity.Set(float64(n.Capacity.CPU)/1000, n.Name, "cpu")
-		m.NodeCapacity.Set(float64(n.Capacity.Memory), n.Name, "memory")
-		m.NodeUsage.Set(float64(d.Usage.CPU)/1000, n.Name, "cpu")
-		m.NodeUsage.Set(float64(d.Usage.Memory), n.Name, "memory")
+		reliability = append(reliability, sample(d.Reliability, n.Name))
+		capacity = append(capacity, sample(float64(n.Capacity.CPU)/1000, n.Name, "cpu"), sample(float64(n.Capacity.Memory), n.Name, "memory"))
+		usage = append(usage, sample(float64(d.Usage.CPU)/1000, n.Name, "cpu"), sample(float64(d.Usage.Memory), n.Name, "memory"))
 		if n.Capacity.Memory > 0 {
-			m.NodeFragmentUtilization.Set(float64(d.Allocated.Memory)/float64(n.Capacity.Memory), n.Name)
+			reserved = append(reserved, sample(float64(d.Allocated.Memory)/float64(n.Capacity.Memory), n.Name))
 		}
 	}
-	m.NodesByState.Replace(samples(nodes))
-	phases := map[string]float64{}
-	for _, w := range v.Workloads() {
-		d := v.Describe(w).Status
+	m.NodesByState.Replace(samples(states))
+	m.NodeReliability.Replace(reliability)
+	m.NodeCapacity.Replace(capacity)
+	m.NodeUsage.Replace(usage)
+	m.NodeFragmentUtilization.Replace(reserved)
+}
+
+func (s *Server) setWorkloadGauges(v state.View) {
+	m, phases := s.tel(), map[string]float64{}
+	var desired, ready []telemetry.Sample
+	for _, w := range described(v) {
+		d := w.Status
 		phases[string(d.Phase)]++
-		m.WorkloadReplicasDesired.Set(float64(d.Desired), w.Metadata.Namespace, w.Metadata.Name)
-		m.WorkloadReplicasReady.Set(float64(d.Ready), w.Metadata.Namespace, w.Metadata.Name)
+		desired = append(desired, sample(float64(d.Desired), w.Metadata.Namespace, w.Metadata.Name))
+		ready = append(ready, sample(float64(d.Ready), w.Metadata.Namespace, w.Metadata.Name))
 	}
 	m.WorkloadsByPhase.Replace(samples(phases))
+	m.WorkloadReplicasDesired.Replace(desired)
+	m.WorkloadReplicasReady.Replace(ready)
+}
+
+func sample(v float64, labels ...string) telemetry.Sample {
+	return telemetry.Sample{Labels: labels, Value: v}
 }
 
 func samples(counts map[string]float64) []telemetry.Sample {
 	var out []telemetry.Sample
 	for _, k := range sortedKeys(counts) {
-		out = append(out, telemetry.Sample{Labels: []string{k}, Value: counts[k]})
+		out = append(out, sample(counts[k], k))
 	}
 	return out
 }

@@ -50,10 +50,12 @@ type Local interface {
 type Config struct {
 	NodeID, Zone, Region string
 
-	Local   Local
-	Dial    func(ctx context.Context, nodeID, alpn string) (net.Conn, error)
-	Log     zerolog.Logger
-	Observe func(status int, bytes int64, took time.Duration) // each public request; may be nil
+	Local Local
+	Dial  func(ctx context.Context, nodeID, alpn string) (net.Conn, error)
+	Log   zerolog.Logger
+	// Observe is told of each public request ("ingress") and published connection ("tcp") how many bytes
+	// of it came in and went out, and how long it took; may be nil.
+	Observe func(kind string, in, out int64, took time.Duration)
 
 	OnPortRefused func(port int, err error) // a published TCP port that cannot be opened here; must not block; may be nil
 }

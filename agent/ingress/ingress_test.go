@@ -583,16 +583,19 @@ func TestObserve(t *testing.T) {
 	n := newNetwork(t)
 	in, local := n.node("n-1", "a")
 	seen := make(chan string, 4)
-	in.cfg.Observe = func(status int, bytes int64, _ time.Duration) { seen <- fmt.Sprint(status, " ", bytes) }
+	in.cfg.Observe = func(kind string, received, sent int64, _ time.Duration) {
+		seen <- fmt.Sprint(kind, " ", received, " ", sent)
+	}
 	in.Update(&n.table)
 	local.set("r-1", says("hello"))
 	srv := n.public(in)
 	n.do(srv, "GET", "web.localhost", nil, nil)
-	if got := <-seen; got != "200 5" {
+	if got := <-seen; got != "ingress 0 5" {
 		t.Errorf("observed %s", got)
 	}
-	n.do(srv, "GET", "nobody.localhost", nil, nil)
-	if got := <-seen; !strings.HasPrefix(got, "404 ") {
+	local.set("r-1", wasm(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body); io.WriteString(w, "!") }))
+	n.do(srv, "POST", "web.localhost", strings.NewReader("a body"), nil)
+	if got := <-seen; got != "ingress 6 7" {
 		t.Errorf("observed %s", got)
 	}
 }

@@ -24,8 +24,11 @@ func (in *Ingress) Public() http.Handler {
 		w := newWriter(rw)
 		defer w.end()
 		if in.cfg.Observe != nil {
-			start := time.Now()
-			defer func() { in.cfg.Observe(w.code(), w.bytes, time.Since(start)) }()
+			start, body := time.Now(), &countedBody{ReadCloser: r.Body}
+			if r.Body != http.NoBody { // which the transport knows, and sends none
+				r.Body = body
+			}
+			defer func() { in.cfg.Observe("ingress", body.bytes.Load(), w.bytes, time.Since(start)) }()
 		}
 		select {
 		case in.room <- struct{}{}:
@@ -35,6 +38,18 @@ func (in *Ingress) Public() http.Handler {
 			writeError(w, http.StatusServiceUnavailable, api.Errorf(api.CodeUnavailable, "this node serves too many requests at one time"))
 		}
 	})
+}
+
+// countedBody counts what is read of a request's body.
+type countedBody struct {
+	io.ReadCloser
+	bytes atomic.Int64 // the transport may still read while the response goes out
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.bytes.Add(int64(n))
+	return n, err
 }
 
 func (in *Ingress) route(w *writer, r *http.Request) {

@@ -173,7 +173,11 @@ func (in *Ingress) joinWatched(ctx context.Context, conn, upstream net.Conn, nod
 		a.begun.Store(true)
 		defer in.watch.add(a)()
 	}
-	join(ctx, conn, upstream)
+	start := time.Now()
+	received, sent := join(ctx, conn, upstream)
+	if in.cfg.Observe != nil {
+		in.cfg.Observe("tcp", received, sent, time.Since(start))
+	}
 }
 
 func (in *Ingress) dialTCP(ctx context.Context, t target, port int) (net.Conn, error) {
@@ -293,19 +297,22 @@ func closeWrite(c net.Conn) error {
 }
 
 // join copies both ways. The end of one direction is passed on; when both have ended, or one has
-// failed, or ctx ends, both connections are closed.
-func join(ctx context.Context, a, b net.Conn) {
+// failed, or ctx ends, both connections are closed. It tells how many bytes came from a and from b.
+func join(ctx context.Context, a, b net.Conn) (fromA, fromB int64) {
 	closeBoth := func() { a.Close(); b.Close() }
 	stop := context.AfterFunc(ctx, closeBoth)
 	defer stop()
 	defer closeBoth()
-	pass := func(to, from net.Conn) {
-		if _, err := io.Copy(to, from); err != nil || closeWrite(to) != nil {
+	pass := func(to, from net.Conn) int64 {
+		n, err := io.Copy(to, from)
+		if err != nil || closeWrite(to) != nil {
 			closeBoth()
 		}
+		return n
 	}
 	var other sync.WaitGroup
-	other.Go(func() { pass(a, b) })
-	pass(b, a)
+	other.Go(func() { fromB = pass(a, b) })
+	fromA = pass(b, a)
 	other.Wait()
+	return fromA, fromB
 }

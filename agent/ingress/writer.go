@@ -88,14 +88,3 @@ func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // begun tells whether it is too late to answer differently.
 func (w *writer) begun() bool { return w.status != 0 || w.hijacked }
-
-// code is the status as the client saw it.
-func (w *writer) code() int {
-	switch {
-	case w.status != 0:
-		return w.status
-	case w.hijacked:
-		return http.StatusSwitchingProtocols
-	}
-	return http.StatusOK
-}

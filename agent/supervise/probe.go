@@ -64,7 +64,9 @@ func (r *replica) watchReadiness(ctx context.Context, h sandbox.Handle, c check,
 		if ctx.Err() != nil {
 			return
 		}
-		failures++
+		if failures++; err != nil {
+			r.s.cfg.OnFailedProbe(r.assignment.Workload, "readiness")
+		}
 		switch {
 		case err == nil:
 			failures = 0
@@ -112,6 +114,7 @@ func (r *replica) watchLiveness(ctx context.Context, c check, p api.Probe, sick 
 			failures = 0
 			continue
 		}
+		r.s.cfg.OnFailedProbe(r.assignment.Workload, "liveness")
 		if failures++; failures >= max(p.Failures, 1) {
 			sick <- "liveness probe: " + err.Error()
 			return

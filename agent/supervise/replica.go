@@ -150,6 +150,7 @@ func (r *replica) countRestart() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.rep.Restarts++
+	r.s.cfg.OnRestart(r.assignment.Workload)
 }
 
 // survive keeps a fault of ours in one replica from ending all the others.

@@ -66,7 +66,11 @@ type Config struct {
 	OnStatus func(api.ReplicaReport)
 	// OnEvent is told what no status tells. It must not block.
 	OnEvent func(api.Event)
-	Log     zerolog.Logger
+	// OnRestart and OnFailedProbe are told each one, for the metrics; probe is readiness or liveness.
+	// They must not block, and may be nil.
+	OnRestart     func(api.Ref)
+	OnFailedProbe func(w api.Ref, probe string)
+	Log           zerolog.Logger
 }
 
 // Supervisor owns all replicas of a node. All methods are safe for concurrent use.
@@ -87,6 +91,12 @@ type Supervisor struct {
 
 // New makes a supervisor that runs nothing yet.
 func New(cfg Config) *Supervisor {
+	if cfg.OnRestart == nil {
+		cfg.OnRestart = func(api.Ref) {}
+	}
+	if cfg.OnFailedProbe == nil {
+		cfg.OnFailedProbe = func(api.Ref, string) {}
+	}
 	s := &Supervisor{
 		cfg: cfg, group: run.New(context.Background()), poke: make(chan struct{}, 1),
 		starting: map[api.Variant]chan struct{}{}, preparing: map[api.Variant]chan struct{}{},

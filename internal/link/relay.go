@@ -114,6 +114,8 @@ type NodeDialer struct {
 	Relays func() []string // addresses of coordinators
 	// Local opens a stream on a tunnel of this process (coordinators); may be nil.
 	Local func(nodeID string) (net.Conn, error)
+	// Observe is told of each dial which way worked; may be nil.
+	Observe func(way Way, took time.Duration)
 
 	mu     sync.Mutex
 	failed map[string]time.Time // when the last direct dial of node@addr failed
@@ -124,19 +126,46 @@ type NodeDialer struct {
 func (d *NodeDialer) Dial(ctx context.Context, nodeID, alpn string) (net.Conn, error) {
 	ctx, cancel := withDefaultTimeout(ctx, 2*dialTimeout)
 	defer cancel()
-	ways := []func(context.Context, string, string) (net.Conn, error){d.direct, d.indirect}
+	start := time.Now()
+	conn, way, err := d.either(ctx, nodeID, alpn)
+	if d.Observe != nil {
+		d.Observe(way, time.Since(start))
+	}
+	return conn, err
+}
+
+// Way is how a node was reached.
+type Way string
+
+const (
+	WayDirect  Way = "direct"
+	WayRelayed Way = "relayed"
+	WayFailed  Way = "failed"
+)
+
+// way is one way to a node.
+type way struct {
+	name Way
+	dial func(ctx context.Context, nodeID, alpn string) (net.Conn, error)
+}
+
+func (d *NodeDialer) either(ctx context.Context, nodeID, alpn string) (net.Conn, Way, error) {
+	ways := []way{{WayDirect, d.direct}, {WayRelayed, d.indirect}}
 	if d.avoidsDirect(nodeID) {
 		ways[0], ways[1] = ways[1], ways[0]
 	}
-	conn, err := ways[0](ctx, nodeID, alpn)
-	if err == nil || ctx.Err() != nil {
-		return conn, err
+	var errs []error
+	for _, w := range ways {
+		conn, err := w.dial(ctx, nodeID, alpn)
+		if err == nil {
+			return conn, w.name, nil
+		}
+		if ctx.Err() != nil && len(errs) == 0 {
+			return nil, WayFailed, err
+		}
+		errs = append(errs, err)
 	}
-	conn, err2 := ways[1](ctx, nodeID, alpn)
-	if err2 == nil {
-		return conn, nil
-	}
-	return nil, api.Errorf(api.CodeUnavailable, "node %s cannot be reached: %w", nodeID, errors.Join(err, err2))
+	return nil, WayFailed, api.Errorf(api.CodeUnavailable, "node %s cannot be reached: %w", nodeID, errors.Join(errs...))
 }
 
 // HTTPClient speaks HTTP/2 to nodes; a URL's host is the node's id.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,9 +79,11 @@ func TestTunnelAndRelay(t *testing.T) {
 		t.Fatal("Connected is wrong")
 	}
 	dead := func(string) (string, bool) { return "127.0.0.1:1", true }
+	var ways []Way
 	caller := &NodeDialer{
 		Dialer: &Dialer{Creds: s.member(api.RoleNode, "n-2")}, Addr: dead,
-		Relays: func() []string { return []string{"127.0.0.1:1", h.addr} },
+		Relays:  func() []string { return []string{"127.0.0.1:1", h.addr} },
+		Observe: func(w Way, _ time.Duration) { ways = append(ways, w) },
 	}
 	got, err := s.get(caller.HTTPClient(api.ALPNNode), "https://n-1/")
 	if want := "spiffe://c-1/node/n-2 true HTTP/2.0"; err != nil || got != want {
@@ -97,6 +100,9 @@ func TestTunnelAndRelay(t *testing.T) {
 	}
 	if _, err := caller.Dial(s.ctx, "n-9", api.ALPNNode); api.CodeOf(err) != api.CodeUnavailable || !strings.Contains(err.Error(), "no tunnel") {
 		t.Errorf("an unknown node: %v", err)
+	}
+	if !slices.Equal(ways, []Way{WayRelayed, WayFailed}) {
+		t.Errorf("observed %v", ways)
 	}
 }
 
@@ -122,10 +128,12 @@ func TestDirectGoesFirst(t *testing.T) {
 	ln := m.Handle(api.ALPNNode, api.RoleServer)
 	s.run("mux", m.Serve)
 	s.run("echo", func(ctx context.Context) error { return echo(ctx, ln) })
+	var reached Way
 	d := &NodeDialer{
-		Dialer: &Dialer{Creds: s.member(api.RoleServer, "s-1")},
-		Addr:   func(string) (string, bool) { return m.ln.Addr().String(), true },
-		Local:  func(string) (net.Conn, error) { t.Error("went through the tunnel"); return nil, io.EOF },
+		Dialer:  &Dialer{Creds: s.member(api.RoleServer, "s-1")},
+		Observe: func(w Way, _ time.Duration) { reached = w },
+		Addr:    func(string) (string, bool) { return m.ln.Addr().String(), true },
+		Local:   func(string) (net.Conn, error) { t.Error("went through the tunnel"); return nil, io.EOF },
 	}
 	conn, err := d.Dial(s.ctx, "n-1", api.ALPNNode)
 	if err != nil {
@@ -134,6 +142,9 @@ func TestDirectGoesFirst(t *testing.T) {
 	defer conn.Close()
 	if err := s.talk(conn, "hello"); err != nil {
 		t.Fatal(err)
+	}
+	if reached != WayDirect {
+		t.Errorf("observed %q", reached)
 	}
 }
 

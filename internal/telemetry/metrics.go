@@ -24,7 +24,7 @@ type Metrics struct {
 	NodesByState            Gauge     // nodes_by_state: state
 	NodeReliability         Gauge     // node_reliability_score: node_name
 	NodeCapacity            Gauge     // node_resource_capacity: node_name, resource
-	NodeUsage               Gauge     // node_resource_usage: node_name, resource
+	NodeUsage               Gauge     // node_resource_usage: node_name, resource (cpu in cores, memory in bytes)
 	NodeFragmentUtilization Gauge     // node_fragment_utilization: node_name
 	NodeHeartbeatLatency    Histogram // node_heartbeat_latency_seconds
 	NodeEnrollments         Counter   // node_enrollments_total: result (ok | refused)
@@ -86,9 +86,9 @@ func (m *Metrics) registerScheduling(r *registrar) {
 func (m *Metrics) registerNodes(r *registrar) {
 	m.NodesByState = r.gauge("nodes_by_state", "Nodes in each state.", "state")
 	m.NodeReliability = r.gauge("node_reliability_score", "How dependable a node has been, 0 to 1.", "node_name")
-	m.NodeCapacity = r.gauge("node_resource_capacity", "What a node offers; CPU in thousandths of a core, the rest in bytes.", "node_name", "resource")
-	m.NodeUsage = r.gauge("node_resource_usage", "What is reserved on a node, in the units of its capacity.", "node_name", "resource")
-	m.NodeFragmentUtilization = r.gauge("node_fragment_utilization", "Used share of what is reserved on a node, 0 to 1.", "node_name")
+	m.NodeCapacity = r.gauge("node_resource_capacity", "What a node offers: CPU in cores, memory in bytes.", "node_name", "resource")
+	m.NodeUsage = r.gauge("node_resource_usage", "What is in use on a node, in the units of its capacity.", "node_name", "resource")
+	m.NodeFragmentUtilization = r.gauge("node_fragment_utilization", "Share of a node's memory that replicas have reserved, 0 to 1.", "node_name")
 	m.NodeHeartbeatLatency = r.histogram("node_heartbeat_latency_seconds", "Round-trip time of heartbeats.", latencyBuckets)
 	m.NodeEnrollments = r.counter("node_enrollments_total", "Attempts of nodes to join, by result.", "result")
 }

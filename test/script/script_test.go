@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -50,6 +51,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"dev": cmdDev, "role": cmdRole, "halt": cmdHalt, "follow": cmdFollow, "seen": cmdSeen,
 			"exits": cmdExits, "refused": cmdRefused, "until": cmdUntil, "fetch": cmdFetch, "capture": cmdCapture, "replace": cmdReplace, "says": cmdSays,
+			"sampled": cmdSampled, "agentmetrics": cmdAgentMetrics,
 		},
 	})
 }
@@ -298,6 +300,48 @@ func cmdFetch(ts *testscript.TestScript, neg bool, args []string) {
 	if strconv.Itoa(resp.StatusCode) != args[0] {
 		ts.Fatalf("status %s, want %s", resp.Status, args[0])
 	}
+}
+
+// sampled URL PATTERN asks for metrics until one of ours matches; they become stdout.
+func cmdSampled(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: sampled URL PATTERN")
+	}
+	want := pattern(ts, "^cloudless_"+args[1])
+	for end := time.Now().Add(patience); ; pause() {
+		text := body(ts, args[0])
+		if want.MatchString(text) {
+			fmt.Fprint(ts.Stdout(), text)
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("not within %v: %s in\n%s", patience, want, text)
+		}
+	}
+}
+
+// agentmetrics DIR gives the metrics of both agents of a dev cluster as stdout, one after the other.
+func cmdAgentMetrics(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: agentmetrics DIR")
+	}
+	for _, agent := range []string{"dev-1", "dev-2"} {
+		port := ts.ReadFile(filepath.Join(args[0], "agents", agent, "ports", "metrics-addr"))
+		fmt.Fprint(ts.Stdout(), body(ts, "http://127.0.0.1:"+port+"/metrics"))
+	}
+}
+
+// body is what a server answers with status 200.
+func body(ts *testscript.TestScript, url string) string {
+	resp, err := (&http.Client{Timeout: patience}).Get(url)
+	ts.Check(err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	ts.Check(err)
+	if resp.StatusCode != http.StatusOK {
+		ts.Fatalf("%s: %s", url, resp.Status)
+	}
+	return string(text)
 }
 
 // capture NAME PATTERN keeps the first group of the pattern's match in stdout as a variable.
