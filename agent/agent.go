@@ -109,6 +109,7 @@ type Agent struct {
 	events   *eventSender
 	table    tableBox
 	stock    *stock
+	disk     *diskWatch
 	group    *run.Group
 	stopOnce sync.Once
 	stopErr  error
@@ -173,6 +174,7 @@ func (a *Agent) openSandboxes(ctx context.Context) (err error) {
 		OnPortRefused: a.tellPortRefused,
 	})
 	a.stock = newStock(a.artifacts.List, a.sup.Warm)
+	a.disk = &diskWatch{dir: a.cfg.DataDir, look: a.storage, failed: a.ledger.Failed, tell: a.tellDisk}
 	a.ingress.PublishTCP(a.cfg.PublishHost, a.cfg.PublishHost != "")
 	return nil
 }
@@ -238,6 +240,7 @@ func (a *Agent) serve(context.Context) error {
 	g.Go("node events", a.events.run)
 	g.Go("gauges", a.keepGauges)
 	g.Go("usage", a.keepUsage)
+	g.Go("disk", a.disk.run)
 	g.Go("endpoint table", a.keepTable)
 	g.Go("own certificate", a.keepCertificate)
 	g.Go("gossip peers", a.keepGossipJoined)

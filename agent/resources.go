@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/run"
 	"github.com/cloudless/cloudless/internal/telemetry"
@@ -39,17 +37,6 @@ func (a *Agent) capacity(reserve api.Reserved) api.Reserved {
 	total := api.Reserved{CPU: api.MilliCPU(runtime.NumCPU() * 1000), Memory: memInfo("MemTotal"), Storage: a.storage().total}
 	left := total.Sub(reserve)
 	return api.Reserved{CPU: max(left.CPU, 0), Memory: max(left.Memory, 0), Storage: max(left.Storage, 0)}
-}
-
-type disk struct{ total, free api.Bytes }
-
-func (a *Agent) storage() disk {
-	var st unix.Statfs_t
-	if err := unix.Statfs(a.cfg.DataDir, &st); err != nil {
-		return disk{}
-	}
-	size := api.Bytes(st.Bsize)
-	return disk{total: api.Bytes(st.Blocks) * size, free: api.Bytes(st.Bavail) * size}
 }
 
 // memInfo reads one line of /proc/meminfo, in bytes.
@@ -103,7 +90,7 @@ func (a *Agent) fillHeartbeat(prev api.Heartbeat, has uint64, now time.Time) api
 	hb := api.Heartbeat{
 		Seq: prev.Seq + 1, Sent: now.UTC(), Usage: a.usage(), Epoch: epoch, Generation: gen,
 		EndpointIndex: a.ingress.Index(), Replicas: len(a.sup.Local()), RTTMillis: prev.RTTMillis, TrustIndex: a.trusted.Load(), Inventory: inv,
-		MeasuredAt: prev.MeasuredAt,
+		MeasuredAt: prev.MeasuredAt, DiskFull: a.disk.full(),
 	}
 	if m := a.measured.Load(); m != nil && !m.at.Equal(prev.MeasuredAt) {
 		hb.MeasuredAt, hb.ReplicaUsage = m.at, m.replicas

@@ -55,6 +55,8 @@ const (
 	EventNodeDraining      = "node.draining"
 	EventNodeRemoved       = "node.removed"
 	EventPortRefused       = "node.port.refused" // a published port could not be opened
+	EventDiskFull          = "node.disk.full"    // nothing new is placed there
+	EventDiskRoom          = "node.disk.room"    // it is no longer full
 	EventNodeRevoked       = "security.node.revoked"
 	EventRotation          = "security.rotation"
 	EventNodeTrouble       = "node.trouble" // something on a node needs a person's look

@@ -31,6 +31,7 @@ const (
 	MaxEvents              = 10_000    // events of state changes kept by the cluster
 	MaxNodeEvents          = 1_000     // events a node keeps in its own ring
 	MaxInventory           = 256       // artifacts that a node tells it holds, and as many prepared versions
+	MaxDiskFullBytes       = 512       // of what a node says of a full disk
 	MaxBodyBytes           = 4 << 20   // a JSON request body
 	MaxHeaderBytes         = 32 << 10  // an HTTP request head
 	MaxOwnHeaderBytes      = 4 << 10   // what an ingress may add to one on the way to another node

@@ -56,7 +56,8 @@ type NodeStatus struct {
 	RTTMillis     float64    `json:"rttMillis,omitempty"` // from Serf's coordinates
 	Gossip        string     `json:"gossip,omitempty"`    // alive, failed, left or unknown
 	EndpointIndex uint64     `json:"endpointIndex,omitempty"`
-	Reliability   float64    `json:"reliability"` // 0 … 1
+	Reliability   float64    `json:"reliability"`        // 0 … 1
+	DiskFull      string     `json:"diskFull,omitempty"` // why its disk takes nothing new; empty while there is room
 }
 
 // Usage is measured load: cpu in thousandths of a core, the rest in bytes.

@@ -118,6 +118,7 @@ type Heartbeat struct {
 	Replicas      int       `json:"replicas"`
 	RTTMillis     float64   `json:"rttMillis,omitempty"`  // of the last heartbeat
 	TrustIndex    uint64    `json:"trustIndex,omitempty"` // of the TrustBundle taken up
+	DiskFull      string    `json:"diskFull,omitempty"`   // why this node's disk takes nothing new; at most MaxDiskFullBytes count
 
 	MeasuredAt   time.Time      `json:"measuredAt,omitzero"`    // when the replicas were measured last
 	ReplicaUsage []ReplicaUsage `json:"replicaUsage,omitempty"` // only in the first heartbeat after that

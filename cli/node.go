@@ -139,7 +139,7 @@ func (e *Env) describeNode(ctx context.Context, c *client.Client, n api.Node) er
 		{"Node port", n.Addr.Node}, {"Ingress", n.Addr.Ingress}, {"Wasm", n.Runtimes.WasmEngine},
 		{"Containers", strings.TrimSpace(yesNo(n.Runtimes.Containers) + " " + n.Runtimes.ContainersVer + n.Runtimes.ContainersReason)},
 		{"CPU", s.Allocated.CPU.String() + " of " + n.Capacity.CPU.String()}, {"Memory", s.Allocated.Memory.String() + " of " + n.Capacity.Memory.String()},
-		{"Storage", s.Allocated.Storage.String() + " of " + n.Capacity.Storage.String()}, {"Replicas", fmt.Sprint(s.Replicas)},
+		{"Storage", s.Allocated.Storage.String() + " of " + n.Capacity.Storage.String()}, {"Disk", s.DiskFull}, {"Replicas", fmt.Sprint(s.Replicas)},
 		{"Connected", yesNo(s.Connected)}, {"Gossip", s.Gossip}, {"Reliability", fmt.Sprintf("%.2f", s.Reliability)}, {"Joined", e.age(n.JoinedAt)},
 	})
 	return e.lastEvents(ctx, c, "node/"+n.Name)

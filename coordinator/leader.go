@@ -114,7 +114,7 @@ func (s *Server) reconcileOnce(ctx context.Context, v state.View) (next time.Tim
 	now := time.Now().UTC()
 	stocks := s.signals.stocks()
 	res := reconcile.Plan(v, reconcile.Signals{
-		Nodes: s.signals.all(now), ProcessStart: s.started, Holders: holders(v, stocks), Prepared: preparedOn(stocks),
+		Nodes: s.signals.all(now), ProcessStart: s.started, Holders: holders(v, stocks), Prepared: preparedOn(stocks), FullDisks: s.signals.fullDisks(),
 	}, now)
 	s.observePlan(v, res, time.Since(now))
 	for _, id := range res.Probe {

@@ -138,11 +138,14 @@ func (s *Server) sessionClosed(nodeID string) {
 func (s *Server) heartbeatFrom(nodeID string, hb api.Heartbeat) (inventory uint64) {
 	news := hb.Inventory
 	hb.Inventory = nil
+	hb.DiskFull = hb.DiskFull[:min(len(hb.DiskFull), api.MaxDiskFullBytes)]
+	changed := news != nil
 	s.signals.update(nodeID, func(n *nodeSignal) {
 		n.LastHeartbeat, n.Seen, n.unansweredAt = time.Now(), true, time.Time{}
 		if !hb.MeasuredAt.Equal(n.heartbeat.MeasuredAt) || len(hb.ReplicaUsage) > 0 {
 			n.usage = hb.ReplicaUsage
 		}
+		changed = changed || (hb.DiskFull == "") != (n.heartbeat.DiskFull == "")
 		n.heartbeat = hb
 		n.endpointIndex = max(n.endpointIndex, hb.EndpointIndex)
 		if news != nil {
@@ -152,8 +155,8 @@ func (s *Server) heartbeatFrom(nodeID string, hb api.Heartbeat) (inventory uint6
 			inventory = n.stock.revision
 		}
 	})
-	if news != nil {
-		s.wake() // a rollout may have waited for it
+	if changed {
+		s.wake() // a rollout may have waited for what is at hand, a replica for room
 	}
 	return inventory
 }
@@ -166,6 +169,19 @@ func (g *signals) stocks() map[string]*stock {
 	for id, n := range g.nodes {
 		if n.stock != nil {
 			out[id] = n.stock
+		}
+	}
+	return out
+}
+
+// fullDisks is what nodes, by id, say of a disk that takes nothing new.
+func (g *signals) fullDisks() map[string]string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := map[string]string{}
+	for id, n := range g.nodes {
+		if n.heartbeat.DiskFull != "" {
+			out[id] = n.heartbeat.DiskFull
 		}
 	}
 	return out

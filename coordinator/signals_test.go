@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -189,5 +190,27 @@ func TestAGoodbyeIsASign(t *testing.T) {
 	s.sessionOpened(id)
 	if sig := s.signals.get(id); sig.Goodbye != "" || !sig.GoodbyeAt.IsZero() {
 		t.Errorf("after it came back: %+v", sig.NodeSignal)
+	}
+}
+
+// A node that says that its disk is full is known by its words, cut to their limit, until it says
+// nothing of it; the leader looks again when that changes, and only then.
+func TestAFullDiskIsASign(t *testing.T) {
+	s := listening()
+	for _, step := range []struct {
+		say, want string
+		wakes     bool
+	}{
+		{"", "", false},
+		{"no space left", "no space left", true},
+		{"no space left, still", "no space left, still", false},
+		{strings.Repeat("x", api.MaxDiskFullBytes), strings.Repeat("x", api.MaxDiskFullBytes), false},
+		{strings.Repeat("x", api.MaxDiskFullBytes+1), strings.Repeat("x", api.MaxDiskFullBytes), false},
+		{"", "", true},
+	} {
+		s.heartbeatFrom("n1", api.Heartbeat{DiskFull: step.say})
+		if got := s.signals.fullDisks()["n1"]; got != step.want || woken(s) != step.wakes {
+			t.Errorf("after %.20q: known as %.20q, want it to wake the leader: %t", step.say, got, step.wakes)
+		}
 	}
 }

@@ -176,11 +176,20 @@ func (l *Ledger) get(key string, into any) error {
 	return nil
 }
 
+// Failed tells that the disk has failed under a write: every later one is refused until the ledger is
+// opened anew.
+func (l *Ledger) Failed() error {
+	if err := l.fault.get(); err != nil {
+		return l.writeError(err)
+	}
+	return nil
+}
+
 // write refuses to go on after the disk has failed once: Pebble's commit pipeline is stuck then, and
 // only opening the ledger anew tells what has reached the disk.
 func (l *Ledger) write(f func() error) error {
-	if err := l.fault.get(); err != nil {
-		return l.writeError(err)
+	if err := l.Failed(); err != nil {
+		return err
 	}
 	err := f()
 	if fatal := l.fault.get(); fatal != nil {

@@ -35,6 +35,7 @@ type Signals struct {
 	Nodes        map[string]NodeSignal // by node id
 	ProcessStart time.Time
 	Holders      func(digest string) []string // nodes that have an artifact; may be nil
+	FullDisks    map[string]string            // what nodes, by id, say of a disk that takes nothing new
 	// Prepared tells whether a node has a version that it was told to prepare; nil: every one has.
 	Prepared func(nodeID, uid string, version uint64) bool
 }

@@ -17,6 +17,7 @@ const (
 	byLiveness
 	byDrain
 	byCordon
+	byDisk
 	byRuntime
 	byContainer
 	byWasm
@@ -37,6 +38,7 @@ var filterTexts = [filterCount]struct{ name, one, many string }{
 	byLiveness:     {"liveness", "is not ready", "are not ready"},
 	byDrain:        {"draining", "is draining", "are draining"},
 	byCordon:       {"cordoned", "is cordoned", "are cordoned"},
+	byDisk:         {"disk", "has a full disk", "have full disks"},
 	byRuntime:      {"runtime", "runs neither wasm nor containers", "run neither wasm nor containers"},
 	byContainer:    {"runtime.container", "runs no containers", "run no containers"},
 	byWasm:         {"runtime.wasm", "runs no wasm", "run no wasm"},
@@ -100,7 +102,7 @@ func variantOn(r runs, s *api.WorkloadSpec) (uint8, filter) {
 }
 
 // standing asks the filters that look at the node alone.
-func standing(n *api.Node) filter {
+func (c *Cluster) standingOf(n *api.Node) filter {
 	switch {
 	case n.Liveness != api.NodeReady:
 		return byLiveness
@@ -108,6 +110,8 @@ func standing(n *api.Node) filter {
 		return byDrain
 	case n.Cordoned:
 		return byCordon
+	case c.sig.FullDisks[n.ID] != "":
+		return byDisk
 	}
 	return fits
 }
@@ -117,7 +121,7 @@ func (c *Cluster) prepare(n *api.Node) {
 	if len(n.Taints) > 0 {
 		c.tainted = append(c.tainted, int32(len(c.nodes)))
 	}
-	c.nodes, c.standing, c.runs = append(c.nodes, n), append(c.standing, standing(n)), append(c.runs, runsOf(n))
+	c.nodes, c.standing, c.runs = append(c.nodes, n), append(c.standing, c.standingOf(n)), append(c.runs, runsOf(n))
 }
 
 // judge asks the filters whose answer no placement changes, each of all nodes in turn: a value is
@@ -284,6 +288,8 @@ func (c *Cluster) reason(i int, f filter, need *api.Reserved) string {
 		return ""
 	case byLiveness:
 		return fmt.Sprintf("is %s", n.Liveness)
+	case byDisk:
+		return "has a full disk: " + c.sig.FullDisks[n.ID]
 	case byContainer:
 		if n.Runtimes.ContainersReason != "" {
 			return "runs no containers: " + n.Runtimes.ContainersReason

@@ -11,7 +11,7 @@ import (
 )
 
 // oneByOne says for one node, in so many words, what the filters that no placement changes are to say.
-func oneByOne(n *api.Node, s *api.WorkloadSpec) filter {
+func oneByOne(n *api.Node, s *api.WorkloadSpec, diskFull string) filter {
 	matches := func() bool {
 		for k, v := range s.Placement.NodeSelector {
 			if have, ok := label(n, k); !ok || have != v {
@@ -29,6 +29,8 @@ func oneByOne(n *api.Node, s *api.WorkloadSpec) filter {
 		return byDrain
 	case n.Cordoned:
 		return byCordon
+	case diskFull != "":
+		return byDisk
 	case runnable != fits:
 		return runnable
 	case !matches():
@@ -48,7 +50,7 @@ func oneByOne(n *api.Node, s *api.WorkloadSpec) filter {
 func TestNodesAreJudgedTogetherAsOneByOne(t *testing.T) {
 	few := rapid.SampledFrom([]string{"", "a", "b", "c"})
 	rapid.Check(t, func(rt *rapid.T) {
-		c := &Cluster{columns: map[string]*column{}}
+		c := &Cluster{columns: map[string]*column{}, sig: Signals{FullDisks: map[string]string{}}}
 		for i := range rapid.IntRange(0, 8).Draw(rt, "nodes") {
 			n := &api.Node{ID: fmt.Sprint("n", i), Name: few.Draw(rt, "name"), Region: few.Draw(rt, "region"), Zone: few.Draw(rt, "zone"), Arch: few.Draw(rt, "arch")}
 			n.Labels = map[string]string{few.Draw(rt, "key"): few.Draw(rt, "value"), "x": few.Draw(rt, "x")}
@@ -62,6 +64,9 @@ func TestNodesAreJudgedTogetherAsOneByOne(t *testing.T) {
 			}
 			n.Runtimes.Containers = rapid.Bool().Draw(rt, "containers")
 			n.Runtimes.WasmEngine = few.Draw(rt, "engine")
+			if rapid.IntRange(0, 5).Draw(rt, "disk") == 0 {
+				c.sig.FullDisks[n.ID] = "no space left"
+			}
 			c.prepare(n)
 		}
 		for range 3 { // workloads that may use each other's columns
@@ -81,10 +86,34 @@ func TestNodesAreJudgedTogetherAsOneByOne(t *testing.T) {
 			p := &profile{verdicts: make([]filter, len(c.nodes)), as: make([]uint8, len(c.nodes))}
 			c.judge(p, s)
 			for i, n := range c.nodes {
-				if want := oneByOne(n, s); p.verdicts[i] != want {
+				if want := oneByOne(n, s, c.sig.FullDisks[n.ID]); p.verdicts[i] != want {
 					rt.Fatalf("node %+v, workload %+v: %q, want %q", n, s, p.verdicts[i], want)
 				}
 			}
 		}
 	})
+}
+
+// A node whose disk is full gets nothing new, the reason is the node's own words, and all others are
+// judged as ever.
+func TestNothingIsPlacedOnAFullDisk(t *testing.T) {
+	f := newFill(t)
+	f.node("n1", nil)
+	f.node("n2", nil)
+	w := workload("a", nil)
+	c := New(f.store.View(), Signals{FullDisks: map[string]string{"n1": "no space left: 3 MiB of 96 MiB are free"}})
+	p, ok := c.Place(w)
+	if !ok || p.NodeID != "n2" || p.Decision.Refused["disk"] != 1 {
+		t.Errorf("placed %t on %q, refused %v", ok, p.NodeID, p.Decision.Refused)
+	}
+	if row := c.Explain(w)[0]; row.Filter != "disk" || row.Reason != "has a full disk: no space left: 3 MiB of 96 MiB are free" {
+		t.Errorf("explained as %q: %q", row.Filter, row.Reason)
+	}
+	if c.FitsInstead("n1", w, api.Reserved{CPU: 100}) {
+		t.Error("a successor is started on a full disk")
+	}
+	c = New(f.store.View(), Signals{FullDisks: map[string]string{"n1": "no space left", "n2": "no space left"}})
+	if p, _ := c.Place(w); Message(p.Decision) != "2 nodes: 2 have full disks" {
+		t.Errorf("message %q", Message(p.Decision))
+	}
 }

@@ -22,8 +22,9 @@ import (
 
 // Signals is what the log does not hold. Every field may be left out.
 type Signals struct {
-	Holders func(digest string) []string // ids of the nodes that have an artifact already
-	Now     time.Time                    // lets old failures of a node fade; zero: they count in full
+	Holders   func(digest string) []string // ids of the nodes that have an artifact already
+	FullDisks map[string]string            // what nodes, by id, say of a disk that takes nothing new
+	Now       time.Time                    // lets old failures of a node fade; zero: they count in full
 }
 
 // Placement is where a replica goes, as which variant, and why.
