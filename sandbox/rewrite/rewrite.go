@@ -85,6 +85,8 @@ type Output struct {
 	Globals []string
 	// Hidden are all exports that were added; neither host code nor guests should offer them.
 	Hidden []string
+	// MemoryPages is what the module's memory has from its start, of 64 KiB; 0 without a memory.
+	MemoryPages uint32
 	// WritesTables and DropsSegments tell of instructions whose effects cannot be restored, VectorGlobals
 	// of mutable globals that no host can set, since an engine's globals are 64 bits to it. A module that
 	// has one of them wants a new instance for each request.
@@ -108,7 +110,7 @@ func Module(code []byte, o Options) (*Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Output{WritesTables: m.writesTables, DropsSegments: m.dropsSegments}
+	out := &Output{MemoryPages: m.least, WritesTables: m.writesTables, DropsSegments: m.dropsSegments}
 	m.plan(o, out)
 	out.Module = m.emit(o)
 	return out, nil

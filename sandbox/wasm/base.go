@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -52,7 +53,7 @@ func newBase(d *Driver, m *module, spec sandbox.Spec) *base {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &base{
 		driver: d, module: m, spec: spec, config: baseConfig(spec),
-		log: newSink(spec.Log), memory: &budget{limit: uint64(m.key.pages) * pageBytes},
+		log: newSink(spec.Log), memory: &budget{limit: uint64(pagesOf(cmp.Or(spec.Memory, api.DefaultWasmMemory))) * pageBytes},
 		ctx: ctx, cancel: cancel, done: make(chan struct{}),
 	}
 }
@@ -89,10 +90,10 @@ func (b *base) instantiate(ctx context.Context, config wazero.ModuleConfig, mem 
 			mem.Free()
 		}
 	}()
-	return b.module.class.InstantiateModule(experimental.WithMemoryAllocator(ctx, mem), b.module.compiled, config)
+	return b.driver.engine.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, mem), b.module.compiled, config)
 }
 
-// trials remembers with which arguments and environments a module has been instantiated well, so
+// trials remembers with which memory, arguments and environments a module has been instantiated well, so
 // that the thousandth replica of it need not show it again.
 type trials struct {
 	mu   sync.Mutex
@@ -104,7 +105,7 @@ const maxTrials = 64
 // once runs f unless it succeeded before for the same spec.
 func (t *trials) once(spec sandbox.Spec, how drive, f func() error) error {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s %q", how, spec.Wasm.Args)
+	fmt.Fprintf(h, "%s %d %q", how, spec.Memory, spec.Wasm.Args)
 	for _, name := range envNames(spec.Env) {
 		fmt.Fprintf(h, " %q=%q", name, spec.Env[name])
 	}

@@ -1,7 +1,8 @@
 // Package wasm is the sandbox.Driver for WebAssembly modules, on wazero.
 //
-// A module is compiled once for each memory class (engine.go), its imports and exports say how it is
-// driven (inspect.go), and a replica is then one of two things: a server, which calls the guest for
+// A module is compiled once, by a child process (compile.go), and kept on disk (cache.go); its imports and
+// exports say how it is driven (inspect.go). Its code is loaded once for all its replicas (engine.go). A
+// replica is then one of two things: a server, which calls the guest for
 // each HTTP request (server.go; by the cl interface, clhost.go, or by CGI, wagi.go), or a process,
 // which runs the guest's _start once (process.go). Guests see their manifest's environment, the
 // clock, random numbers and standard output; they have no files and no network.
@@ -53,7 +54,7 @@ type replica interface {
 
 // New makes a driver.
 func New(c Config) (*Driver, error) {
-	e, err := newEngine(c.CacheDir)
+	e, err := newEngine(c.CacheDir, c.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -81,35 +82,29 @@ func engineName() string {
 	return "interpreter"
 }
 
-// Prepare implements sandbox.Driver: it compiles the module and checks how it is to be driven.
+// Prepare implements sandbox.Driver: it has the module compiled and checks how it is to be driven.
 func (d *Driver) Prepare(ctx context.Context, spec sandbox.Spec) error {
-	m, _, err := d.load(ctx, spec)
-	if err == nil {
-		d.engine.release(m)
-	}
+	_, err := d.inspect(ctx, spec)
 	return err
 }
 
-// load compiles the spec's module, or finds it compiled, and tells how to drive it. The caller
-// releases the module.
-func (d *Driver) load(ctx context.Context, spec sandbox.Spec) (*module, drive, error) {
+// inspect finds how to drive the spec's module, and whether it may be. It loads no code.
+func (d *Driver) inspect(ctx context.Context, spec sandbox.Spec) (drive, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, "", err
+		return "", err
 	}
 	pages, err := d.pages(spec)
 	if err != nil {
-		return nil, "", err
+		return "", err
 	}
-	m, err := d.engine.acquire(ctx, spec, pages)
+	known, err := d.engine.inspect(ctx, spec)
 	if err != nil {
-		return nil, "", err
+		return "", err
 	}
-	how, err := driveOf(m.compiled, spec.Wasm)
-	if err != nil {
-		d.engine.release(m)
-		return nil, "", err
+	if err := known.fits(pages); err != nil {
+		return "", err
 	}
-	return m, how, nil
+	return driveOf(&known.facts, spec.Wasm)
 }
 
 // pages is the spec's memory limit in wasm pages.
@@ -127,12 +122,19 @@ func (d *Driver) pages(spec sandbox.Spec) (uint32, error) {
 	if d.config.MaxMemory > 0 && limit > d.config.MaxMemory {
 		return 0, api.Errorf(api.CodeInvalid, "a memory limit of %s is over this node's bound of %s for one wasm replica", limit, d.config.MaxMemory)
 	}
-	return uint32(min(limit/pageBytes, maxPages)), nil
+	return pagesOf(limit), nil
 }
+
+// pagesOf is a memory limit in wasm pages.
+func pagesOf(limit api.Bytes) uint32 { return uint32(min(limit/pageBytes, maxPages)) }
 
 // Start implements sandbox.Driver.
 func (d *Driver) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Handle, error) {
-	m, how, err := d.load(ctx, spec)
+	how, err := d.inspect(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	m, err := d.engine.acquire(ctx, spec)
 	if err != nil {
 		return nil, err
 	}

@@ -9,13 +9,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
+	"github.com/rs/zerolog"
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/run"
 	"github.com/cloudless/cloudless/sandbox"
 	"github.com/cloudless/cloudless/sandbox/rewrite"
 )
@@ -24,107 +26,332 @@ const (
 	pageBytes = 64 << 10
 	maxPages  = 65536 // 4 GiB, what 32 bits can address
 
-	// maxUnused modules stay compiled though no replica uses them, so that a restart, or a Start after
-	// Prepare, finds its module in memory. What is dropped comes back from the disk cache.
-	maxUnused = 16
+	// maxUnused modules of maxUnusedBytes together stay loaded though no replica uses them, so that who
+	// comes back soon finds its module in memory. What is dropped comes back from the disk cache.
+	maxUnused      = 16
+	maxUnusedBytes = 64 << 20
+
+	// maxRefused is the number of modules of which it is remembered that they cannot be compiled, so that
+	// a retry costs no child.
+	maxRefused = 1024
 )
 
-// engine compiles modules and keeps them while replicas use them.
+// engine knows modules, and loads their code while replicas use it.
 //
-// wazero sets the memory limit for a whole runtime, so there is one runtime for each limit in use (a
-// memory class). They share compiled code through the cache.
+// A module is known once its description has been read from the cache; when it is not there, a child
+// compiles it first (compile.go). That is all that a deployed module costs until it is called. The
+// code is loaded by acquire, for all replicas of the module together, and never made in this process.
+//
+// There is one runtime. wazero limits the memory of all instances of a runtime alike, so that limit
+// is left at its maximum: each replica's own is kept by its instances' allocator.
 type engine struct {
-	dir      string
-	cache    wazero.CompilationCache
-	mu       sync.Mutex
-	closed   bool
-	runtimes map[uint32]*memoryClass // by limit in pages
-	modules  map[moduleKey]*module
-	unused   []*module // least recently used first
+	cache    *cache
+	compiler *compiler
+	log      zerolog.Logger
+	runtime  wazero.Runtime
+	code     wazero.CompilationCache
+	host     hostFunctions
+	group    *run.Group     // of those who inspect
+	loading  sync.WaitGroup // those who load
+
+	mu      sync.Mutex
+	closed  bool
+	known   map[string]*entry // by digest
+	making  map[string]*making
+	refused map[string]error // by digest: those that will never compile
+	loaded  map[string]*module
+	unused  []*module // least recently used first
 }
 
-type memoryClass struct {
-	wazero.Runtime
-	modules int // compiled in it
-}
-
-type moduleKey struct {
+// entry is a module that is known here.
+type entry struct {
 	digest string
-	pages  uint32
+	facts
+	tried trials
 }
 
-// module is a compiled module of one memory class.
+// making is the inspection of a module that was not known, for all who wait for it.
+type making struct {
+	waiting int
+	cancel  context.CancelFunc
+	done    chan struct{} // closed once entry or err is set
+	entry   *entry
+	err     error
+}
+
+// module is the loaded code of an entry.
 type module struct {
-	key      moduleKey
-	ready    chan struct{} // closed once compiled or err is set
+	*entry
+	ready    chan struct{} // closed once loaded or err is set
 	err      error
-	class    *memoryClass
 	compiled wazero.CompiledModule
 	metered  *rewrite.Output // without its bytes
+	bytes    int64
 	refs     int
-	tried    trials
 }
 
-func newEngine(dir string) (*engine, error) {
-	if err := ownerOnly(dir); err != nil {
-		return nil, fmt.Errorf("make the cache folder of compiled modules: %w", err)
+func newEngine(dir string, log zerolog.Logger) (e *engine, err error) {
+	e = &engine{
+		compiler: newCompiler(log), log: log, group: run.New(context.Background()),
+		known: map[string]*entry{}, making: map[string]*making{}, refused: map[string]error{}, loaded: map[string]*module{},
 	}
-	cache, err := wazero.NewCompilationCacheWithDir(dir)
-	if err != nil {
+	if e.cache, err = openCache(dir); err != nil {
 		return nil, fmt.Errorf("open the cache of compiled modules: %w", err)
 	}
-	return &engine{dir: dir, cache: cache, runtimes: map[uint32]*memoryClass{}, modules: map[moduleKey]*module{}}, nil
+	ctx := context.Background()
+	if e.cache.kind, err = engineKind(ctx, filepath.Join(e.cache.work, "kind")); err == nil {
+		e.runtime, e.code, err = newRuntime(ctx, filepath.Join(e.cache.work, loadFolder))
+	}
+	if err != nil {
+		return nil, errors.Join(err, e.cache.close())
+	}
+	e.host = hostFunctionsOf(e.runtime)
+	return e, nil
 }
 
-// acquire returns the spec's module, compiled for a limit of so many pages. Whoever asks first
-// compiles; the others wait for it.
-func (e *engine) acquire(ctx context.Context, spec sandbox.Spec, pages uint32) (*module, error) {
-	key := moduleKey{spec.Digest, pages}
-	var code []byte
-	if key.digest == "" { // not an artifact of the cluster's store: the content is the name
-		var err error
-		if code, err = readModule(spec.Artifact); err != nil {
-			return nil, err
-		}
-		sum := sha256.Sum256(code)
-		key.digest = "sha256:" + hex.EncodeToString(sum[:])
+// newRuntime makes a runtime with its host modules, whose compiled code lies in dir.
+func newRuntime(ctx context.Context, dir string) (wazero.Runtime, wazero.CompilationCache, error) {
+	cache, err := wazero.NewCompilationCacheWithDir(dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the engine's folder of code: %w", err)
 	}
-	m, first, err := e.claim(ctx, key)
+	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCompilationCache(cache))
+	_, err = wasi_snapshot_preview1.Instantiate(ctx, r)
+	if err == nil {
+		err = exportCl(ctx, r)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("make a wasm runtime: %w", err), r.Close(ctx), cache.Close(ctx))
+	}
+	return r, cache, nil
+}
+
+// engineKind names what makes code of this process useful to another: the engine's version, the
+// architecture, the features of the CPU, and what this package has added to the module. The engine tells
+// its part by where it keeps the code of an empty module.
+func engineKind(ctx context.Context, dir string) (string, error) {
+	cache, err := wazero.NewCompilationCacheWithDir(dir)
+	if err != nil {
+		return "", err
+	}
+	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCompilationCache(cache))
+	_, err = r.CompileModule(ctx, append(magic[:len(magic):len(magic)], versionModule...))
+	if err := errors.Join(err, r.Close(ctx), cache.Close(ctx)); err != nil {
+		return "", fmt.Errorf("compile an empty module: %w", err)
+	}
+	file, err := engineFile(dir)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s rewrite %d stack %d format %d", engineName(), file, rewrite.Version, stackBytes, descriptionFormat))
+	return hex.EncodeToString(sum[:8]), os.RemoveAll(dir)
+}
+
+// engineFile is the path in dir of the one file of code that the engine has written there; the
+// interpreter writes none.
+func engineFile(dir string) (string, error) {
+	found, err := filepath.Glob(filepath.Join(dir, "wazero-*", "*"))
+	switch {
+	case err != nil:
+		return "", err
+	case len(found) == 0 && engineName() == "interpreter":
+		return "", nil
+	case len(found) != 1:
+		return "", fmt.Errorf("the engine wrote %d files of code for one module", len(found))
+	}
+	return filepath.Rel(dir, found[0])
+}
+
+// inspect tells what is known of the spec's module, having it compiled if it was never seen. It loads
+// no code.
+func (e *engine) inspect(ctx context.Context, spec sandbox.Spec) (*entry, error) {
+	digest, err := digestOf(spec)
+	if err != nil {
+		return nil, err
+	}
+	known, m, err := e.join(digest, spec.Artifact)
+	if known != nil || err != nil {
+		return known, err
+	}
+	defer e.leave(digest, m)
+	select {
+	case <-m.done:
+		return m.entry, m.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// digestOf is the name of the spec's module. One that is no artifact of the cluster's store has only
+// its content for a name.
+func digestOf(spec sandbox.Spec) (string, error) {
+	if spec.Digest != "" {
+		return spec.Digest, nil
+	}
+	f, err := openModule(spec.Artifact)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	_, sum, err := sumOfFile(f)
+	return "sha256:" + sum, err
+}
+
+// join finds what is known, or takes part in finding it out. Whoever asks first begins.
+func (e *engine) join(digest, path string) (*entry, *making, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, nil, errClosed()
+	}
+	if known := e.known[digest]; known != nil {
+		return known, nil, nil
+	}
+	if err := e.refused[digest]; err != nil {
+		return nil, nil, err
+	}
+	m := e.making[digest]
+	if m == nil {
+		ctx, cancel := context.WithCancel(e.group.Context())
+		m = &making{cancel: cancel, done: make(chan struct{})}
+		e.making[digest] = m
+		e.group.Go("inspect wasm module", func(context.Context) error {
+			defer cancel()
+			found, err := e.find(ctx, digest, path)
+			e.found(digest, m, found, err)
+			return nil
+		})
+	}
+	m.waiting++
+	return nil, m, nil
+}
+
+func errClosed() error { return api.Errorf(api.CodeUnavailable, "the wasm driver is closed") }
+
+// leave ends the making when nobody waits for it any more.
+func (e *engine) leave(digest string, m *making) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if m.waiting--; m.waiting > 0 {
+		return
+	}
+	m.cancel()
+	if e.making[digest] == m {
+		delete(e.making, digest)
+	}
+}
+
+// found keeps what came out, and tells all who wait.
+func (e *engine) found(digest string, m *making, found *entry, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil {
+		e.known[digest] = found
+	} else if api.CodeOf(err) == api.CodeInvalid {
+		if len(e.refused) >= maxRefused {
+			clear(e.refused)
+		}
+		e.refused[digest] = err
+	}
+	if e.making[digest] == m {
+		delete(e.making, digest)
+	}
+	m.entry, m.err = found, err
+	close(m.done)
+}
+
+// find reads a module's description, or has it made.
+func (e *engine) find(ctx context.Context, digest, path string) (*entry, error) {
+	d, err := e.cache.describe(digest)
+	if errors.Is(err, errDamaged) {
+		err = e.discard(digest, err)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		d, err = e.make(ctx, digest, path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := e.host.check(d.Imports); err != nil {
+		return nil, err
+	}
+	return &entry{digest: digest, facts: d.Facts}, nil
+}
+
+// discard removes what cannot be trusted; after that it does not exist.
+func (e *engine) discard(digest string, why error) error {
+	e.log.Warn().Err(why).Str("module", digest).Msg("a compiled module is thrown away and made anew")
+	if err := e.cache.remove(filepath.Base(e.cache.entry(digest))); err != nil {
+		return fmt.Errorf("remove a damaged module from the cache: %w", err)
+	}
+	return fs.ErrNotExist
+}
+
+// make has a child compile a module, and publishes what it made.
+func (e *engine) make(ctx context.Context, digest, path string) (*description, error) {
+	scratch, err := e.cache.scratch()
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(scratch)
+	if err := e.compiler.compile(ctx, path, digest, scratch); err != nil {
+		return nil, err
+	}
+	if err := e.cache.publish(scratch, digest); err != nil {
+		return nil, fmt.Errorf("keep a compiled module: %w", err)
+	}
+	return e.cache.describe(digest)
+}
+
+// acquire returns the spec's module with its code loaded. Whoever asks first loads; the others wait
+// for it. What turns out to be damaged is compiled once more.
+func (e *engine) acquire(ctx context.Context, spec sandbox.Spec) (*module, error) {
+	m, err := e.obtain(ctx, spec)
+	if errors.Is(err, errDamaged) {
+		m, err = e.obtain(ctx, spec)
+	}
+	return m, err
+}
+
+func (e *engine) obtain(ctx context.Context, spec sandbox.Spec) (*module, error) {
+	known, err := e.inspect(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	m, first, err := e.claim(known)
 	if err != nil {
 		return nil, err
 	}
 	if first {
-		e.fill(ctx, m, spec.Artifact, code)
+		m.err = e.load(m)
+		close(m.ready)
+		e.loading.Done()
 	}
 	select {
 	case <-m.ready:
+		err = m.err
 	case <-ctx.Done():
-		e.release(m)
-		return nil, ctx.Err()
+		err = ctx.Err()
 	}
-	if m.err != nil {
+	if err != nil {
 		e.release(m)
-		return nil, m.err
+		return nil, err
 	}
 	return m, nil
 }
 
-// claim takes a reference to the module of key; first tells that the caller has to compile it.
-func (e *engine) claim(ctx context.Context, key moduleKey) (m *module, first bool, err error) {
+// claim takes a reference to an entry's module; first tells that the caller has to load it.
+func (e *engine) claim(known *entry) (m *module, first bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
-		return nil, false, api.Errorf(api.CodeUnavailable, "the wasm driver is closed")
+		return nil, false, errClosed()
 	}
-	m = e.modules[key]
+	m = e.loaded[known.digest]
 	if m == nil {
-		class, err := e.runtime(ctx, key.pages)
-		if err != nil {
-			return nil, false, err
-		}
-		class.modules++
-		m, first = &module{key: key, ready: make(chan struct{}), class: class}, true
-		e.modules[key] = m
+		m, first = &module{entry: known, ready: make(chan struct{})}, true
+		e.loaded[known.digest] = m
+		e.loading.Add(1)
 	}
 	m.refs++
 	e.unused = without(e.unused, m)
@@ -141,117 +368,109 @@ func without(list []*module, m *module) []*module {
 	return kept
 }
 
-// runtime returns the runtime of a memory class, with its host modules; e.mu is held.
-func (e *engine) runtime(ctx context.Context, pages uint32) (*memoryClass, error) {
-	if c := e.runtimes[pages]; c != nil {
-		return c, nil
+// load loads a module's code. What is missing or damaged is removed, so that it is made anew.
+func (e *engine) load(m *module) error {
+	d, code, conceal, err := e.open(m.digest)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: it is gone", errDamaged)
 	}
-	config := wazero.NewRuntimeConfig().WithMemoryLimitPages(pages).WithCompilationCache(e.cache)
-	ctx = context.WithoutCancel(ctx)
-	r := wazero.NewRuntimeWithConfig(ctx, config)
-	_, err := wasi_snapshot_preview1.Instantiate(ctx, r)
 	if err == nil {
-		err = exportCl(ctx, r)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("make a wasm runtime: %w", err), r.Close(ctx))
-	}
-	c := &memoryClass{Runtime: r}
-	e.runtimes[pages] = c
-	return c, nil
-}
-
-// fill compiles m from the file at path, or from code if that is read already.
-func (e *engine) fill(ctx context.Context, m *module, path string, code []byte) {
-	defer close(m.ready)
-	if code == nil {
-		if code, m.err = readModule(path); m.err != nil {
-			return
+		m.compiled, err = e.runtime.CompileModule(neverCompile, code)
+		conceal()
+		if err != nil {
+			err = fmt.Errorf("%w: %v", errDamaged, err)
 		}
 	}
-	if m.err = checkHeader(code); m.err != nil {
-		return
+	if err == nil {
+		m.metered, m.bytes = &d.Metered, d.Module.Bytes+d.Code.Bytes
+		e.cache.touch(m.digest)
+		return nil
 	}
-	if m.metered, m.err = meterCode(code); m.err != nil {
-		return
+	if errors.Is(err, errDamaged) {
+		e.forget(m.digest)
+		_ = e.discard(m.digest, err) // who compiles it anew finds out whether it has gone
 	}
-	m.compiled, m.err = e.compile(context.WithoutCancel(ctx), m.class, m.metered.Module)
-	m.metered.Module = nil
-	if m.err == nil {
-		m.err = checkImports(m.class, m.compiled)
-	}
+	return err
 }
 
-// compile compiles, once more without the cache's files when one of them is damaged.
-func (e *engine) compile(ctx context.Context, class *memoryClass, code []byte) (wazero.CompiledModule, error) {
-	compiled, err := class.CompileModule(ctx, code)
-	if err != nil && strings.Contains(err.Error(), "compilationcache:") {
-		if err := e.emptyCache(); err != nil {
-			return nil, fmt.Errorf("empty the damaged cache of compiled modules: %w", err)
-		}
-		compiled, err = class.CompileModule(ctx, code)
+// open reads and checks all of an entry, and shows its code to wazero until conceal is called.
+func (e *engine) open(digest string) (d *description, code []byte, conceal func(), err error) {
+	if d, err = e.cache.describe(digest); err != nil {
+		return nil, nil, nil, err
 	}
-	if err != nil {
-		return nil, compileError(err)
+	if code, err = e.cache.module(digest, d); err != nil {
+		return nil, nil, nil, err
 	}
-	return compiled, nil
+	conceal, err = e.cache.expose(digest, d)
+	return d, code, conceal, err
 }
 
-func (e *engine) emptyCache() error {
-	return filepath.WalkDir(e.dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		return os.Remove(path) //nolint:gosec // the folder is ours alone, mode 0700
-	})
+// neverCompile is a context with which wazero's compiler loads code that it finds, and else fails
+// instead of compiling: with several workers it asks whether the context is over before each function.
+// The interpreter has nothing to find and does not ask.
+var neverCompile = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return experimental.WithCompilationWorkers(ctx, 2)
+}()
+
+// forget makes a module unknown, as if it had never been seen.
+func (e *engine) forget(digest string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.known, digest)
 }
 
 // release gives a reference back. A module that nobody uses stays for a while (maxUnused); one that
-// did not compile goes at once.
+// could not be loaded goes at once.
 func (e *engine) release(m *module) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	m.refs--
-	if m.refs > 0 || e.closed {
-		return
-	}
-	if m.err != nil {
-		e.drop(m)
-		return
-	}
-	e.unused = append(e.unused, m)
-	if len(e.unused) > maxUnused {
-		oldest := e.unused[0]
-		e.unused = e.unused[1:]
-		e.drop(oldest)
+	switch {
+	case e.closed:
+	case m.err != nil:
+		if e.loaded[m.digest] == m {
+			delete(e.loaded, m.digest)
+		}
+	case m.refs == 0:
+		e.unused = append(e.unused, m)
+		e.shed()
 	}
 }
 
-// drop forgets a module, and its runtime with the last module of that; e.mu is held. Closing cannot
-// fail in a way that anybody could act on.
-func (e *engine) drop(m *module) {
-	ctx := context.Background()
-	delete(e.modules, m.key)
-	if m.compiled != nil {
-		_ = m.compiled.Close(ctx)
+// shed drops the longest unused modules until the rest is within bounds; e.mu is held.
+func (e *engine) shed() {
+	var bytes int64
+	for _, m := range e.unused {
+		bytes += m.bytes
 	}
-	if m.class.modules--; m.class.modules == 0 {
-		delete(e.runtimes, m.key.pages)
-		_ = m.class.Close(ctx)
+	for len(e.unused) > maxUnused || bytes > maxUnusedBytes && len(e.unused) > 1 {
+		oldest := e.unused[0]
+		e.unused = e.unused[1:]
+		bytes -= oldest.bytes
+		delete(e.loaded, oldest.digest)
+		_ = oldest.compiled.Close(context.Background()) // it cannot fail in a way that anybody could act on
 	}
+}
+
+// busy tells whether a module is loaded, or being found out about.
+func (e *engine) busy(digest string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.loaded[digest] != nil || e.making[digest] != nil
 }
 
 func (e *engine) close() error {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.closed {
+		e.mu.Unlock()
 		return nil
 	}
 	e.closed = true
+	e.mu.Unlock()
+	err := e.group.Close()
+	e.loading.Wait()
 	ctx := context.Background()
-	var errs []error
-	for _, c := range e.runtimes {
-		errs = append(errs, c.Close(ctx))
-	}
-	return errors.Join(append(errs, e.cache.Close(ctx))...)
+	return errors.Join(err, e.runtime.Close(ctx), e.code.Close(ctx), e.cache.close())
 }

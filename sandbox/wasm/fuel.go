@@ -23,14 +23,26 @@ var (
 	errStack = errors.New("call stack exhausted")
 )
 
-// meterCode checks a module and makes it stop when it is told to.
-func meterCode(code []byte) (*rewrite.Output, error) {
-	out, err := rewrite.Module(code, rewrite.Options{Limits: rewrite.DefaultLimits(), StackBytes: stackBytes})
-	if err != nil {
-		return nil, invalid("the module is refused: %v", err).
-			WithHint("it is damaged, larger than modules may be here, or uses a proposal of WebAssembly that is not in version 2.0")
+// meterCode checks a module and makes it stop when it is told to. All of its imports that nobody grants
+// are named, and where the first one is.
+func meterCode(code []byte, host hostFunctions) (*rewrite.Output, error) {
+	var unknown []string
+	o := rewrite.Options{Limits: rewrite.DefaultLimits(), StackBytes: stackBytes, Granted: host.grants}
+	out, err := rewrite.Module(code, o)
+	if err == nil {
+		return out, nil
 	}
-	return out, nil
+	o.Granted = func(module, name string) bool {
+		if !host.grants(module, name) {
+			unknown = append(unknown, module+"."+name)
+		}
+		return true
+	}
+	if _, other := rewrite.Module(code, o); other == nil && len(unknown) > 0 {
+		return nil, notGranted(unknown)
+	}
+	return nil, invalid("the module is refused: %v", err).
+		WithHint("it is damaged, larger than modules may be here, or uses a proposal of WebAssembly that is not in version 2.0")
 }
 
 // tick is called by a guest that has used up its fuel, or its stack. It ends the call, or lets others

@@ -8,11 +8,13 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/tetratelabs/wazero"
-	wapi "github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/sandbox/rewrite"
 )
 
 // drive is how a guest is driven.
@@ -36,17 +38,18 @@ var (
 	versionComponent = []byte{0x0d, 0, 1, 0}
 )
 
-// readModule reads a module's file unless it is too large.
-func readModule(path string) ([]byte, error) {
+// openModule opens a module's file.
+func openModule(path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, api.Errorf(api.CodeNotFound, "the module's file %q is not on this node", path)
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	code, err := io.ReadAll(io.LimitReader(f, api.MaxModuleBytes+1))
+	return f, err
+}
+
+// readModule reads a module unless it is too large.
+func readModule(r io.Reader) ([]byte, error) {
+	code, err := io.ReadAll(io.LimitReader(r, api.MaxModuleBytes+1))
 	if err != nil {
 		return nil, err
 	}
@@ -76,109 +79,108 @@ func invalid(format string, args ...any) *api.Error {
 	return api.Errorf(api.CodeInvalid, format, args...)
 }
 
+// compileError is the engine's refusal of a module, unless it is the disk's or the kernel's.
 func compileError(err error) error {
-	e := invalid("the module cannot be compiled: %v", err)
-	if strings.Contains(err.Error(), "over limit") {
-		return e.WithHint("it wants more memory from the start than it may have: raise spec.resources.memory")
+	if errors.As(err, new(syscall.Errno)) {
+		return err
 	}
-	return e.WithHint("it is damaged, or it uses a proposal of WebAssembly that this version does not know")
+	return invalid("the module cannot be compiled: %v", err).
+		WithHint("it is damaged, or it uses a proposal of WebAssembly that this version does not know")
 }
 
-// checkImports refuses a module that needs what no host module gives, naming each such function.
-func checkImports(rt wazero.Runtime, m wazero.CompiledModule) error {
+// hostModules are the modules that a guest may import from.
+var hostModules = [...]string{wasi_snapshot_preview1.ModuleName, rewrite.TickModule}
+
+// hostFunctions are the types of the functions that guests may import, by module and name.
+type hostFunctions map[[2]string]string
+
+// hostFunctionsOf lists what is registered in a runtime.
+func hostFunctionsOf(rt wazero.Runtime) hostFunctions {
+	host := hostFunctions{}
+	for _, module := range hostModules {
+		for name, def := range rt.Module(module).ExportedFunctionDefinitions() {
+			host[[2]string{module, name}] = signature(def)
+		}
+	}
+	return host
+}
+
+func (h hostFunctions) grants(module, name string) bool {
+	_, ok := h[[2]string{module, name}]
+	return ok
+}
+
+// check refuses a module that imports what nobody gives, or by another type. A child has checked the
+// names, but maybe one of an earlier version that gave more.
+func (h hostFunctions) check(imports []importedFunc) error {
 	var unknown []string
-	for _, def := range m.ImportedFunctions() {
-		module, name, _ := def.Import()
-		full := module + "." + name
-		host := rt.Module(module)
-		if host == nil {
-			unknown = append(unknown, full)
-			continue
-		}
-		given, ok := host.ExportedFunctionDefinitions()[name]
+	for _, f := range imports {
+		given, ok := h[[2]string{f.Module, f.Name}]
 		if !ok {
-			unknown = append(unknown, full)
-		} else if !slices.Equal(given.ParamTypes(), def.ParamTypes()) || !slices.Equal(given.ResultTypes(), def.ResultTypes()) {
-			return invalid("the module imports %s with the type %s; it is %s here", full, signature(def), signature(given))
+			unknown = append(unknown, f.Module+"."+f.Name)
+		} else if given != f.Type {
+			return invalid("the module imports %s.%s with the type %s; it is %s here", f.Module, f.Name, f.Type, given)
 		}
 	}
-	for _, def := range m.ImportedMemories() {
-		module, name, _ := def.Import()
-		unknown = append(unknown, module+"."+name+" (a memory)")
+	if len(unknown) > 0 {
+		return notGranted(unknown)
 	}
-	if len(unknown) == 0 {
-		return nil
-	}
-	slices.Sort(unknown)
-	return invalid("the module imports what nobody gives it here: %s", strings.Join(slices.Compact(unknown), ", ")).
+	return nil
+}
+
+// notGranted names imports that nobody gives.
+func notGranted(names []string) *api.Error {
+	slices.Sort(names)
+	return invalid("the module imports what nobody gives it here: %s", strings.Join(slices.Compact(names), ", ")).
 		WithHint("a guest may import wasi_snapshot_preview1 and cl; build it for WASI preview 1 and without JavaScript glue")
-}
-
-func signature(def wapi.FunctionDefinition) string {
-	return "(" + typeNames(def.ParamTypes()) + ") -> (" + typeNames(def.ResultTypes()) + ")"
-}
-
-func typeNames(types []wapi.ValueType) string {
-	names := make([]string, len(types))
-	for i, t := range types {
-		names[i] = wapi.ValueTypeName(t)
-	}
-	return strings.Join(names, ", ")
 }
 
 // driveOf finds how to drive a module: from its mode, and for http from its exports unless the
 // manifest names the interface.
-func driveOf(m wazero.CompiledModule, spec *api.WasmSpec) (drive, error) {
+func driveOf(f *facts, spec *api.WasmSpec) (drive, error) {
 	mode := spec.Mode
 	if mode == "" {
 		mode = api.ModeHTTP
 	}
 	if mode != api.ModeHTTP {
-		return driveProcess, needs(m, exportStart, "mode "+string(mode))
+		return driveProcess, f.needs(exportStart, "mode "+string(mode))
 	}
-	_, handles := m.ExportedFunctions()[exportHandle]
-	_, starts := m.ExportedFunctions()[exportStart]
+	_, handles := f.Entries[exportHandle]
+	_, starts := f.Entries[exportStart]
 	switch {
 	case spec.Interface == "listener":
 		return "", api.Errorf(api.CodeUnsupported, "wasm.interface listener is not supported by this version").WithHint("use cl or wagi")
 	case spec.Interface == "cl", spec.Interface == "" && handles:
-		return driveCl, needs(m, exportHandle, "interface cl")
+		return driveCl, f.needs(exportHandle, "interface cl")
 	case spec.Interface == "wagi", spec.Interface == "" && starts:
-		return driveWAGI, needs(m, exportStart, "interface wagi")
+		return driveWAGI, f.needs(exportStart, "interface wagi")
 	case spec.Interface != "":
 		return "", invalid("wasm.interface %q is not cl, wagi or listener", spec.Interface)
 	}
-	return "", invalid("the module cannot answer HTTP: it exports neither cl_handle (interface cl) nor _start (interface wagi); %s", exportList(m)).
+	return "", invalid("the module cannot answer HTTP: it exports neither cl_handle (interface cl) nor _start (interface wagi); %s", f.Exports).
 		WithHint("a module that is not for HTTP needs wasm.mode service or job, and _start")
 }
 
 // needs checks that the module exports a function () -> () under name, and its memory.
-func needs(m wazero.CompiledModule, name, who string) error {
-	def, ok := m.ExportedFunctions()[name]
+func (f *facts) needs(name, who string) error {
+	typ, ok := f.Entries[name]
 	if !ok {
-		return invalid("%s needs a module that exports %s; %s", who, name, exportList(m))
+		return invalid("%s needs a module that exports %s; %s", who, name, f.Exports)
 	}
-	if len(def.ParamTypes()) > 0 || len(def.ResultTypes()) > 0 {
-		return invalid("the module exports %s with the type %s; it must be () -> ()", name, signature(def))
+	if typ != typeEntry {
+		return invalid("the module exports %s with the type %s; it must be %s", name, typ, typeEntry)
 	}
-	if len(m.ImportedFunctions()) > 0 && m.ExportedMemories()["memory"] == nil {
+	if f.Imports && !f.SharesMemory {
 		return invalid("the module does not export its memory under the name memory")
 	}
 	return nil
 }
 
-func exportList(m wazero.CompiledModule) string {
-	names := make([]string, 0, len(m.ExportedFunctions()))
-	for name := range m.ExportedFunctions() {
-		names = append(names, name)
+// fits checks that a module's memory has room within a limit from the start.
+func (f *facts) fits(pages uint32) error {
+	if f.MemoryPages <= pages {
+		return nil
 	}
-	if len(names) == 0 {
-		return "it exports no function"
-	}
-	slices.Sort(names)
-	const shown = 8
-	if len(names) > shown {
-		names = append(names[:shown], "…")
-	}
-	return "it exports " + strings.Join(names, ", ")
+	return invalid("the module's memory of %d pages (of 64Ki) from the start is over the limit of %d pages", f.MemoryPages, pages).
+		WithHint("raise spec.resources.memory, or link it with a smaller memory")
 }

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -251,8 +249,8 @@ func TestAThousandReplicas(t *testing.T) {
 			t.Fatalf("replica %d: status %d", i, w.Code)
 		}
 	}
-	if len(d.engine.modules) != 1 || len(d.engine.runtimes) != 1 {
-		t.Errorf("%d modules in %d runtimes for one module", len(d.engine.modules), len(d.engine.runtimes))
+	if len(d.engine.loaded) != 1 {
+		t.Errorf("%d modules are loaded for one", len(d.engine.loaded))
 	}
 }
 
@@ -269,59 +267,6 @@ func TestConcurrentRequests(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-func TestUnusedModulesAreDropped(t *testing.T) {
-	d := newDriver(t)
-	for i := range uint32(2 * maxUnused) {
-		spec := moduleSpec("hello", api.ModeHTTP)
-		spec.Memory = api.Bytes(i+1) * pageBytes
-		if err := d.Prepare(t.Context(), spec); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if e := d.engine; len(e.modules) != maxUnused || len(e.runtimes) != maxUnused || len(e.unused) != maxUnused {
-		t.Errorf("%d modules, %d runtimes, %d unused stay", len(e.modules), len(e.runtimes), len(e.unused))
-	}
-	if err := d.Prepare(t.Context(), moduleSpec("unknown", api.ModeHTTP)); err == nil {
-		t.Error("a bad module was prepared")
-	}
-	if n := len(d.engine.modules); n != maxUnused {
-		t.Errorf("a bad module stays: %d modules", n)
-	}
-}
-
-func TestADamagedCacheIsMadeAnew(t *testing.T) {
-	dir, spec := t.TempDir(), moduleSpec("hello", api.ModeHTTP)
-	for range 3 {
-		d, err := New(Config{CacheDir: dir})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := d.Prepare(t.Context(), spec); err != nil {
-			t.Fatalf("with a damaged cache: %v", err)
-		}
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-		damage(t, dir)
-	}
-}
-
-// damage cuts every file of the cache short.
-func damage(t *testing.T, dir string) {
-	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("the cache folder is %v, error %v", info.Mode(), err)
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
-	if err != nil || engineName() == "compiler" && len(files) == 0 {
-		t.Fatalf("no cached file in %s, error %v", dir, err)
-	}
-	for _, f := range files {
-		if err := os.Truncate(f, 20); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 func TestAClosedDriverStartsNothing(t *testing.T) {

@@ -32,7 +32,7 @@ func newServer(ctx context.Context, b *base, how drive) (*server, error) {
 		base: b, how: how, drained: make(chan struct{}),
 		timeout: cmp.Or(b.spec.Wasm.Timeout.D(), api.DefaultHTTPTimeout),
 	}
-	s.pool = newPool(b.memory, cmp.Or(b.spec.Wasm.MaxConcurrency, maxInstances), initialMemory(b.module), s.newInstance)
+	s.pool = newPool(b.memory, cmp.Or(b.spec.Wasm.MaxConcurrency, maxInstances), uint64(b.module.MemoryPages)*pageBytes, s.newInstance)
 	ctx, cancel := initContext(ctx)
 	defer cancel()
 	if err := b.module.tried.once(b.spec, how, func() error { return s.try(ctx) }); err != nil {
@@ -41,13 +41,6 @@ func newServer(ctx context.Context, b *base, how drive) (*server, error) {
 		return nil, startError(ctx, err)
 	}
 	return s, nil
-}
-
-func initialMemory(m *module) uint64 {
-	if def := m.compiled.ExportedMemories()["memory"]; def != nil {
-		return uint64(def.Min()) * pageBytes
-	}
-	return 0
 }
 
 // try makes a first instance. For cl it stays in the pool.

@@ -7,79 +7,98 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
+	"strings"
 	"time"
 )
 
 // maxCacheBytes bounds the compiled modules on disk. What goes is compiled again when it is needed
-// again; what runs is in memory.
+// again.
 const maxCacheBytes = 1 << 30
 
-// cached is one file of compiled code.
+// cached is one compiled module on disk.
 type cached struct {
-	path  string
-	used  time.Time
-	bytes int64
+	name   string // of its folder
+	digest string
+	used   time.Time
+	bytes  int64
 }
 
-// surplus is what to remove so that the rest is within limit, the longest unused first.
-func surplus(all []cached, limit int64) []string {
+// surplus is what to remove so that the rest is within limit, the longest unused first; what is to be
+// kept counts and stays.
+func surplus(all []cached, limit int64, keep func(cached) bool) []cached {
 	var total int64
 	for _, c := range all {
 		total += c.bytes
 	}
 	slices.SortFunc(all, func(a, b cached) int { return a.used.Compare(b.used) })
-	var paths []string
+	var gone []cached
 	for _, c := range all {
 		if total <= limit {
 			break
 		}
-		paths = append(paths, c.path)
-		total -= c.bytes
+		if !keep(c) {
+			gone = append(gone, c)
+			total -= c.bytes
+		}
 	}
-	return paths
+	return gone
 }
 
-// Trim implements sandbox.Trimmer. The files are named by wazero, not by the modules' digests, so that
-// all of them are alike here.
-func (d *Driver) Trim(context.Context, map[string]bool) error {
-	all, err := listCache(d.config.CacheDir)
+// Trim implements sandbox.Trimmer.
+func (d *Driver) Trim(_ context.Context, keep map[string]bool) error {
+	e := d.engine
+	all, err := e.cache.list()
 	if err != nil {
 		return err
 	}
-	for _, path := range surplus(all, maxCacheBytes) {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	needed := func(c cached) bool {
+		return e.busy(c.digest) || keep[c.digest] && c.name == filepath.Base(e.cache.entry(c.digest))
+	}
+	for _, c := range surplus(all, maxCacheBytes, needed) {
+		e.forget(c.digest)
+		if err := e.cache.remove(c.name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func listCache(dir string) (all []cached, err error) {
+// list finds all entries, those of other versions and kinds of CPU among them.
+func (c *cache) list() (all []cached, err error) {
+	folders, err := os.ReadDir(c.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, folder := range folders {
+		digest, _, ok := strings.Cut(folder.Name(), "-")
+		if !ok || !folder.IsDir() || strings.HasPrefix(folder.Name(), workPrefix) {
+			continue
+		}
+		found := cached{name: folder.Name(), digest: "sha256:" + digest}
+		if found.used, found.bytes, err = weigh(filepath.Join(c.dir, folder.Name())); err == nil {
+			all = append(all, found)
+		} else if !errors.Is(err, fs.ErrNotExist) { // another process has removed it
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// weigh adds up the files of an entry, and tells when it was touched last.
+func weigh(dir string) (used time.Time, bytes int64, err error) {
 	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return err
-		}
-		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) { // wazero renames a file when it is whole
-			return nil
-		}
 		if err != nil {
 			return err
 		}
-		all = append(all, cached{path: path, used: lastUse(info), bytes: info.Size()})
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if path == dir {
+			used = info.ModTime()
+		}
+		bytes += info.Size()
 		return nil
 	})
-	return all, err
-}
-
-// lastUse is the time of the last reading, as far as the file system keeps it (once a day is usual).
-func lastUse(info fs.FileInfo) time.Time {
-	used := info.ModTime()
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		if read := time.Unix(st.Atim.Unix()); read.After(used) {
-			used = read
-		}
-	}
-	return used
+	return used, bytes, err
 }

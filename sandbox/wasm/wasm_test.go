@@ -26,7 +26,13 @@ import (
 	"github.com/cloudless/cloudless/sandbox/drivertest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) == 4 && os.Args[1] == agentArg {
+		agentProcess(os.Args[2], os.Args[3])
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func newDriver(t testing.TB) *Driver {
 	t.Helper()
@@ -195,7 +201,7 @@ func TestABadModuleIsRefusedWithItsReason(t *testing.T) {
 		{"no start", moduleSpec("hello", api.ModeJob), "mode job needs a module that exports _start; it exports cl_handle"},
 		{"not wagi", with(moduleSpec("hello", api.ModeHTTP), func(s *sandbox.Spec) { s.Wasm.Interface = "wagi" }), "interface wagi needs a module that exports _start"},
 		{"not cl", with(moduleSpec("wagi", api.ModeHTTP), func(s *sandbox.Spec) { s.Wasm.Interface = "cl" }), "interface cl needs a module that exports cl_handle"},
-		{"large memory", moduleSpec("large", api.ModeHTTP), "over limit"},
+		{"large memory", moduleSpec("large", api.ModeHTTP), "over the limit of 128 pages"},
 		{"memory over the node's bound", with(moduleSpec("hello", api.ModeHTTP), func(s *sandbox.Spec) { s.Memory = 2 << 30 }), "over this node's bound"},
 		{"no wasm part", sandbox.Spec{ID: "r"}, "no wasm part"},
 	}
