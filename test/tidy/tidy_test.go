@@ -88,6 +88,7 @@ var sideways = map[string][]string{
 	"sandbox":               {},
 	"sandbox/wasm":          {"sandbox", "sandbox/linear"}, // and rewrite, which is pure
 	"sandbox/linear":        {},
+	"sandbox/egress":        {},
 	"sandbox/oci":           {"sandbox"},
 	"sandbox/fake":          {"sandbox"},
 	"sandbox/drivertest":    {"sandbox"},
