@@ -55,10 +55,12 @@ type Arena struct {
 	free     []span // the one freed last is last
 }
 
-// span is reserved address space, nothing of which can be accessed. Its last page never can.
+// span is reserved address space. The last page can never be accessed.
 type span struct {
-	base unsafe.Pointer
-	size uint64
+	base   unsafe.Pointer
+	size   uint64
+	usable uint64 // bytes from the start, whole pages, that can be accessed; of a free span they are zero
+	shared bool   // some of them are an image's
 }
 
 // NewArena makes an arena whose regions may hold limit bytes together.
@@ -162,7 +164,7 @@ func (a *Arena) reserve(size uint64) (span, error) {
 	}
 	a.reserved += size
 	a.regions++
-	return span{base, size}, nil
+	return span{base: base, size: size}, nil
 }
 
 // put takes a span back. If its contents could not be dropped, it goes back to the kernel.

@@ -174,6 +174,24 @@ func TestTheNextOwnerFindsZeros(t *testing.T) {
 	})
 }
 
+// TestAFailedRestoreLeavesNothingToTheNextOwner closes a region as it is when the kernel has mapped the
+// image and refuses the memory behind it.
+func TestAFailedRestoreLeavesNothingToTheNextOwner(t *testing.T) {
+	a := newArena(t)
+	first := open(t, a, mib, 64*kib, nil)
+	copy(first.Bytes(), "secret")
+	im := imageOf(t, first)
+	r := open(t, a, mib, 0, nil)
+	base := r.span.base
+	if err := r.remap(im); err != nil {
+		t.Fatal(err)
+	}
+	closeAll(t, r)
+	if next := open(t, a, mib, 64*kib, nil); next.span.base != base || !allZero(next.Bytes()) {
+		t.Errorf("the next owner is elsewhere, or finds %q", next.Bytes()[:8])
+	}
+}
+
 func allZero(b []byte) bool {
 	for len(b) > 0 {
 		n := min(len(b), len(zeros))
@@ -405,15 +423,15 @@ func TestAddressSpaceIsBounded(t *testing.T) {
 
 func TestThousandsOfRegionsFitAndNotMore(t *testing.T) {
 	a := newArena(t)
-	r := open(t, a, 256*kib, 64*kib, nil)
+	r := open(t, a, 64*kib, 32*kib, nil)
 	im := imageOf(t, r)
 	all := []*Region{r}
 	for len(all) < maxRegions {
-		r, err := a.Restored(im, 256*kib, nil)
+		r, err := a.Restored(im, 64*kib, nil)
 		if err != nil {
 			t.Fatalf("after %d: %v", len(all), err)
 		}
-		r.Grow(128 * kib) // a mapping of its own
+		r.Grow(64 * kib) // a mapping of its own
 		all = append(all, r)
 	}
 	if _, err := a.Region(mib, nil); err == nil || !strings.Contains(err.Error(), "the most") {

@@ -32,7 +32,7 @@ func (m *model) step(b byte, at uint32) {
 	switch b % 10 {
 	default: // write, most of the time
 		if len(m.want) > 0 {
-			from := int(at) % len(m.want)
+			from := int(at % uint32(len(m.want)))
 			to := min(from+int(b)*64, len(m.want))
 			for i := from; i < to; i++ {
 				m.want[i] = b
@@ -61,7 +61,7 @@ func (m *model) step(b byte, at uint32) {
 		}
 	case 2, 3:
 		if len(m.images) > 0 {
-			i := int(at) % len(m.images)
+			i := int(at % uint32(len(m.images)))
 			if err := m.region.Restore(m.images[i]); err != nil {
 				m.t.Fatal(err)
 			}

@@ -37,7 +37,7 @@ func (r *Region) Grow(size uint64) []byte {
 		return nil
 	}
 	had := r.owner.Held()
-	if !r.owner.Cover(size) || !r.held.Cover(size) || r.commit(pageUp(r.size), pageUp(size)) != nil {
+	if !r.owner.Cover(size) || !r.held.Cover(size) || r.commit(pageUp(size)) != nil {
 		r.owner.shrink(had)
 		r.held.shrink(r.size)
 		return nil
@@ -49,17 +49,18 @@ func (r *Region) Grow(size uint64) []byte {
 
 func (r *Region) at(offset uint64) unsafe.Pointer { return unsafe.Add(r.span.base, offset) }
 
-// commit makes the bytes from one offset to another usable. Large pages would make a guest that
-// touches a few bytes here and there hold megabytes.
-func (r *Region) commit(from, to uint64) error {
-	if from == to {
+// commit makes the bytes up to an offset usable, as far as they are not. Large pages would make a guest
+// that touches a few bytes here and there hold megabytes.
+func (r *Region) commit(to uint64) error {
+	if to <= r.span.usable {
 		return nil
 	}
-	part := unsafe.Slice((*byte)(r.at(from)), to-from)
+	part := unsafe.Slice((*byte)(r.at(r.span.usable)), to-r.span.usable)
 	if err := unix.Mprotect(part, unix.PROT_READ|unix.PROT_WRITE); err != nil {
 		return err
 	}
 	_ = unix.Madvise(part, unix.MADV_NOHUGEPAGE) // a kernel without large pages knows no such advice
+	r.span.usable = to
 	return nil
 }
 
@@ -73,7 +74,11 @@ func (r *Region) Close() error {
 	if r.arena == nil {
 		return nil
 	}
-	dropped := r.clear()
+	drop := r.drop
+	if r.span.shared { // the next owner has nothing to do with it
+		drop = r.unmap
+	}
+	dropped := drop()
 	err := errors.Join(dropped, r.arena.put(r.span, dropped == nil), r.leaveImage())
 	r.held.Close()
 	r.arena, r.image, r.span, r.size, r.limit = nil, nil, span{}, 0, 0
@@ -81,14 +86,26 @@ func (r *Region) Close() error {
 	return err
 }
 
-// clear puts untouched address space in place of all that was usable.
-func (r *Region) clear() error {
-	if r.size == 0 {
+// drop gives all pages of the region's own back to the kernel. What is read next is the image, or zeros.
+func (r *Region) drop() error {
+	if r.span.usable == 0 {
+		return nil
+	}
+	if err := unix.Madvise(unsafe.Slice((*byte)(r.span.base), r.span.usable), unix.MADV_DONTNEED); err != nil {
+		return fmt.Errorf("linear memory: drop %d bytes: %w", r.span.usable, err)
+	}
+	return nil
+}
+
+// unmap puts untouched address space in place of all that was usable.
+func (r *Region) unmap() error {
+	if r.span.usable == 0 {
 		return nil
 	}
 	flags := unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_NORESERVE | unix.MAP_FIXED
-	if _, err := unix.MmapPtr(-1, 0, r.span.base, uintptr(pageUp(r.size)), unix.PROT_NONE, flags); err != nil {
-		return fmt.Errorf("linear memory: drop %d bytes: %w", r.size, err)
+	if _, err := unix.MmapPtr(-1, 0, r.span.base, uintptr(r.span.usable), unix.PROT_NONE, flags); err != nil {
+		return fmt.Errorf("linear memory: drop %d bytes: %w", r.span.usable, err)
 	}
+	r.span.usable, r.span.shared = 0, false
 	return nil
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // A region that was restored once is a private mapping of the image's file. A page that the guest
@@ -64,11 +62,11 @@ func (r *Region) putBack(from uint64) {
 // Trim restores the region by dropping every page of its own, so that it costs nothing until it is used
 // again. A region that was never restored is left alone.
 func (r *Region) Trim() error {
-	if r.image == nil || r.size == 0 {
+	if r.image == nil {
 		return nil
 	}
-	if err := unix.Madvise(unsafe.Slice((*byte)(r.span.base), r.pages()*pageBytes), unix.MADV_DONTNEED); err != nil {
-		return fmt.Errorf("linear memory: drop the pages of a region: %w", err)
+	if err := r.drop(); err != nil {
+		return err
 	}
 	r.usual = 0
 	r.resident.Store(0)
@@ -93,7 +91,7 @@ func (r *Region) remap(im *Image) error {
 	if r.Grow(im.size) == nil {
 		return fmt.Errorf("linear memory: an image of %d bytes does not fit into a region with a limit of %d, or passes its budget", im.size, r.limit)
 	}
-	if err := r.clear(); err != nil {
+	if err := r.unmap(); err != nil {
 		return err
 	}
 	if len(im.view) > 0 {
@@ -101,7 +99,8 @@ func (r *Region) remap(im *Image) error {
 			return fmt.Errorf("linear memory: map an image of %d bytes: %w", im.size, err)
 		}
 	}
-	if err := r.commit(uint64(len(im.view)), r.pages()*pageBytes); err != nil {
+	r.span.usable, r.span.shared = uint64(len(im.view)), true
+	if err := r.commit(pageUp(r.size)); err != nil {
 		return fmt.Errorf("linear memory: commit %d bytes behind an image: %w", r.size, err)
 	}
 	return nil
