@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -76,29 +77,35 @@ type listing[T any] struct {
 	fetch func(context.Context, *client.Client, api.ListQuery) (api.List[T], error)
 }
 
-// run fetches, filters, sorts and prints; with --watch again for each change.
+// run prints the list; with --watch again what changes.
 func (l listing[T]) run(ctx context.Context, e *Env, c *client.Client, q api.ListQuery) error {
+	if !l.flags.watch && l.flags.sortBy == "" {
+		return l.stream(ctx, e, c, q)
+	}
 	get := func(index uint64) (api.List[T], error) {
 		q.Index, q.Wait = index, api.DefaultWait
-		if l.flags.limit > 0 || l.flags.cursor != "" {
-			return l.fetch(ctx, c, q)
+		list, err := l.all(ctx, c, q)
+		if err == nil {
+			list.Items, err = l.narrow(list.Items)
 		}
-		return client.Pages(q, func(q api.ListQuery) (api.List[T], error) { return l.fetch(ctx, c, q) })
+		return list, err
 	}
 	list, err := get(0)
-	if err == nil {
-		list.Items, err = l.narrow(list.Items)
-	}
 	if err != nil {
 		return err
 	}
 	if l.flags.watch {
 		return l.follow(ctx, e, list, get)
 	}
-	if list.Cursor != "" && !e.shows("json", "yaml") {
-		e.say("more: --continue %s", list.Cursor)
-	}
 	return printList(e, list, l.view)
+}
+
+// all gives the list whole, or the one page that --limit asks for.
+func (l listing[T]) all(ctx context.Context, c *client.Client, q api.ListQuery) (api.List[T], error) {
+	if l.flags.limit > 0 {
+		return l.fetch(ctx, c, q)
+	}
+	return client.Pages(q, func(q api.ListQuery) (api.List[T], error) { return l.fetch(ctx, c, q) })
 }
 
 // narrow keeps the items whose columns have the values of --field, in the order of --sort-by.
@@ -147,15 +154,12 @@ func (v view[T]) column(name string) (func(T) string, error) {
 
 // follow draws the list anew on a terminal, and elsewhere appends what changed: a row, or a line of JSON.
 func (l listing[T]) follow(ctx context.Context, e *Env, list api.List[T], get func(uint64) (api.List[T], error)) error {
-	shown := map[string]string{}
-	for {
-		if err := l.draw(e, list.Items, shown); err != nil {
+	out := newListWriter(e, l.view)
+	for shown := map[string]string{}; ; {
+		if err := l.draw(out, list.Items, shown); err != nil {
 			return err
 		}
 		next, err := again(ctx, e, func() (api.List[T], error) { return get(list.Index) })
-		if err == nil {
-			next.Items, err = l.narrow(next.Items)
-		}
 		if err != nil {
 			return err
 		}
@@ -188,32 +192,40 @@ func again[T any](ctx context.Context, e *Env, ask func() (T, error)) (T, error)
 	}
 }
 
-func (l listing[T]) draw(e *Env, items []T, shown map[string]string) error {
+// draw shows the items as they are now. shown is what was shown of them last, by name.
+func (l listing[T]) draw(out *listWriter[T], items []T, shown map[string]string) error {
+	e := out.e
 	if isTerminal(e.Out) && !e.shows("json", "yaml") {
 		fmt.Fprint(e.Out, "\x1b[H\x1b[2J")
 		return printItems(e, items, l.view)
 	}
-	heads := len(shown) > 0
+	gone := maps.Clone(shown)
 	var changed []T
 	for _, item := range items {
 		data, err := json.Marshal(item)
 		if err != nil {
 			return err
 		}
-		if name := l.view.name(item); shown[name] != string(data) {
-			shown[name] = string(data)
-			changed = append(changed, item)
-			if e.shows("json", "yaml") {
-				fmt.Fprintln(e.Out, string(data))
+		name := l.view.name(item)
+		delete(gone, name)
+		if shown[name] == string(data) {
+			continue
+		}
+		shown[name], changed = string(data), append(changed, item)
+		if e.shows("json", "yaml") {
+			if _, err := fmt.Fprintln(e.Out, string(data)); err != nil {
+				return err
 			}
 		}
 	}
-	if e.shows("json", "yaml") || len(changed) == 0 {
+	for _, name := range slices.Sorted(maps.Keys(gone)) {
+		delete(shown, name)
+		e.say("%s is gone", name)
+	}
+	if e.shows("json", "yaml") {
 		return nil
 	}
-	quiet := *e
-	quiet.flags.noHeaders = e.flags.noHeaders || heads
-	return printItems(&quiet, changed, l.view)
+	return out.page(changed)
 }
 
 // pause waits, or until ctx ends.

@@ -3,13 +3,10 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/manifest"
 )
 
@@ -28,6 +25,9 @@ type view[T any] struct {
 
 // shows tells whether the output is one of formats.
 func (e *Env) shows(formats ...string) bool { return slices.Contains(formats, e.flags.output) }
+
+// names tells whether a list is to be its names alone.
+func (e *Env) names() bool { return e.shows("name") || e.flags.quiet }
 
 // machine prints v as JSON or YAML if that is asked for.
 func (e *Env) machine(v any) (done bool, err error) {
@@ -52,17 +52,6 @@ func (e *Env) json(v any) error {
 	return enc.Encode(v)
 }
 
-// printList prints a list as a table, as names, or as the API's own object.
-func printList[T any](e *Env, list api.List[T], v view[T]) error {
-	if list.Items == nil {
-		list.Items = []T{}
-	}
-	if done, err := e.machine(list); done {
-		return err
-	}
-	return printItems(e, list.Items, v)
-}
-
 // printOne prints one thing, as a table of one row.
 func printOne[T any](e *Env, item T, v view[T]) error {
 	if done, err := e.machine(item); done {
@@ -72,7 +61,7 @@ func printOne[T any](e *Env, item T, v view[T]) error {
 }
 
 func printItems[T any](e *Env, items []T, v view[T]) error {
-	if e.shows("name") || e.flags.quiet {
+	if e.names() {
 		for _, item := range items {
 			if _, err := fmt.Fprintln(e.Out, v.name(item)); err != nil {
 				return err
@@ -107,31 +96,9 @@ func (v view[T]) rows(e *Env, items []T) [][]string {
 	return rows
 }
 
-// table aligns rows with spaces; it never cuts or wraps a value.
+// table prints rows under titles.
 func (e *Env) table(titles []string, rows [][]string) error {
-	w := tabwriter.NewWriter(e.Out, 0, 0, 2, ' ', 0)
-	if !e.flags.noHeaders && !e.flags.quiet {
-		writeRow(w, titles)
-	}
-	for _, row := range rows {
-		writeRow(w, row)
-	}
-	return w.Flush()
-}
-
-func writeRow(w io.Writer, cells []string) {
-	for i, c := range cells {
-		cells[i] = strings.Map(printable, c)
-	}
-	fmt.Fprintln(w, strings.Join(cells, "\t"))
-}
-
-// printable keeps control characters of foreign text off the terminal and out of the table.
-func printable(r rune) rune {
-	if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-		return ' '
-	}
-	return r
+	return (&grid{e: e, titles: titles}).print(rows)
 }
 
 func dash(s string) string {
@@ -177,9 +144,9 @@ func (e *Env) warn(format string, args ...any) {
 	fmt.Fprintf(e.Err, "warning: "+format+"\n", args...)
 }
 
-// paint colours a word on a terminal: 31 red, 32 green, 33 yellow.
+// paint gives a word a colour on a terminal, if there is one for it.
 func (e *Env) paint(code, word string) string {
-	if !e.colour() {
+	if code == "" || !e.colour() {
 		return word
 	}
 	return "\x1b[" + code + "m" + word + "\x1b[0m"

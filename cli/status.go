@@ -64,7 +64,7 @@ func (e *Env) printStatus(ctx context.Context, c *client.Client, st api.ClusterS
 	}
 	leader := st.Leader
 	if leader == "" {
-		leader = e.paint("31", "none")
+		leader = e.paint(red, "none")
 	}
 	e.fields([][2]string{
 		{"Cluster", st.ClusterID}, {"Nodes", counts(st.Nodes)}, {"Workloads", counts(st.Workloads)},
@@ -76,7 +76,7 @@ func (e *Env) printStatus(ctx context.Context, c *client.Client, st api.ClusterS
 		return err
 	}
 	for _, w := range st.Warnings {
-		fmt.Fprintln(e.Out, e.paint("33", "warning: "+w))
+		fmt.Fprintln(e.Out, e.paint(yellow, "warning: "+w))
 	}
 	return e.lastEvents(ctx, c, "")
 }

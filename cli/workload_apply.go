@@ -201,15 +201,15 @@ func (e *Env) printPlan(w api.Workload, p api.Plan) error {
 	for _, ch := range p.Changes {
 		switch {
 		case ch.Old == "":
-			fmt.Fprintln(e.Out, e.paint("32", "  + "+ch.Field+": "+ch.New))
+			fmt.Fprintln(e.Out, e.paint(green, "  + "+ch.Field+": "+ch.New))
 		case ch.New == "":
-			fmt.Fprintln(e.Out, e.paint("31", "  - "+ch.Field+": "+ch.Old))
+			fmt.Fprintln(e.Out, e.paint(red, "  - "+ch.Field+": "+ch.Old))
 		default:
-			fmt.Fprintln(e.Out, e.paint("33", "  ~ "+ch.Field+": "+ch.Old+" -> "+ch.New))
+			fmt.Fprintln(e.Out, e.paint(yellow, "  ~ "+ch.Field+": "+ch.Old+" -> "+ch.New))
 		}
 	}
 	for _, g := range p.Beyond {
-		fmt.Fprintln(e.Out, e.paint("33", "  ! asks for "+g.String()))
+		fmt.Fprintln(e.Out, e.paint(yellow, "  ! asks for "+g.String()))
 	}
 	if p.Outcome == "unchanged" {
 		return nil

@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"bytes"
+	"strings"
+	"unicode/utf8"
+)
+
+// grid prints rows in columns. A column is as wide as its widest cell so far, so that rows which come
+// later, in pages or as changes, stay in line with those before. It never cuts or wraps a value.
+type grid struct {
+	e      *Env
+	titles []string
+	widths []int
+	begun  bool
+}
+
+// gap is the space between two columns.
+const gap = "  "
+
+// print appends rows; the heads come before the first ones, which may be none.
+func (g *grid) print(rows [][]string) error {
+	var heads [][]string
+	if !g.begun && !g.e.flags.noHeaders && !g.e.flags.quiet {
+		heads = [][]string{g.titles}
+	}
+	g.begun = true
+	g.measure(heads)
+	g.measure(rows)
+	var out bytes.Buffer
+	for _, row := range heads {
+		g.line(&out, row, false)
+	}
+	for _, row := range rows {
+		g.line(&out, row, true)
+	}
+	_, err := g.e.Out.Write(out.Bytes())
+	return err
+}
+
+// measure widens the columns, and keeps control characters of foreign text off the terminal.
+func (g *grid) measure(rows [][]string) {
+	for _, row := range rows {
+		for i, cell := range row {
+			row[i] = strings.Map(printable, cell)
+			if i == len(g.widths) {
+				g.widths = append(g.widths, 0)
+			}
+			g.widths[i] = max(g.widths[i], utf8.RuneCountInString(row[i]))
+		}
+	}
+}
+
+func (g *grid) line(out *bytes.Buffer, row []string, painted bool) {
+	for i, cell := range row {
+		if i > 0 {
+			out.WriteString(gap)
+		}
+		pad := g.widths[i] - utf8.RuneCountInString(cell)
+		if painted && toned[g.titles[i]] {
+			cell = g.e.paint(tones[cell], cell)
+		}
+		out.WriteString(cell)
+		if i < len(row)-1 {
+			out.WriteString(strings.Repeat(" ", pad))
+		}
+	}
+	out.WriteByte('\n')
+}
+
+// toned are the columns whose words have colours on a terminal.
+var toned = map[string]bool{"PHASE": true, "STATE": true, "SEVERITY": true, "HEALTH": true, "STATUS": true}
+
+const red, green, yellow = "31", "32", "33"
+
+var tones = map[string]string{
+	"running": green, "complete": green, "ready": green, "ok": green,
+	"pending": yellow, "degraded": yellow, "updating": yellow, "deleting": yellow, "starting": yellow, "backoff": yellow,
+	"joining": yellow, "suspect": yellow, "unready": yellow, "draining": yellow, "cordoned": yellow, "warning": yellow,
+	"failed": red, "lost": red, "error": red,
+}
+
+// printable keeps control characters out of the table.
+func printable(r rune) rune {
+	if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+		return ' '
+	}
+	return r
+}
