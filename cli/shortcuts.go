@@ -4,13 +4,22 @@ import "github.com/spf13/cobra"
 
 // shortcuts are the commands that people type most, without their noun.
 func shortcuts(e *Env) []*cobra.Command {
-	short := []*cobra.Command{applyCommand(e), planCommand(e, "diff"), planCommand(e, "plan"), getCommand(e), logsCommand(e), execCommand(e), runCommand(e)}
+	short := []*cobra.Command{applyCommand(e), planCommand(e, "diff"), planCommand(e, "plan"), getCommand(e), logsCommand(e), execCommand(e), runCommand(e), explainShort(e)}
 	for _, cmd := range short {
 		if cmd.Long == "" {
 			cmd.Long = cmd.Short + " (short for 'cloudless workload " + cmd.Name() + "')."
 		}
 	}
 	return short
+}
+
+// explainShort is 'explain NAME' and 'explain placement NAME', which are the same.
+func explainShort(e *Env) *cobra.Command {
+	cmd, placement := explainCommand(e, "explain"), explainCommand(e, "placement")
+	cmd.Example = "  cloudless explain hi\n  cloudless explain placement hi -o json"
+	placement.Example = "  cloudless explain placement hi"
+	cmd.AddCommand(placement)
+	return cmd
 }
 
 // getCommand lists workloads, or shows the one that is named.

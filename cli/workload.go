@@ -16,7 +16,7 @@ func workloadCommand(e *Env) *cobra.Command {
 	cmd := newGroup("workload", "Run and manage workloads", "  cloudless workload run hello.wasm --name hi --wait\n  cloudless workload list",
 		runCommand(e), createCommand(e), applyCommand(e), planCommand(e, "plan"), workloadList(e), workloadGet(e, "get"), workloadDescribe(e),
 		workloadDelete(e), workloadScale(e), workloadRestart(e), workloadRollback(e), workloadHistory(e),
-		logsCommand(e), execCommand(e), explainCommand(e), waitCommand(e), workloadSchema(e))
+		logsCommand(e), execCommand(e), explainCommand(e, "explain"), waitCommand(e), workloadSchema(e))
 	cmd.Aliases = []string{"workloads", "w"}
 	return cmd
 }

@@ -3,16 +3,11 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/client"
-	"github.com/cloudless/cloudless/api/manifest"
 )
 
 // deployment is a workload to write, and the files to upload first.
@@ -215,146 +210,4 @@ func (e *Env) printPlan(w api.Workload, p api.Plan) error {
 		return nil
 	}
 	return e.printExplanation(p.Explanation)
-}
-
-// manifests reads all documents of all files, resolves the paths in them, and reports everything
-// that is wrong in any of them.
-func (e *Env) manifests(ctx context.Context, files []string) ([]deployment, error) {
-	if len(files) == 0 {
-		return nil, usageError("no manifest").WithHint("give -f FILE, or -f - for standard input")
-	}
-	ns, err := e.namespace()
-	if err != nil {
-		return nil, err
-	}
-	var out []deployment
-	var wrong manifest.Errors
-	for _, file := range files {
-		paths, err := expand(file)
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range paths {
-			ds, errs, err := e.manifestFile(ctx, p, ns)
-			if err != nil {
-				return nil, err
-			}
-			out, wrong = append(out, ds...), append(wrong, errs...)
-		}
-	}
-	if len(wrong) > 0 {
-		return nil, wrong
-	}
-	return out, e.checkNamespaces(out)
-}
-
-// checkNamespaces refuses a manifest that names another namespace than the flag, as kubectl does.
-func (e *Env) checkNamespaces(ds []deployment) error {
-	for _, d := range ds {
-		if ns := e.flags.namespace; ns != "" && d.workload.Metadata.Namespace != ns {
-			return usageError("workload %s names another namespace than --namespace %s", d.workload.Ref(), ns)
-		}
-	}
-	return nil
-}
-
-// expand gives the manifests of a folder in order of their names; a file is itself.
-func expand(file string) ([]string, error) {
-	if isURL(file) {
-		return []string{file}, nil
-	}
-	info, err := os.Stat(file)
-	if file == "-" || err == nil && !info.IsDir() {
-		return []string{file}, nil
-	}
-	if err != nil {
-		return nil, api.Errorf(api.CodeNotFound, "there is no file %s", file)
-	}
-	entries, err := os.ReadDir(file)
-	if err != nil {
-		return nil, api.Errorf(api.CodeInvalid, "%w", err)
-	}
-	var out []string
-	for _, entry := range entries {
-		if ext := filepath.Ext(entry.Name()); !entry.IsDir() && slices.Contains([]string{".yaml", ".yml", ".json"}, ext) {
-			out = append(out, filepath.Join(file, entry.Name()))
-		}
-	}
-	if len(out) == 0 {
-		return nil, api.Errorf(api.CodeNotFound, "folder %s has no .yaml, .yml or .json file", file)
-	}
-	return out, nil
-}
-
-// readManifest reads a file, standard input or a URL.
-func (e *Env) readManifest(ctx context.Context, file string) ([]byte, error) {
-	if isURL(file) {
-		return e.fetch(ctx, file)
-	}
-	in := e.In
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, api.Errorf(api.CodeInvalid, "%w", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	return io.ReadAll(io.LimitReader(in, api.MaxManifestBytes+1)) // what is longer is refused by Parse
-}
-
-func (e *Env) manifestFile(ctx context.Context, file, ns string) ([]deployment, manifest.Errors, error) {
-	data, err := e.readManifest(ctx, file)
-	if err != nil {
-		return nil, nil, err
-	}
-	name, dir := file, filepath.Dir(file)
-	options := []manifest.Option{manifest.Namespace(ns)}
-	if file == "-" {
-		name, dir = "stdin", "."
-	}
-	if !isURL(file) { // a manifest from elsewhere may not name files of this machine
-		options = append(options, manifest.AllowPaths())
-	}
-	docs, err := manifest.Parse(name, data, options...)
-	if err != nil {
-		errs, ok := err.(manifest.Errors)
-		if !ok {
-			return nil, nil, err
-		}
-		return nil, errs, nil
-	}
-	var out []deployment
-	for _, d := range docs {
-		files, err := artifacts(&d.Workload.Spec, dir)
-		if err != nil {
-			return nil, nil, api.AsError(err).WithOp(fmt.Sprintf("%s:%d", name, d.Line))
-		}
-		out = append(out, deployment{d.Workload, files})
-	}
-	return out, nil, nil
-}
-
-// artifacts hashes the files that a spec names, relative to the manifest's folder, and puts their
-// digests in place.
-func artifacts(s *api.WorkloadSpec, dir string) (out []artifact, err error) {
-	take := func(field *string, kind string) error {
-		p := *field
-		if !filepath.IsAbs(p) {
-			p = filepath.Join(dir, p)
-		}
-		a, err := openArtifact(p)
-		if err == nil && a.kind != kind {
-			err = api.Errorf(api.CodeUnsupMedia, "%s is of kind %s, %s is wanted", p, a.kind, kind)
-		}
-		*field, out = a.digest, append(out, a)
-		return err
-	}
-	if w := s.Wasm; w != nil && !api.IsDigest(w.Module) {
-		err = take(&w.Module, api.ArtifactWasm)
-	}
-	if ct := s.Container; err == nil && ct != nil && manifest.IsImagePath(ct.Image) {
-		err = take(&ct.Image, api.ArtifactOCI)
-	}
-	return out, err
 }

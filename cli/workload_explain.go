@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,9 +14,9 @@ import (
 	"github.com/cloudless/cloudless/api/client"
 )
 
-func explainCommand(e *Env) *cobra.Command {
+func explainCommand(e *Env, use string) *cobra.Command {
 	return &cobra.Command{
-		Use: "explain NAME", Short: "Say why replicas are where they are, and not elsewhere", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeWorkloads(),
+		Use: use + " NAME", Short: "Say why replicas are where they are, and not elsewhere", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeWorkloads(),
 		Example: "  cloudless workload explain hi\n  cloudless workload explain hi -o json",
 		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
 			return e.onWorkload(ctx, c, args[0], false, func(ref api.Ref) error {
@@ -31,10 +33,20 @@ func explainCommand(e *Env) *cobra.Command {
 	}
 }
 
+// bestFirst orders nodes by their score; those that were refused come last.
+func bestFirst(nodes []api.NodeExplanation) []api.NodeExplanation {
+	return slices.SortedStableFunc(slices.Values(nodes), func(a, b api.NodeExplanation) int {
+		if fits := (a.Filter == ""); fits != (b.Filter == "") {
+			return cmp.Compare(len(a.Filter), len(b.Filter))
+		}
+		return cmp.Compare(b.Score.Total, a.Score.Total)
+	})
+}
+
 // printExplanation shows every node with its score or the filter that refused it, then the replicas.
 func (e *Env) printExplanation(x api.Explanation) error {
 	var rows [][]string
-	for _, n := range x.Nodes {
+	for _, n := range bestFirst(x.Nodes) {
 		verdict, score := n.Reason, fmt.Sprintf("%.1f", n.Score.Total)
 		if n.Filter != "" {
 			verdict, score = n.Filter+": "+n.Reason, ""
@@ -46,16 +58,32 @@ func (e *Env) printExplanation(x api.Explanation) error {
 	if err := e.table([]string{"NODE", "VARIANT", "SCORE", "WHY"}, rows); err != nil {
 		return err
 	}
+	planned := map[string]int{}
 	for _, r := range x.Replicas {
+		if r.ID == "" {
+			planned[r.Node]++
+			continue
+		}
 		fmt.Fprintf(e.Out, "replica %s on %s: best of %d nodes%s\n", r.ID, r.Node, r.Decision.Nodes, refused(r.Decision.Refused))
 	}
+	for _, node := range slices.Sorted(maps.Keys(planned)) {
+		fmt.Fprintf(e.Out, "new on %s: %s\n", node, count(planned[node], "replica"))
+	}
 	if x.Unplaced > 0 {
-		fmt.Fprintf(e.Out, "%d replicas have no node: %s\n", x.Unplaced, x.Message)
+		fmt.Fprintf(e.Out, "%s without a node: %s\n", count(x.Unplaced, "replica"), x.Message)
 	}
 	for _, d := range x.Different {
 		fmt.Fprintln(e.Out, "changed since: "+d)
 	}
 	return nil
+}
+
+// count is a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func parts(m map[string]float64) string {

@@ -3,9 +3,6 @@ package coordinator
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -90,73 +87,6 @@ func (s *Server) RestartWorkload(ctx context.Context, c api.Caller, ns, name str
 func (s *Server) RollbackWorkload(ctx context.Context, c api.Caller, ns, name string, version, ifMatch uint64) (api.WriteResult, error) {
 	ref := api.Ref{Namespace: ns, Name: name}
 	return s.writeWorkload(ctx, c, ref, state.Command{RollbackWork: &state.RollbackWork{Ref: ref, Version: version, IfMatch: ifMatch}})
-}
-
-// PlanWorkload tells what applying would do, by the real scheduler on the current state, and changes nothing.
-func (s *Server) PlanWorkload(_ context.Context, w api.Workload) (api.Plan, error) {
-	if err := checkWorkload(&w); err != nil {
-		return api.Plan{}, err
-	}
-	v := s.store.View()
-	table := api.Explanation{Workload: w.Ref(), Index: v.Index(), Nodes: s.placing(v).Explain(&w), Replicas: []api.ReplicaDecision{}}
-	plan := api.Plan{Outcome: "create", Explanation: table}
-	var old api.WorkloadSpec
-	if row, ok := v.Workload(w.Ref()); ok {
-		plan.Outcome, old = "update", row.Spec
-		plan.Beyond = api.Beyond(&old, &w.Spec)
-	} else {
-		plan.Beyond = api.Beyond(nil, &w.Spec)
-	}
-	plan.Changes = diff(old, w.Spec)
-	if plan.Outcome == "update" && len(plan.Changes) == 0 {
-		plan.Outcome = "unchanged"
-	}
-	return plan, nil
-}
-
-// diff lists the fields in which two specs differ, in the order of their paths.
-func diff(old, now api.WorkloadSpec) []api.PlanChange {
-	a, b := flatten(old), flatten(now)
-	var out []api.PlanChange
-	for _, k := range sortedKeys(b) {
-		if a[k] != b[k] {
-			out = append(out, api.PlanChange{Field: k, Old: a[k], New: b[k]})
-		}
-	}
-	for _, k := range sortedKeys(a) {
-		if _, kept := b[k]; !kept {
-			out = append(out, api.PlanChange{Field: k, Old: a[k]})
-		}
-	}
-	slices.SortFunc(out, func(x, y api.PlanChange) int { return strings.Compare(x.Field, y.Field) })
-	return out
-}
-
-// flatten maps the path of every leaf of a spec to its JSON.
-func flatten(spec api.WorkloadSpec) map[string]string {
-	data, err := json.Marshal(spec)
-	if err != nil {
-		return nil
-	}
-	var tree any
-	if err := json.Unmarshal(data, &tree); err != nil {
-		return nil
-	}
-	out := map[string]string{}
-	walk("spec", tree, out)
-	return out
-}
-
-func walk(path string, v any, out map[string]string) {
-	if m, ok := v.(map[string]any); ok && len(m) > 0 {
-		for k, child := range m {
-			walk(path+"."+k, child, out)
-		}
-		return
-	}
-	if data, err := json.Marshal(v); err == nil {
-		out[path] = string(data)
-	}
 }
 
 func (s *Server) writeNode(ctx context.Context, c api.Caller, idOrName string, cmd func(id string) state.Command) (api.Node, error) {

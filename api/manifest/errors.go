@@ -10,7 +10,7 @@ import (
 // Error is one thing that is wrong with a file, and where.
 type Error struct {
 	File    string   `json:"file"`
-	Line    int      `json:"line"` // from 1
+	Line    int      `json:"line"` // from 1; 0 for one that is about no place in a file
 	Col     int      `json:"col"`  // from 1
 	Path    string   `json:"path,omitempty"`
 	Message string   `json:"message"`
@@ -20,6 +20,9 @@ type Error struct {
 
 // Error is "file:line:col: path: message".
 func (e Error) Error() string {
+	if e.Line == 0 {
+		return e.Message
+	}
 	if e.Path == "" {
 		return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Col, e.Message)
 	}
@@ -34,7 +37,7 @@ func (e Error) Excerpt() string {
 	return fmt.Sprintf("%5d | %s\n      | %*s", e.Line, strings.ReplaceAll(e.Source, "\t", " "), e.Col, "^")
 }
 
-// Errors is everything that is wrong with a file, in the order of its lines as far as possible.
+// Errors is everything that is wrong with some files, in the order of the files and their lines.
 type Errors []Error
 
 // Error lists all of them, separated by "; ".
@@ -46,14 +49,16 @@ func (es Errors) Error() string {
 	return strings.Join(lines, "; ")
 }
 
-// Unwrap is the api.Error that stands for them all: CodeUnsupported when each names a part that is
-// not built, CodeInvalid otherwise.
+// Unwrap is the api.Error that stands for them all: of their code when they have one, else CodeInvalid.
 func (es Errors) Unwrap() error {
-	code := api.CodeUnsupported
+	all := &api.Error{Code: es[0].Code, Message: es.Error()}
 	for _, e := range es {
-		if e.Code != api.CodeUnsupported {
-			code = api.CodeInvalid
+		if e.Code != all.Code {
+			all.Code = api.CodeInvalid
 		}
 	}
-	return &api.Error{Code: code, Message: es.Error(), Hint: "see 'cloudless workload schema'"}
+	if all.Code == api.CodeInvalid || all.Code == api.CodeUnsupported {
+		all.Hint = "see 'cloudless workload schema'"
+	}
+	return all
 }

@@ -8,11 +8,13 @@ package manifest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -24,6 +26,14 @@ import (
 type Document struct {
 	Workload api.Workload
 	Line     int
+
+	place func(api.FieldError) Error
+}
+
+// Problem is an error about a field that only the caller could find, such as a file that is not there.
+func (d Document) Problem(path string, err error) Error {
+	e := api.AsError(err)
+	return d.place(api.FieldError{Path: path, Message: e.Message, Code: e.Code})
 }
 
 // Option changes what Parse accepts.
@@ -69,6 +79,7 @@ func Parse(name string, data []byte, opts ...Option) ([]Document, error) {
 		errs = append(errs, more...)
 		docs = append(docs, doc)
 	}
+	slices.SortStableFunc(errs, func(a, b Error) int { return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col)) })
 	if len(errs) == 0 && len(docs) == 0 {
 		errs = append(errs, src.at(1, 1, "", "holds no workload"))
 	}
@@ -100,7 +111,7 @@ func Unmarshal(name string, data []byte, into any) error {
 // workload decodes, defaults and validates one document.
 func (s *source) workload(root *yaml.Node, o options) (Document, Errors) {
 	d := newDecoder(s)
-	doc := Document{Line: root.Line}
+	doc := Document{Line: root.Line, place: func(e api.FieldError) Error { return s.broken(d, root, e) }}
 	w := &doc.Workload
 	d.value(root, reflect.ValueOf(w).Elem(), "", 0)
 	w.Status = nil

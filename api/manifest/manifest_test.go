@@ -121,7 +121,7 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 	}
 	tests := []struct{ name, in, want string }{
 		{"unknown field", spec("  wasm: {module: " + digest + "}\n  replcias: 2\n"), `f:6:3: spec.replcias: unknown field "replcias": did you mean replicas?`},
-		{"unknown nested field", spec("  wasm: {modul: x}\n"), `f:5:10: spec.wasm.modul: unknown field "modul": did you mean module?; f:5:9: spec.wasm.module: is empty: name a .wasm file or a sha256:… digest`},
+		{"unknown nested field", spec("  wasm: {modul: x}\n"), `f:5:9: spec.wasm.module: is empty: name a .wasm file or a sha256:… digest; f:5:10: spec.wasm.modul: unknown field "modul": did you mean module?`},
 		{"unknown far field", spec("  wasm: {module: " + digest + "}\n  placement: {spread: {by: zone, sideways: 1}}\n"), `f:6:34: spec.placement.spread.sideways: unknown field "sideways": known are by`},
 		{"number for text", spec("  wasm: {module: " + digest + "}\n  env: {PORT: 8080}\n"), `f:6:15: spec.env.PORT: is the number 8080, text is wanted: write it in quotes, "8080"`},
 		{"text for number", spec("  wasm: {module: " + digest + "}\n  replicas: two\n"), `f:6:13: spec.replicas: is the text "two", a whole number is wanted`},
@@ -159,7 +159,7 @@ func TestAllErrorsAtOnceWithExcerpt(t *testing.T) {
 	if !errors.As(err, &errs) || len(errs) != 4 {
 		t.Fatalf("got %d errors: %v", len(errs), err)
 	}
-	if got, want := errs[0].Excerpt(), "    5 |   replcias: 1\n      |   ^"; got != want {
+	if got, want := errs[2].Excerpt(), "    5 |   replcias: 1\n      |   ^"; got != want {
 		t.Errorf("excerpt is\n%s\nwant\n%s", got, want)
 	}
 	if got := api.CodeOf(err); got != api.CodeInvalid {

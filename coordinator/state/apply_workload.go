@@ -70,7 +70,7 @@ func (t *tx) updateWorkload(old *Workload, w api.Workload, event, outcome string
 	row.Metadata.Labels, row.Spec = w.Metadata.Labels, w.Spec
 	if !same {
 		row.Metadata.Version++
-		if !equalJSON(withoutCount(old.Spec), withoutCount(w.Spec)) {
+		if Replaces(old.Spec, w.Spec) {
 			row.Template = row.Metadata.Version
 		}
 		t.putVersion(&row)
@@ -79,6 +79,9 @@ func (t *tx) updateWorkload(old *Workload, w api.Workload, event, outcome string
 	t.event(event, api.SeverityInfo, "workload/"+w.Ref().String(), "%s to version %d", outcome, row.Metadata.Version)
 	return t.wrote(&row, outcome)
 }
+
+// Replaces tells whether going from one spec to another makes replicas be replaced.
+func Replaces(old, now api.WorkloadSpec) bool { return !equalJSON(withoutCount(old), withoutCount(now)) }
 
 // withoutCount is the part of a spec that, when it changes, makes replicas be replaced.
 func withoutCount(s api.WorkloadSpec) api.WorkloadSpec {
