@@ -207,27 +207,33 @@ func (a *Agent) loadTable() {
 	a.takeEndpoints(&t)
 }
 
-// keepTable writes the table down when it has changed; it ends with the agent.
+// keepTable writes the table down when it has changed, at most once in tableInterval, and at the end of
+// the agent, whose next start is to route by the newest.
 func (a *Agent) keepTable(ctx context.Context) error {
 	var kept *api.EndpointTable
-	for run.Sleep(ctx, tableInterval) == nil {
+	for ending := false; !ending; {
+		ending = run.Sleep(ctx, tableInterval) != nil
 		a.table.mu.Lock()
 		t := a.table.table
 		a.table.mu.Unlock()
 		if t == kept {
 			continue
 		}
-		data, err := json.Marshal(t)
-		if err == nil {
-			err = datadir.WriteFile(a.path(fileEndpoints), data)
-		}
-		if err != nil {
+		if err := a.writeTable(t); err != nil {
 			a.log.Warn().Err(err).Msg("endpoint table not kept")
 			continue
 		}
 		kept = t
 	}
 	return nil
+}
+
+func (a *Agent) writeTable(t *api.EndpointTable) error {
+	data, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	return datadir.WriteFile(a.path(fileEndpoints), data)
 }
 
 func (b *tableBox) addr(nodeID string) (string, bool) {
