@@ -83,7 +83,7 @@ func TestNodesAreJudgedTogetherAsOneByOne(t *testing.T) {
 			if rapid.Bool().Draw(rt, "tolerant") {
 				s.Placement.Tolerations = []api.Toleration{{Key: few.Draw(rt, "tolerated")}}
 			}
-			p := &profile{verdicts: make([]filter, len(c.nodes)), as: make([]uint8, len(c.nodes))}
+			p := &profile{sheet: c.newSheet()}
 			c.judge(p, s)
 			for i, n := range c.nodes {
 				if want := oneByOne(n, s, c.sig.FullDisks[n.ID]); p.verdicts[i] != want {

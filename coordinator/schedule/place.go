@@ -43,17 +43,29 @@ func (c *Cluster) Place(w *api.Workload) (Placement, bool) {
 // within such a domain has.
 type least struct{ domain, node int32 }
 
-// sieve asks every node's filters, notes the answers in passes and counts the refusals.
+// sieve asks every node's filters, notes the answers in passes and counts the refusals. Columns in
+// variables of one length spare the checks of their bounds, here and in rank.
 func (c *Cluster) sieve(p *profile, d *api.Decision) least {
 	var refused [filterCount]int
 	low := least{math.MaxInt32, math.MaxInt32}
-	for i := range c.passes {
-		f := c.ask(p, i)
-		c.passes[i] = f
-		refused[f]++
-		if f == fits {
-			low = low.with(p.inDomain[p.domains[i]], p.onNode[i])
+	passes := c.passes
+	n := len(passes)
+	verdicts, as, free, domains, onNode, everOn := p.verdicts[:n], p.as[:n], c.free[:n], p.domains[:n], p.onNode[:n], p.everOn[:n]
+	for i := range passes {
+		f := verdicts[i]
+		switch {
+		case f != fits:
+		case p.selfAnti && everOn[i] > 0:
+			f = byAntiAffinity
+		default:
+			f = room(&p.needs[as[i]&1], &free[i])
 		}
+		passes[i] = f
+		if f != fits {
+			refused[f]++
+			continue
+		}
+		low = low.with(p.inDomain[domains[i]], onNode[i])
 	}
 	for f := fits + 1; f < filterCount; f++ {
 		if refused[f] > 0 {
@@ -76,17 +88,6 @@ func (l least) with(domain, node int32) least {
 	return l
 }
 
-// ask is the first filter that refuses node i.
-func (c *Cluster) ask(p *profile, i int) filter {
-	switch {
-	case p.verdicts[i] != fits:
-		return p.verdicts[i]
-	case p.selfAnti && p.everOn[i] > 0:
-		return byAntiAffinity
-	}
-	return room(p.need(i), &c.free[i])
-}
-
 type ranked struct {
 	node  int
 	total float64
@@ -95,11 +96,13 @@ type ranked struct {
 // rank scores every node that passed and keeps the best, best first.
 func (c *Cluster) rank(p *profile, low least) []ranked {
 	top := make([]ranked, 0, bestKept+1)
+	n := len(c.passes)
+	base, domains, onNode := p.base[:n], p.domains[:n], p.onNode[:n]
 	for i, f := range c.passes {
 		if f != fits {
 			continue
 		}
-		total := c.spread(p, i, low) + c.alone(p, i, low) + c.packing(p, i) + p.base[i]
+		total := p.spread(p.inDomain[domains[i]]-low.domain) + p.alone(onNode[i]-low.node) + c.packing(p, i) + base[i]
 		if len(top) == bestKept && total <= top[bestKept-1].total {
 			continue
 		}
@@ -115,16 +118,16 @@ func (c *Cluster) rank(p *profile, low least) []ranked {
 	return top
 }
 
-func (c *Cluster) spread(p *profile, i int, low least) float64 {
-	over := p.inDomain[p.domains[i]] - low.domain
+// spread is for a domain with so many replicas more than the emptiest.
+func (p *profile) spread(over int32) float64 {
 	if over <= 0 {
 		return spreadFirst
 	}
 	return spreadOther / float64(over)
 }
 
-func (c *Cluster) alone(p *profile, i int, low least) float64 {
-	over := p.onNode[i] - low.node
+// alone is for a node with so many replicas more than the emptiest of the emptiest domain.
+func (p *profile) alone(over int32) float64 {
 	switch {
 	case p.byNode:
 		return 0
@@ -149,9 +152,9 @@ func (c *Cluster) score(p *profile, i int, low least) api.Score {
 		total += points
 		parts[name] = hundredths(points)
 	}
-	add("spread", c.spread(p, i, low))
+	add("spread", p.spread(p.inDomain[p.domains[i]]-low.domain))
 	if !p.byNode {
-		add("alone", c.alone(p, i, low))
+		add("alone", p.alone(p.onNode[i]-low.node))
 	}
 	add("packing", c.packing(p, i))
 	add("locality", p.held(i))

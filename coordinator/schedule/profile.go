@@ -6,8 +6,9 @@ import (
 	"github.com/cloudless/cloudless/api"
 )
 
-// profilesKept bounds the memory that profiles take; a plan needs them one after the other.
-const profilesKept = 16
+// profilesKept bounds the memory that profiles take. A plan needs them one after the other, so few are
+// enough, and each new one has the memory of one that was dropped.
+const profilesKept = 4
 
 // profileKey names one version of a workload.
 type profileKey struct {
@@ -18,23 +19,58 @@ type profileKey struct {
 
 // profile is what is known of every node for one workload. Counts follow Reserve and Release.
 type profile struct {
-	key      profileKey
-	verdicts []filter
-	as       []uint8         // the variant on each node: index into variants and needs
-	needs    [2]api.Reserved // as wasm, as container
-	base     []float64       // points that no placement changes: locality, reliability, affinity
-	near     []bool          // holds the artifact already; nil if no node does
-	affinity []int32         // sum of the weights of the affinities that the node satisfies; nil if none does
-	unit     float64         // points of a part of weight 1
+	sheet
+	key   profileKey
+	needs [2]api.Reserved // as wasm, as container
+	unit  float64         // points of a part of weight 1
 
 	domains  []int32 // each node's domain
-	inDomain []int32 // live replicas of each domain
-	onNode   []int32 // live replicas of each node
-	everOn   []int32 // replicas that may still run on each node
 	byNode   bool    // the domain is the node
 	selfAnti bool    // anti-affinity to itself
 	affine   bool    // it has affinities
 	watches  []api.Ref
+}
+
+// sheet is a profile's columns, one value a node in each.
+type sheet struct {
+	verdicts []filter
+	as       []uint8   // the variant: index into variants and needs
+	base     []float64 // points that no placement changes: locality, reliability, affinity
+	near     []bool    // holds the artifact already
+	affinity []int32   // sum of the weights of the affinities that the node satisfies
+	onNode   []int32   // live replicas
+	everOn   []int32   // replicas that may still run
+	inDomain []int32   // live replicas of each domain, of which there are at most as many as nodes
+}
+
+// newSheet gives columns of zeros, but for those that judge and weigh write whole.
+func (c *Cluster) newSheet() sheet {
+	if last := len(c.spare) - 1; last >= 0 {
+		s := c.spare[last]
+		c.spare = c.spare[:last]
+		clear(s.near)
+		clear(s.affinity)
+		clear(s.onNode)
+		clear(s.everOn)
+		clear(s.inDomain)
+		return s
+	}
+	n := len(c.nodes)
+	return sheet{
+		verdicts: make([]filter, n), as: make([]uint8, n), base: make([]float64, n), near: make([]bool, n), affinity: make([]int32, n),
+		onNode: make([]int32, n), everOn: make([]int32, n), inDomain: make([]int32, n),
+	}
+}
+
+// drop takes profiles out, and keeps their memory for the next ones.
+func (c *Cluster) drop(wrong func(*profile) bool) {
+	c.profiles = slices.DeleteFunc(c.profiles, func(p *profile) bool {
+		if !wrong(p) {
+			return false
+		}
+		c.spare = append(c.spare, p.sheet)
+		return true
+	})
 }
 
 func (p *profile) need(i int) *api.Reserved { return &p.needs[p.as[i]] }
@@ -47,22 +83,20 @@ func (c *Cluster) profile(w *api.Workload) *profile {
 			return p
 		}
 	}
-	p := c.newProfile(w, key)
 	if len(c.profiles) == profilesKept {
-		c.profiles = slices.Delete(c.profiles, 0, 1)
+		oldest := c.profiles[0]
+		c.drop(func(p *profile) bool { return p == oldest })
 	}
+	p := c.newProfile(w, key)
 	c.profiles = append(c.profiles, p)
 	return p
 }
 
 func (c *Cluster) newProfile(w *api.Workload, key profileKey) *profile {
-	n, s := len(c.nodes), &w.Spec
-	domains := c.domains(s)
-	counts := make([]int32, 2*n+domains.count)
+	s := &w.Spec
 	p := &profile{
-		key: key, verdicts: make([]filter, n), as: make([]uint8, n), base: make([]float64, n),
-		needs:   [2]api.Reserved{s.Reserve(api.VariantWasm), s.Reserve(api.VariantContainer)},
-		domains: domains.of, onNode: counts[:n:n], everOn: counts[n : 2*n : 2*n], inDomain: counts[2*n:],
+		key: key, sheet: c.newSheet(), domains: c.domains(s),
+		needs:  [2]api.Reserved{s.Reserve(api.VariantWasm), s.Reserve(api.VariantContainer)},
 		affine: len(s.Placement.Affinity) > 0,
 		byNode: s.Placement.Spread == nil || s.Placement.Spread.By == "node",
 	}
@@ -119,26 +153,25 @@ func (c *Cluster) weigh(p *profile, w *api.Workload) {
 	for i, trust := range c.trust {
 		p.base[i] = p.unit * trust
 	}
-	for i := range p.affinity {
-		p.base[i] += p.drawn(i)
+	for i, weight := range p.affinity {
+		if weight > 0 {
+			p.base[i] += p.drawn(i)
+		}
 	}
 	c.nearArtifacts(p, &w.Spec)
 }
 
 // drawn is what a node's neighbours are worth.
 func (p *profile) drawn(i int) float64 {
-	if p.affinity == nil {
-		return 0
-	}
 	return p.unit * float64(p.affinity[i]) / affinityUnit
 }
 
 // held is what it is worth that a node holds the artifact.
 func (p *profile) held(i int) float64 {
-	if p.near == nil || !p.near[i] {
-		return 0
+	if p.near[i] {
+		return p.unit
 	}
-	return p.unit
+	return 0
 }
 
 // nearOthers adds up for each node the weights of the affinities that it satisfies, and returns the
@@ -151,12 +184,8 @@ func (c *Cluster) nearOthers(p *profile, w *api.Workload) (sum int32) {
 		sum += int32(a.Weight)
 		ref := api.Ref{Namespace: p.key.ref.Namespace, Name: a.Workload}
 		p.watches = append(p.watches, ref)
-		hosts := c.tenant(ref).live
-		if p.affinity == nil && len(hosts) > 0 {
-			p.affinity = make([]int32, len(c.nodes))
-		}
 		c.visits++
-		for _, i := range hosts {
+		for _, i := range c.tenant(ref).live {
 			if c.visited[i] != c.visits { // a host counts once, however many replicas it has
 				c.visited[i] = c.visits
 				p.affinity[i] += int32(a.Weight)
@@ -176,14 +205,10 @@ func (c *Cluster) nearArtifacts(p *profile, s *api.WorkloadSpec) {
 		}
 		for _, id := range c.sig.Holders(digest) {
 			i, known := c.byID[id]
-			if !known || p.as[i] != uint8(as) || p.near != nil && p.near[i] {
-				continue
+			if known && p.as[i] == uint8(as) && !p.near[i] {
+				p.near[i] = true
+				p.base[i] += p.unit
 			}
-			if p.near == nil {
-				p.near = make([]bool, len(c.nodes))
-			}
-			p.near[i] = true
-			p.base[i] += p.unit
 		}
 	}
 }
@@ -204,7 +229,7 @@ func (c *Cluster) moved(w *api.Workload, i int, by int32) {
 
 // forget drops the profiles that a move of ref's replicas makes wrong, but for the one kept.
 func (c *Cluster) forget(ref api.Ref, keep *profileKey) {
-	c.profiles = slices.DeleteFunc(c.profiles, func(p *profile) bool {
+	c.drop(func(p *profile) bool {
 		own := p.key.ref == ref && (keep == nil || p.key != *keep)
 		return own || slices.Contains(p.watches, ref)
 	})

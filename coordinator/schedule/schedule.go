@@ -44,9 +44,9 @@ type Cluster struct {
 	free    []api.Reserved
 	perCPU  []float64 // 1/capacity, so that packing needs no division
 	perMem  []float64
-	zones   domains
-	regions domains
-	each    domains   // each node is one
+	zones   []int32   // each node's zone, by number
+	regions []int32   // each node's region
+	each    []int32   // each node is one
 	trust   []float64 // reliability, 0 … 1
 
 	standing []filter // what refuses every workload
@@ -57,6 +57,7 @@ type Cluster struct {
 	tenants  map[api.Ref]*tenant
 	repels   map[api.Ref][]api.Ref // workloads whose anti-affinity names this one
 	profiles []*profile
+	spare    []sheet  // of profiles that were dropped; at most profilesKept
 	passes   []filter // of the placement under way, one per node
 
 	visited []uint32 // a node has been met in this walk if it is visits
@@ -81,9 +82,9 @@ func New(v state.View, sig Signals) *Cluster {
 	c.passes, c.visited = make([]filter, len(c.nodes)), make([]uint32, len(c.nodes))
 	c.zones = number(c.nodes, func(n *api.Node) [2]string { return [2]string{n.Region, n.Zone} })
 	c.regions = number(c.nodes, func(n *api.Node) [2]string { return [2]string{n.Region} })
-	c.each = domains{count: len(c.nodes), of: make([]int32, len(c.nodes))}
-	for i := range c.each.of {
-		c.each.of[i] = int32(i)
+	c.each = make([]int32, len(c.nodes))
+	for i := range c.each {
+		c.each[i] = int32(i)
 	}
 	for _, w := range v.Workloads() {
 		c.tenant(w.Ref()).template = w.Template
@@ -114,15 +115,9 @@ func inverse(n int64) float64 {
 	return 1 / float64(n)
 }
 
-// domains are the zones or regions of the nodes, by number.
-type domains struct {
-	of    []int32 // each node's
-	count int
-}
-
 // number gives equal names equal small numbers, in order of first appearance.
-func number(nodes []*api.Node, name func(*api.Node) [2]string) domains {
-	d := domains{of: make([]int32, len(nodes))}
+func number(nodes []*api.Node, name func(*api.Node) [2]string) []int32 {
+	of := make([]int32, len(nodes))
 	seen := map[[2]string]int32{}
 	for i, n := range nodes {
 		no, ok := seen[name(n)]
@@ -130,10 +125,9 @@ func number(nodes []*api.Node, name func(*api.Node) [2]string) domains {
 			no = int32(len(seen))
 			seen[name(n)] = no
 		}
-		d.of[i] = no
+		of[i] = no
 	}
-	d.count = len(seen)
-	return d
+	return of
 }
 
 func (c *Cluster) addReplica(r *api.Replica) {
@@ -243,10 +237,11 @@ func (c *Cluster) Domain(nodeID string, w *api.Workload) int {
 	if !ok {
 		return -1
 	}
-	return int(c.domains(&w.Spec).of[i])
+	return int(c.domains(&w.Spec)[i])
 }
 
-func (c *Cluster) domains(s *api.WorkloadSpec) domains {
+// domains are the zones, regions or nodes that a workload is spread by, as numbers below the number of nodes.
+func (c *Cluster) domains(s *api.WorkloadSpec) []int32 {
 	if s.Placement.Spread == nil {
 		return c.each
 	}
