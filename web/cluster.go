@@ -95,7 +95,8 @@ func (s *server) listUsage(c *call) (answer, error) {
 func (s *server) whoami(c *call) (answer, error) { return ok(c.caller) }
 
 func (s *server) listTokens(c *call) (answer, error) {
-	if err := s.awaitChange(c, TableTokens); err != nil {
+	q, err := s.listQueryOf(c, TableTokens)
+	if err != nil {
 		return failed(err)
 	}
 	l, err := s.backend.Tokens(c.context())
@@ -104,7 +105,7 @@ func (s *server) listTokens(c *call) (answer, error) {
 		items[i] = items[i].Redacted()
 	}
 	l.Items = items
-	return listOr(l, err)
+	return listOr(page(l, q, func(t api.Token) string { return t.ID }), err)
 }
 
 // createToken shows the secret in this one answer. What an Idempotency-Key remembers is the token
@@ -145,9 +146,13 @@ func (s *server) caPEM(c *call) error {
 }
 
 func (s *server) listMembers(c *call) (answer, error) {
+	q, err := s.listQueryOf(c, TableEvents) // which tell of every change of the members
+	if err != nil {
+		return failed(err)
+	}
 	index := s.backend.Index()
 	ms, err := s.backend.Members(c.context())
-	return listOr(api.List[api.Member]{Items: ms, Index: index}, err)
+	return listOr(page(api.List[api.Member]{Items: ms, Index: index}, q, func(m api.Member) string { return m.ID }), err)
 }
 
 func (s *server) getMember(c *call) (answer, error) {

@@ -37,6 +37,11 @@ func (r route) audit() bool {
 	return changesState(r.method) && r.class != classRead || strings.HasSuffix(r.path, "/exec")
 }
 
+// headed tells whether HEAD is answered as GET is: where there is a whole answer, not a stream of it.
+func (r route) headed() bool {
+	return r.method == http.MethodGet && (r.answer != nil || r.role == rolePublic || r.class == classAddress)
+}
+
 // routes is the whole API. What is not in it does not exist.
 func (s *server) routes() []route {
 	var all []route
@@ -122,7 +127,6 @@ func (s *server) clusterRoutes() []route {
 		{method: http.MethodGet, path: "/v1/events", role: api.RoleViewer, class: classRead, query: eventQuery, stream: s.events},
 		stream(http.MethodPut, artifact, api.RoleOperator, []string{"kind"}, s.putArtifact),
 		get(artifact, nil, s.getArtifact),
-		{method: http.MethodHead, path: artifact, role: api.RoleViewer, class: classRead, answer: s.getArtifact},
 	}
 }
 
@@ -130,12 +134,12 @@ func (s *server) identityRoutes() []route {
 	admin := func(r route) route { r.role = api.RoleAdmin; return r }
 	return []route{
 		get("/v1/whoami", nil, s.whoami),
-		admin(get("/v1/tokens", waitQuery, s.listTokens)),
+		admin(get("/v1/tokens", listQuery, s.listTokens)),
 		write(http.MethodPost, "/v1/tokens", api.RoleAdmin, s.createToken),
 		write(http.MethodDelete, "/v1/tokens/:id", api.RoleAdmin, s.revokeToken),
 		admin(get("/v1/rotations", nil, s.listRotations)),
 		write(http.MethodPost, "/v1/rotations", api.RoleAdmin, s.rotate),
-		admin(get("/v1/members", nil, s.listMembers)),
+		admin(get("/v1/members", listQuery, s.listMembers)),
 		admin(get("/v1/members/:id", nil, s.getMember)),
 		write(http.MethodDelete, "/v1/members/:id", api.RoleAdmin, s.removeMember),
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/gorillamux"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/cloudless/cloudless/api"
 )
@@ -53,6 +55,9 @@ func TestEveryRouteDeclaresWhoMayCallIt(t *testing.T) {
 	declared := map[string]route{}
 	for _, r := range s.routes() {
 		declared[r.method+" "+r.path] = r
+		if r.headed() {
+			declared["HEAD "+r.path] = r
+		}
 		if (r.answer == nil) == (r.stream == nil) {
 			t.Errorf("%s has not exactly one handler", label(r))
 		}
@@ -205,9 +210,6 @@ func checkAgainstSpec(t *testing.T, router routers.Router, r route, target, body
 		t.Errorf("the request: %v", err)
 	}
 	out := &openapi3filter.ResponseValidationInput{RequestValidationInput: in, Status: rec.Code, Header: rec.Header(), Options: opts}
-	if r.method == http.MethodHead {
-		return
-	}
 	if err := openapi3filter.ValidateResponse(context.Background(), out.SetBodyBytes(rec.Body.Bytes())); err != nil {
 		t.Errorf("the answer %d %s: %v", rec.Code, rec.Body, err)
 	}
@@ -290,6 +292,44 @@ func compareType(t *testing.T, doc *openapi3.T, typ reflect.Type, seen map[refle
 		if !fields[name] {
 			t.Errorf("schema %s has %s, which the type has not", typ.Name(), name)
 		}
+	}
+}
+
+// HEAD needs what GET needs, and has its status; what is followed has no HEAD.
+func TestHeadIsAnsweredAsGetIs(t *testing.T) {
+	_, s := newTest(t)
+	for path, want := range map[string]int{"/health": 200, "/ui/": 200, "/openapi.yaml": 200, "/v1/workloads": 200, "/v1/workloads/default/nobody": 404,
+		"/v1/workloads/default/web/logs": 405, "/v1/events": 405, "/v1/workloads/default/web/exec": 405} {
+		get := ask(s, api.RoleViewer, http.MethodGet, path, "")
+		head := ask(s, api.RoleViewer, http.MethodHead, path, "")
+		if head.Code != want || want != 405 && get.Code != want {
+			t.Errorf("%s: HEAD %d, GET %d, want %d", path, head.Code, get.Code, want)
+		}
+	}
+	wantStatus(t, ask(s, "", http.MethodHead, "/v1/workloads", ""), http.StatusUnauthorized)
+}
+
+// Lists that are whole in the backend are cut into pages here.
+func TestPagesOfAWholeList(t *testing.T) {
+	all := api.List[string]{Items: []string{"c", "a", "d", "b"}, Index: 5}
+	id := func(s string) string { return s }
+	for _, tt := range []struct {
+		limit  int
+		cursor string
+		want   api.List[string]
+	}{
+		{3, "", api.List[string]{Items: []string{"a", "b", "c"}, Index: 5, Cursor: "c"}},
+		{4, "", api.List[string]{Items: []string{"a", "b", "c", "d"}, Index: 5}},
+		{3, "c", api.List[string]{Items: []string{"d"}, Index: 5}},
+		{1, "a", api.List[string]{Items: []string{"b"}, Index: 5, Cursor: "b"}},
+		{1, "d", api.List[string]{Index: 5}},
+	} {
+		if d := cmp.Diff(tt.want, page(all, api.ListQuery{Limit: tt.limit, Cursor: tt.cursor}, id), cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("limit %d, cursor %q: %s", tt.limit, tt.cursor, d)
+		}
+	}
+	if got := page(all, api.ListQuery{Limit: 3, Label: map[string]string{"a": "b"}}, id); len(got.Items) != 0 {
+		t.Errorf("without labels: %v", got.Items)
 	}
 }
 

@@ -47,6 +47,9 @@ func newServer(cfg Config, b budgets) *server {
 	s.echo.Use(s.observe, s.protect)
 	for _, r := range s.routes() {
 		s.echo.Add(r.method, r.path, s.serve(r))
+		if r.headed() {
+			s.echo.Add(http.MethodHead, r.path, s.serve(r)) // the HTTP server leaves the body out
+		}
 	}
 	return s
 }

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -123,6 +124,22 @@ func labels(texts []string) (map[string]string, error) {
 		out[k] = v
 	}
 	return out, nil
+}
+
+// page cuts out of a whole list what q asks for, in the order of the ids, which are the cursors. Its items
+// have no labels.
+func page[T any](l api.List[T], q api.ListQuery, id func(T) string) api.List[T] {
+	if len(q.Label) > 0 {
+		l.Items = nil
+	}
+	items := slices.SortedFunc(slices.Values(l.Items), func(a, b T) int { return strings.Compare(id(a), id(b)) })
+	items = slices.DeleteFunc(items, func(v T) bool { return id(v) <= q.Cursor })
+	if len(items) > q.Limit {
+		items = items[:q.Limit]
+		l.Cursor = id(items[q.Limit-1])
+	}
+	l.Items = items
+	return l
 }
 
 // listOr answers a list, whose items are never null.

@@ -85,6 +85,9 @@ func agrees(field *string, path string) bool {
 // line and column, as the command line tells it of a file.
 func decodeWorkload(c *call) (api.Workload, error) {
 	var w api.Workload
+	if raw, err := c.body(); err == nil && len(raw) > api.MaxManifestBytes {
+		return w, api.Errorf(api.CodeTooLarge, "the manifest is %d bytes, at most %d are allowed", len(raw), api.MaxManifestBytes)
+	}
 	err := c.decode(&w)
 	if err != nil && (json.Valid(c.raw) || isYAML(c.raw)) {
 		w = api.Workload{}

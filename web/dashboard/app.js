@@ -57,8 +57,8 @@ function row(cells) {
   const tr = document.createElement("tr");
   for (const cell of cells) {
     const td = document.createElement("td");
-    td.textContent = cell.text ?? String(cell ?? "");
-    if (cell.tone) td.className = cell.tone;
+    td.textContent = cell?.text ?? String(cell ?? "");
+    if (cell?.tone) td.className = cell.tone;
     tr.append(td);
   }
   return tr;

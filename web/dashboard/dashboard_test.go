@@ -1,0 +1,67 @@
+package dashboard
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// What the page shows of a cluster: fields that are not there leave their cells empty, and text from the
+// cluster stays text.
+func TestThePageShowsTheCluster(t *testing.T) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("no node to run the page's script with")
+	}
+	script, err := filepath.Abs("app.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const hostile = `<img src=x onerror="alert(1)">`
+	in, err := json.Marshal(map[string]any{
+		"workloads": []api.Workload{
+			{Metadata: api.Metadata{Namespace: "default", Name: "web"}, Status: &api.WorkloadStatus{Phase: api.PhaseRunning, Desired: 2, Ready: 2,
+				Replicas: []api.ReplicaStatus{{ID: "web-1", Node: "edge-1"}, {ID: "web-2", Node: "edge-1"}}}},
+			{Metadata: api.Metadata{Namespace: "default", Name: "new"}},
+			{Metadata: api.Metadata{Namespace: "shop", Name: "bad"}, Status: &api.WorkloadStatus{Phase: api.PhaseFailed, Desired: 1, Message: hostile}},
+		},
+		"nodes": []api.Node{{Name: "edge-1", State: api.NodeReady, Region: "eu", Zone: "a", Arch: "arm64"},
+			{Name: "edge-2", State: api.NodeLost, Status: &api.NodeStatus{Replicas: 3}}},
+		"events": []api.Event{{ID: "7", Index: 7, Time: time.Unix(0, 0).UTC(), Severity: api.SeverityInfo, Type: "node.ready", Resource: "node/edge-1", Message: hostile}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), node, "testdata/page.mjs", script)
+	cmd.Stdin = bytes.NewReader(in)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &stderr)
+	}
+	var got map[string]any
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	want := map[string]any{
+		"workloads": []any{
+			[]any{"default", "web", "running", "2/2", "edge-1", ""},
+			[]any{"default", "new", "", "0/0", "", ""},
+			[]any{"shop", "bad", "failed", "0/1", "", hostile},
+		},
+		"nodes":   []any{[]any{"edge-1", "ready", "eu", "a", "arm64", "", ""}, []any{"edge-2", "lost", "", "", "", "", "3"}},
+		"events":  []any{"1970-01-01T00:00:00Z  info  node.ready  node/edge-1  " + hostile},
+		"summary": "3 workloads, 2 nodes",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("want - got +:\n%s", diff)
+	}
+}
