@@ -95,9 +95,14 @@ func (b *base) instantiate(ctx context.Context, config wazero.ModuleConfig, mem 
 
 // trials remembers with which memory, arguments and environments a module has been instantiated well, so
 // that the thousandth replica of it need not show it again.
+//
+// They are kept with the module's entry, so that an agent that starts again need not show it either.
 type trials struct {
-	mu   sync.Mutex
-	good map[[sha256.Size]byte]bool
+	cache  *cache
+	digest string
+	mu     sync.Mutex
+	read   bool
+	good   [][sha256.Size]byte
 }
 
 const maxTrials = 64
@@ -110,22 +115,33 @@ func (t *trials) once(spec sandbox.Spec, how drive, f func() error) error {
 		fmt.Fprintf(h, " %q=%q", name, spec.Env[name])
 	}
 	key := [sha256.Size]byte(h.Sum(nil))
-	t.mu.Lock()
-	known := t.good[key]
-	t.mu.Unlock()
-	if known {
+	if t.known(key) {
 		return nil
 	}
 	if err := f(); err != nil {
 		return err
 	}
+	t.learn(key)
+	return nil
+}
+
+func (t *trials) known(key [sha256.Size]byte) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.good == nil || len(t.good) >= maxTrials {
-		t.good = map[[sha256.Size]byte]bool{}
+	if !t.read {
+		t.good, t.read = t.cache.tried(t.digest), true
 	}
-	t.good[key] = true
-	return nil
+	return slices.Contains(t.good, key)
+}
+
+func (t *trials) learn(key [sha256.Size]byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.good) >= maxTrials {
+		t.good = nil
+	}
+	t.good = append(t.good, key)
+	t.cache.keepTried(t.digest, t.good)
 }
 
 // startError tells why a guest could not be set up. What the guest did is the module's fault.

@@ -1,12 +1,14 @@
 package wasm
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +24,7 @@ import (
 //	  description         what is known of the module, and the sums of the other two
 //	  module.wasm         the rewritten module
 //	  wazero-…/HEX        its code, under the names that wazero looks for
+//	  tried               with what it was instantiated well (see trials): a hint, without a sum
 //	work-…/               one process's: what is being compiled or loaded by it, or on its way out
 //	lock                  held while a process opens the cache
 //
@@ -37,6 +40,7 @@ type cache struct {
 const (
 	moduleFile      = "module.wasm"
 	descriptionFile = "description"
+	triedFile       = "tried"
 	lockFile        = "lock"
 	workPrefix      = "work-"
 	loadFolder      = "load" // in work: wazero's view of what is being loaded
@@ -200,6 +204,38 @@ func (c *cache) remove(name string) error {
 		err = nil
 	}
 	return errors.Join(err, os.RemoveAll(away))
+}
+
+// tried reads what keepTried kept; a file that is not that is as good as none.
+func (c *cache) tried(digest string) [][sha256.Size]byte {
+	text, err := readOwn(filepath.Join(c.entry(digest), triedFile), maxTrials*sha256.Size)
+	if err != nil || len(text)%sha256.Size != 0 {
+		return nil
+	}
+	var keys [][sha256.Size]byte
+	for key := range slices.Chunk(text, sha256.Size) {
+		keys = append(keys, [sha256.Size]byte(key))
+	}
+	return keys
+}
+
+// keepTried replaces what is kept. It may fail: then it is all tried once more.
+func (c *cache) keepTried(digest string, keys [][sha256.Size]byte) {
+	var text []byte
+	for _, key := range keys {
+		text = append(text, key[:]...)
+	}
+	tmp, err := os.CreateTemp(c.work, triedFile)
+	if err != nil {
+		return
+	}
+	_, err = tmp.Write(text)
+	if errors.Join(err, tmp.Close()) == nil {
+		err = os.Rename(tmp.Name(), filepath.Join(c.entry(digest), triedFile))
+	}
+	if err != nil {
+		_ = os.Remove(tmp.Name())
+	}
 }
 
 // touch notes that a module was used just now. It is a hint for trim.

@@ -3,6 +3,7 @@ package wasm
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,6 +48,59 @@ func TestAKnownModuleStartsWithoutAChild(t *testing.T) {
 	}
 	if err := d.Prepare(t.Context(), moduleSpec("echo", api.ModeHTTP)); api.CodeOf(err) != api.CodeUnavailable {
 		t.Errorf("a module that is not known, without a compiler: %v", err)
+	}
+}
+
+// TestATrialIsRememberedOverARestart: what was instantiated well is not tried again, with anything else
+// it is.
+func TestATrialIsRememberedOverARestart(t *testing.T) {
+	dir, spec := t.TempDir(), moduleSpec("hello", api.ModeHTTP)
+	tries := 0
+	try := func(spec sandbox.Spec) {
+		t.Helper()
+		d, _ := newLoggedDriver(t, dir)
+		known, err := d.engine.inspect(t.Context(), spec)
+		if err == nil {
+			err = known.tried.once(spec, driveCl, func() error { tries++; return nil })
+		}
+		if err := errors.Join(err, d.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, entry := prepared(t, dir)
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(entry, triedFile)
+	for i := range maxTrials {
+		spec.Memory = api.Bytes(i+1) * pageBytes
+		try(spec)
+		try(spec)
+	}
+	if tries != maxTrials {
+		t.Errorf("%d tries of %d specs", tries, maxTrials)
+	}
+	if info, err := os.Stat(file); err != nil || info.Size() != maxTrials*sha256.Size {
+		t.Errorf("the file is %v, error %v", info, err)
+	}
+	spec.Memory = 100 * pageBytes
+	try(spec)
+	if info, err := os.Stat(file); err != nil || info.Size() != sha256.Size {
+		t.Errorf("one more than are kept: the file is %v, error %v", info, err)
+	}
+	for name, harm := range harms(t) {
+		if err := harm(file); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		before := tries
+		try(spec)
+		if tries == before {
+			t.Errorf("%s: the file is believed", name)
+		}
+		if err := os.RemoveAll(file); err != nil {
+			t.Fatal(err)
+		}
+		try(spec)
 	}
 }
 
@@ -95,12 +149,12 @@ func TestADamagedEntryIsMadeAnew(t *testing.T) {
 	}
 }
 
-// contents are the files below a folder, by their paths there.
+// contents are the files of an entry that a child made, by their paths there.
 func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
 	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() {
+		if err == nil && !entry.IsDir() && path != triedFile {
 			var data []byte
 			data, err = os.ReadFile(filepath.Join(dir, path))
 			files[path] = string(data)

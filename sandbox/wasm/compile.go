@@ -53,15 +53,15 @@ func newCompiler(log zerolog.Logger) *compiler {
 //
 // It spoils the thread that it runs on, so it is to be called on a goroutine that ends soon after.
 func (c *compiler) compile(ctx context.Context, path, digest, dir string) error {
+	if err := c.enter(ctx); err != nil {
+		return err
+	}
+	defer func() { <-c.slots }()
 	module, err := openModule(path)
 	if err != nil {
 		return err
 	}
 	defer module.Close()
-	if err := c.enter(ctx); err != nil {
-		return err
-	}
-	defer func() { <-c.slots }()
 	text, err := json.Marshal(order{Dir: dir, Digest: digest, Limits: c.limits})
 	if err != nil {
 		return err
@@ -218,7 +218,7 @@ func (c *compiler) death(child *exec.Cmd, ended error) error {
 	words := child.Stderr.(*excerpt).String()
 	const hint = "split its largest functions, or build it with another compiler or less optimization"
 	switch {
-	case status.Signal() == syscall.SIGXCPU, status.Signal() == syscall.SIGKILL && cpuTime(exit.ProcessState) >= c.limits.CPU*9/10:
+	case exit.ExitCode() == exitCPU:
 		return invalid("the module takes more than %s of CPU time to compile, the most that it may", c.limits.CPU).WithHint(hint)
 	case outOfMemory(words):
 		return invalid("the module takes more than %s of memory to compile, the most that it may", api.Bytes(c.limits.Memory)).WithHint(hint)
@@ -232,7 +232,7 @@ func (c *compiler) death(child *exec.Cmd, ended error) error {
 
 // outOfMemory finds in a Go program's last words that it was refused memory.
 func outOfMemory(words string) bool {
-	for _, s := range []string{"out of memory", "cannot allocate memory", "cannot map pages", "failed to create new OS thread"} {
+	for _, s := range []string{"out of memory", "cannot allocate memory", "cannot map pages", "failed to create new OS thread", "too many address space collisions"} {
 		if strings.Contains(words, s) {
 			return true
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -18,6 +19,7 @@ import (
 	"github.com/tetratelabs/wazero"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/run"
 	"github.com/cloudless/cloudless/sandbox/rewrite"
 )
 
@@ -60,6 +62,9 @@ const (
 
 	compileDescriptors = 64 // standard streams, a few of Go's own, one or two files
 	compileThreads     = 2  // one compiles, one collects garbage
+	compileGrace       = 5  // seconds of CPU time after the limit in which to say so
+
+	exitCPU = 128 + int(syscall.SIGXCPU) // the exit code for that
 )
 
 func defaultLimits() limits {
@@ -114,24 +119,38 @@ func confine(l limits) error {
 	}
 	for _, most := range []struct {
 		resource int
-		value    uint64
+		soft     uint64
+		grace    uint64
 	}{
-		{syscall.RLIMIT_AS, uint64(reserved + l.Memory)},
-		{syscall.RLIMIT_CPU, uint64(l.CPU / time.Second)},
-		{syscall.RLIMIT_FSIZE, uint64(l.File)},
-		{syscall.RLIMIT_NOFILE, compileDescriptors},
-		{syscall.RLIMIT_CORE, 0},
+		{syscall.RLIMIT_AS, uint64(reserved + l.Memory), 0},
+		{syscall.RLIMIT_CPU, uint64(l.CPU / time.Second), compileGrace},
+		{syscall.RLIMIT_FSIZE, uint64(l.File), 0},
+		{syscall.RLIMIT_NOFILE, compileDescriptors, 0},
+		{syscall.RLIMIT_CORE, 0, 0},
 	} {
-		if err := syscall.Setrlimit(most.resource, &syscall.Rlimit{Cur: most.value, Max: most.value}); err != nil {
+		if err := syscall.Setrlimit(most.resource, &syscall.Rlimit{Cur: most.soft, Max: most.soft + most.grace}); err != nil {
 			return fmt.Errorf("limit what compiling may use: %w", err)
 		}
 	}
+	exitAtCPULimit()
 	// Should the machine run out of memory all the same, this process goes first. It may be forbidden to
 	// say so.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
 	debug.SetMemoryLimit(l.Memory / 4 * 3) // collect often rather than die
 	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), compileThreads))
 	return nil
+}
+
+// exitAtCPULimit lets this process say which limit ended it. If it does not come to that, the hard limit
+// kills it.
+func exitAtCPULimit() {
+	limit := make(chan os.Signal, 1)
+	signal.Notify(limit, syscall.SIGXCPU)
+	run.New(context.Background()).Go("end at the CPU limit", func(context.Context) error {
+		<-limit
+		os.Exit(exitCPU)
+		return nil
+	})
 }
 
 // carryOut makes everything of a cache entry: the rewritten module, its code, its description.

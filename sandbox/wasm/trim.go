@@ -47,6 +47,7 @@ func surplus(all []cached, limit int64, keep func(cached) bool) []cached {
 // Trim implements sandbox.Trimmer.
 func (d *Driver) Trim(_ context.Context, keep map[string]bool) error {
 	e := d.engine
+	e.forgetOthers(keep)
 	all, err := e.cache.list()
 	if err != nil {
 		return err
