@@ -27,8 +27,9 @@ import (
 )
 
 const (
-	// maxRegions bounds the regions of an arena. Each has up to four mappings, and Linux gives a
-	// process 65,530 unless told otherwise (vm.max_map_count).
+	// maxRegions bounds the regions of an arena. Each has up to three mappings (an image, what is behind
+	// it, and what is not usable), and Linux gives a process 65,530 unless told otherwise
+	// (vm.max_map_count).
 	maxRegions = 12_000
 	// maxFree bounds the reservations that are kept for the next region of their size.
 	maxFree = 64

@@ -33,11 +33,8 @@ func (r *Region) Grow(size uint64) []byte {
 	if size <= r.size && r.arena != nil {
 		return r.Bytes()
 	}
-	if size > r.limit {
-		return nil
-	}
 	had := r.owner.Held()
-	if !r.owner.Cover(size) || !r.held.Cover(size) || r.commit(pageUp(size)) != nil {
+	if !r.charge(size) || r.commit(pageUp(size)) != nil {
 		r.owner.shrink(had)
 		r.held.shrink(r.size)
 		return nil
@@ -45,6 +42,11 @@ func (r *Region) Grow(size uint64) []byte {
 	r.resident.Add(int64(size - r.size))
 	r.size = size
 	return r.Bytes()
+}
+
+// charge takes what size bytes need from the budgets. If it fails, one of them may have been charged.
+func (r *Region) charge(size uint64) bool {
+	return size <= r.limit && r.owner.Cover(size) && r.held.Cover(size)
 }
 
 func (r *Region) at(offset uint64) unsafe.Pointer { return unsafe.Add(r.span.base, offset) }

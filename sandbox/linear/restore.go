@@ -73,7 +73,7 @@ func (r *Region) Trim() error {
 	return nil
 }
 
-// adopt maps an image in place of all that the region holds.
+// adopt maps the image in place of all that the region holds.
 func (r *Region) adopt(im *Image) error {
 	if !im.hold() {
 		return errors.New("linear memory: the image is closed")
@@ -88,7 +88,8 @@ func (r *Region) adopt(im *Image) error {
 }
 
 func (r *Region) remap(im *Image) error {
-	if r.Grow(im.size) == nil {
+	size := max(r.size, im.size)
+	if !r.charge(size) {
 		return fmt.Errorf("linear memory: an image of %d bytes does not fit into a region with a limit of %d, or passes its budget", im.size, r.limit)
 	}
 	if err := r.unmap(); err != nil {
@@ -100,9 +101,10 @@ func (r *Region) remap(im *Image) error {
 		}
 	}
 	r.span.usable, r.span.shared = uint64(len(im.view)), true
-	if err := r.commit(pageUp(r.size)); err != nil {
-		return fmt.Errorf("linear memory: commit %d bytes behind an image: %w", r.size, err)
+	if err := r.commit(pageUp(size)); err != nil {
+		return fmt.Errorf("linear memory: commit %d bytes behind an image: %w", size, err)
 	}
+	r.size = size
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -215,11 +216,17 @@ func TestTrapsCarryTheFunctionsNames(t *testing.T) {
 }
 
 func TestRewritingIsDeterministic(t *testing.T) {
-	code := export0(moduleDef{funcs: []funcDef{spin, down, recurse}}).bytes()
-	a, err := Module(code, options())
-	b, err2 := Module(code, options())
-	if err != nil || err2 != nil || !bytes.Equal(a.Module, b.Module) {
-		t.Error("two rewritings differ", err, err2)
+	names := cat(appendName(nil, "name"), section(nil, namesFuncs, cat([]byte{1, 1}, appendName(nil, "second"))))
+	d := growing()
+	d.trailing = section(nil, secCustom, names)
+	a, err := Module(d.bytes(), options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if b, err := Module(d.bytes(), options()); err != nil || !reflect.DeepEqual(a, b) {
+			t.Fatal("two rewritings differ", err)
+		}
 	}
 }
 
@@ -325,18 +332,23 @@ func TestLimitsHoldAtThemAndAbove(t *testing.T) {
 	}
 }
 
-// FuzzModule holds that nothing panics, and that what the engine accepts before it accepts after,
-// with the same exports.
+// FuzzModule holds that nothing panics, that what comes out is the same each time, and that what the
+// engine accepts before it accepts after, with the same functions exported.
 func FuzzModule(f *testing.F) {
 	f.Add(export0(moduleDef{funcs: []funcDef{spin, down, recurse}, memory: []byte{1, 0, 1}, tables: []byte{1, typeFuncref, 0, 1}}).bytes())
 	f.Add(moduleDef{globals: vec([]byte{typeI32, 1, opI32Const, 7, opEnd}), funcs: []funcDef{fn()}, elems: []byte{1, 1, 0, 1, 0}}.bytes())
 	f.Add(cat(magic, component))
+	f.Add(growing().bytes())
+	f.Add((&generator{choices: []byte("any choices will do to make a module of some length")}).module())
 	rt := wazero.NewRuntime(context.Background())
 	f.Fuzz(func(t *testing.T, code []byte) {
 		o := options()
 		out, err := Module(code, o)
 		if err != nil {
 			return
+		}
+		if again, err := Module(code, o); err != nil || !reflect.DeepEqual(out, again) {
+			t.Fatal("two rewritings differ", err)
 		}
 		before, err := rt.CompileModule(t.Context(), code)
 		if err != nil {
