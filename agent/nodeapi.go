@@ -234,6 +234,7 @@ func (a *Agent) handleArtifact(w http.ResponseWriter, r *http.Request) {
 // serveIngress answers the workloads' users until the agent ends; requests in flight get their time.
 func (a *Agent) serveIngress(ctx context.Context) error {
 	srv := &http.Server{Handler: a.ingress.Public(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: api.MaxHeaderBytes}
+	link.Limit(srv, maxIngressConns)
 	g := run.New(context.Background())
 	g.Go("stop ingress", func(context.Context) error {
 		<-ctx.Done()
@@ -253,3 +254,6 @@ func (a *Agent) serveIngress(ctx context.Context) error {
 
 // drainRequests is how long requests in flight may take when the agent stops.
 const drainRequests = 10 * time.Second
+
+// maxIngressConns bounds the connections of the workloads' users at one ingress.
+const maxIngressConns = 8192

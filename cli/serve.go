@@ -22,6 +22,7 @@ import (
 	"github.com/cloudless/cloudless/api/manifest"
 	"github.com/cloudless/cloudless/coordinator"
 	"github.com/cloudless/cloudless/internal/datadir"
+	"github.com/cloudless/cloudless/internal/link"
 	"github.com/cloudless/cloudless/internal/pki"
 	"github.com/cloudless/cloudless/internal/run"
 	"github.com/cloudless/cloudless/internal/telemetry"
@@ -33,6 +34,10 @@ import (
 
 // shutdownTime bounds how long requests in flight may take when a role stops.
 const shutdownTime = 5 * time.Second
+
+// maxConns bounds the connections of the API, and those of a metrics port. One of TLS takes some
+// 50 KB; people, scripts and dashboards have one or two each.
+const maxConns = 1024
 
 // closers releases what was opened, in reverse order, once.
 type closers struct {
@@ -160,6 +165,7 @@ func (c *closers) serveHTTP(ln net.Listener, h http.Handler, cfg *tls.Config, te
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: api.MaxHeaderBytes,
 		BaseContext: func(net.Listener) context.Context { return base },
 	}
+	link.Limit(srv, maxConns)
 	g := run.New(context.Background())
 	g.Go("http", func(context.Context) error {
 		if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {

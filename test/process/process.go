@@ -136,6 +136,9 @@ func (p *Process) Get(key string) string {
 // Args are what it was started with, to start it again.
 func (p *Process) Args() []string { return p.cfg.Args }
 
+// Pid is its id in the process namespace that it was started from.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
 // Done is closed when the process is gone.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

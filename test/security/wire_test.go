@@ -237,33 +237,3 @@ func TestTokensAreNowhereButInTheirFile(t *testing.T) {
 		t.Error("the search finds nothing at all")
 	}
 }
-
-// Security 14: connections that say nothing, and heads that never end, leave the API answering.
-func TestIdleConnectionsLeaveTheAPIAnswering(t *testing.T) {
-	s := newSite(t, 1, 0)
-	addr := strings.TrimPrefix(s.coords[0].url, "https://")
-	for i := range 400 {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if i%2 == 0 {
-			continue // silent
-		}
-		cfg := trust(s.coords[0].CAPEM())
-		cfg.ServerName = "127.0.0.1"
-		slow := tls.Client(conn, cfg)
-		slow.SetDeadline(time.Now().Add(patience))
-		if _, err := io.WriteString(slow, "GET /v1/nodes HTTP/1.1\r\nHost: x\r\nX-Slow: "); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range 20 {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		if _, err := s.admin.Status(ctx, 0, 0); err != nil {
-			t.Errorf("the API does not answer: %v", err)
-		}
-		cancel()
-	}
-}
