@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/gossip"
 	"github.com/cloudless/cloudless/internal/link"
 	"github.com/cloudless/cloudless/internal/pki"
 	"github.com/cloudless/cloudless/internal/run"
@@ -102,13 +103,25 @@ func (ss *sessions) start(members []api.Member) {
 func (ss *sessions) open(m api.Member) *session {
 	want := pki.Identity{Cluster: ss.a.id.ClusterID, Role: api.RoleServer, ID: m.ID}
 	ctx, cancel := context.WithCancel(ss.a.group.Context())
-	s := &session{a: ss.a, member: m, client: ss.a.dialer.HTTPClient(api.ALPNNode, want), cancel: cancel}
+	s := &session{a: ss.a, member: m, cancel: cancel}
+	s.client = ss.a.dialer.MemberHTTPClient(api.ALPNNode, want, s.addrs)
 	for name, f := range map[string]func(context.Context) error{
 		"tunnel": s.tunnel, "heartbeat": s.heartbeat, "assignments": s.watchAssignments, "endpoints": s.watchEndpoints,
 	} {
 		ss.a.group.Go(name+" of "+m.Name, func(context.Context) error { return s.keep(ctx, name, f) })
 	}
 	return s
+}
+
+// addrs lists where the coordinator may be: where it was, then where the gossip says that it is now. All
+// coordinators may have moved at once, with nobody left to tell of it. Whoever has the gossip key may
+// claim an address; who answers there must show this coordinator's certificate.
+func (s *session) addrs() []string {
+	addrs := []string{s.member.NodeAddr}
+	if m, ok := s.a.gossip.Member(s.member.ID); ok && m.Status == gossip.StatusAlive && m.Tags["node"] != "" && m.Tags["node"] != s.member.NodeAddr {
+		addrs = append(addrs, m.Tags["node"])
+	}
+	return addrs
 }
 
 // keep runs f again and again until ctx ends, with a pause that grows with failures.
@@ -134,7 +147,7 @@ func (s *session) keep(ctx context.Context, name string, f func(context.Context)
 // tunnel gives the coordinator a connection on which it can open streams to this node.
 func (s *session) tunnel(ctx context.Context) error {
 	want := pki.Identity{Cluster: s.a.id.ClusterID, Role: api.RoleServer, ID: s.member.ID}
-	conn, err := s.a.dialer.Dial(ctx, s.member.NodeAddr, api.ALPNTunnel, want)
+	conn, err := s.a.dialer.DialAny(ctx, s.addrs(), api.ALPNTunnel, want)
 	if err != nil {
 		return err
 	}
@@ -251,7 +264,7 @@ func (s *session) call(ctx context.Context, path string, in, out any) error {
 }
 
 func (s *session) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "https://"+s.member.NodeAddr+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+s.member.ID+path, body)
 	if err != nil {
 		return nil, err
 	}

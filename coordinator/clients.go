@@ -24,7 +24,7 @@ func (c *clients) peer(id string) *http.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.byID[id]; !ok {
-		c.byID[id] = c.s.dialer.HTTPClient(api.ALPNPeer, c.s.serverIdentity(id))
+		c.byID[id] = c.s.dialer.MemberHTTPClient(api.ALPNPeer, c.s.serverIdentity(id), func() []string { return c.s.memberAddrs(id) })
 	}
 	return c.byID[id]
 }

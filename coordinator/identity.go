@@ -29,7 +29,7 @@ type identity struct {
 	GossipKey string       `json:"-"` // in gossip.key
 }
 
-// Files of the data folder; all are 0600.
+// Files of the data folder; all are 0600 but fileGossipMembers, which Serf writes: addresses, no secret.
 const (
 	fileIdentity   = "identity.json"
 	fileCA         = "ca.pem"
@@ -37,7 +37,9 @@ const (
 	fileCert       = "server.pem" // certificate and key, so that a crash cannot leave a pair that does not fit
 	fileGossipKey  = "gossip.key"
 	fileAdminToken = "admin.token"
-	dirRaft        = "raft"
+	// The gossip members last seen. A restart at another address finds the others through any of them.
+	fileGossipMembers = "gossip.members"
+	dirRaft           = "raft"
 )
 
 func (s *Server) path(name string) string { return filepath.Join(s.cfg.DataDir, name) }

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"encoding/json"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/internal/gossip"
 	"github.com/cloudless/cloudless/internal/run"
 )
 
@@ -239,10 +241,20 @@ func (s *Server) everKnown() []api.Member {
 	return append(s.members(), s.id.Members...)
 }
 
-// keepGossipJoined joins the gossip of the other coordinators, and again whenever none is in sight.
+// announceFor is how long a new process meets others of the gossip again and again: if it came back at
+// another address, they take it in only once they have given the old one up, and Serf by itself would
+// tell them after half a minute or more.
+const announceFor = time.Minute
+
+// keepGossipJoined joins the gossip of the other coordinators, and again whenever one is not in sight.
+// When all have moved, the nodes, which Serf has noted in its file, are how they find each other, and
+// how the nodes find them.
 func (s *Server) keepGossipJoined(ctx context.Context) error {
 	for {
 		var addrs []string
+		if time.Since(s.started) < announceFor {
+			addrs = s.someoneAlive()
+		}
 		for _, m := range s.everKnown() {
 			if m.ID != s.id.ID && m.GossipAddr != "" && s.gossip.Status(m.ID) != "alive" && !slices.Contains(addrs, m.GossipAddr) {
 				addrs = append(addrs, m.GossipAddr)
@@ -259,6 +271,15 @@ func (s *Server) keepGossipJoined(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// someoneAlive is the gossip address of any other member that is there.
+func (s *Server) someoneAlive() []string {
+	others := slices.DeleteFunc(s.gossip.Members(), func(m gossip.Member) bool { return m.Name == s.id.ID || m.Status != gossip.StatusAlive })
+	if len(others) == 0 {
+		return nil
+	}
+	return []string{others[rand.IntN(len(others))].Addr}
 }
 
 // Alone tells whether this coordinator is the only member of its group.

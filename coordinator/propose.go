@@ -178,27 +178,24 @@ func decodeBounded(r io.Reader, out any) error {
 
 // peerDo makes one request to another coordinator and returns its answer, which is a success.
 func (s *Server) peerDo(ctx context.Context, id, method, path string, body io.Reader) (*http.Response, error) {
-	last := notSent("no address of coordinator %s is known", id)
-	for _, addr := range s.memberAddrs(id) {
-		req, err := http.NewRequestWithContext(ctx, method, "https://"+addr+path, body)
-		if err != nil {
-			return nil, err
-		}
-		resp, err := s.clients.peer(id).Do(req)
-		if isDial(err) { // nothing was sent: the next address may do
-			last = notSent("coordinator %s cannot be reached: %v", id, err)
-			continue
-		}
-		if err != nil {
-			return nil, &api.Error{Code: api.CodeUnavailable, Message: "coordinator " + id + " did not answer: " + err.Error(), Hint: "the change may or may not have been made; look before you repeat it", Err: err}
-		}
-		if resp.StatusCode >= 300 {
-			defer resp.Body.Close()
-			return nil, readError(resp)
-		}
-		return resp, nil
+	if len(s.memberAddrs(id)) == 0 {
+		return nil, notSent("no address of coordinator %s is known", id)
 	}
-	return nil, last
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+id+path, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := s.clients.peer(id).Do(req)
+	switch {
+	case isDial(err): // nothing was sent
+		return nil, notSent("coordinator %s cannot be reached: %v", id, err)
+	case err != nil:
+		return nil, &api.Error{Code: api.CodeUnavailable, Message: "coordinator " + id + " did not answer: " + err.Error(), Hint: "the change may or may not have been made; look before you repeat it", Err: err}
+	case resp.StatusCode >= 300:
+		defer resp.Body.Close()
+		return nil, readError(resp)
+	}
+	return resp, nil
 }
 
 // isDial tells whether a request failed before any of it was sent.

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -202,7 +203,7 @@ func (s *Server) openGossip(context.Context) (err error) {
 	}
 	s.gossip, err = gossip.New(gossip.Config{
 		Name: s.id.ID, Bind: s.cfg.GossipAddr, Advertise: s.cfg.AdvertiseHost, Key: key, Log: s.log, OnEvent: s.onGossip, Transport: s.cfg.GossipNet,
-		Tags: map[string]string{"role": "server", "name": s.cfg.Name, "node": s.cfg.AdvertiseNode, "cluster": s.id.ClusterID},
+		SnapshotPath: s.path(fileGossipMembers), Tags: map[string]string{"role": "server", "name": s.cfg.Name, "node": s.cfg.AdvertiseNode, "cluster": s.id.ClusterID},
 	})
 	return err
 }
@@ -218,34 +219,30 @@ func (s *Server) openRaft(context.Context) (err error) {
 // dialRaft finds a member by its id: an address from gossip or the state is only a hint, the
 // certificate at its end is what counts.
 func (s *Server) dialRaft(ctx context.Context, id string) (net.Conn, error) {
-	err := error(api.Errorf(api.CodeUnavailable, "no address of coordinator %s is known", id))
-	for _, addr := range s.memberAddrs(id) {
-		conn, e := s.dialer.Dial(ctx, addr, api.ALPNRaft, s.serverIdentity(id))
-		if e == nil {
-			return conn, nil
-		}
-		err = e
-	}
-	return nil, err
+	return s.dialer.DialAny(ctx, s.memberAddrs(id), api.ALPNRaft, s.serverIdentity(id))
 }
 
 func (s *Server) serverIdentity(id string) pki.Identity {
 	return pki.Identity{Cluster: s.id.ClusterID, Role: api.RoleServer, ID: id}
 }
 
-// memberAddrs lists where a coordinator may be, the likeliest first.
+// memberAddrs lists where a coordinator may be, each address once, the likeliest first.
 func (s *Server) memberAddrs(id string) []string {
-	addrs := s.heardFrom(id)
+	may := s.heardFrom(id)
 	if s.gossip != nil {
-		for _, m := range s.gossip.Members() {
-			if m.Name == id && m.Status == "alive" && m.Tags["node"] != "" {
-				addrs = append(addrs, m.Tags["node"])
-			}
+		if m, ok := s.gossip.Member(id); ok && m.Status == gossip.StatusAlive {
+			may = append(may, m.Tags["node"])
 		}
 	}
 	for _, m := range s.everKnown() {
-		if m.ID == id && m.NodeAddr != "" {
-			addrs = append(addrs, m.NodeAddr)
+		if m.ID == id {
+			may = append(may, m.NodeAddr)
+		}
+	}
+	var addrs []string
+	for _, addr := range may {
+		if addr != "" && !slices.Contains(addrs, addr) {
+			addrs = append(addrs, addr)
 		}
 	}
 	return addrs

@@ -261,6 +261,15 @@ func (g *Gossip) Members() []Member {
 	return out
 }
 
+// Member is the one with a name; false when nothing is known of it.
+func (g *Gossip) Member(name string) (Member, bool) {
+	m, ok := g.find(name)
+	if !ok {
+		return Member{}, false
+	}
+	return memberOf(&m), true
+}
+
 // Status is that of the member with a name, StatusNone when nothing is known of it.
 func (g *Gossip) Status(name string) string {
 	if m, ok := g.find(name); ok {

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 // answer comes within pingTimeout, so that a frozen peer is not waited for.
 const (
 	dialTimeout   = 5 * time.Second
+	tryTimeout    = 2 * time.Second // of one address where there are others to try
 	pingAfter     = 2 * time.Second
 	pingTimeout   = 2 * time.Second
 	idleTimeout   = 90 * time.Second
@@ -42,16 +44,40 @@ type Dialer struct {
 	Peers *Peers
 }
 
-// Dial connects and shakes hands with the member that want names, within 5 s if ctx has no deadline.
-// The peer checks our certificate last: its refusal shows at the first Read.
+// Dial connects and shakes hands with the member that want names, within 5 s: a request may wait for
+// its answer much longer, but others wait for the same connection. The peer checks our certificate
+// last: its refusal shows at the first Read.
 func (d *Dialer) Dial(ctx context.Context, addr, alpn string, want pki.Identity) (net.Conn, error) {
-	ctx, cancel := withDefaultTimeout(ctx, dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	raw, err := d.Net.dial(ctx, addr)
 	if err != nil {
 		return nil, api.Errorf(api.CodeUnavailable, "cannot reach %s: %w", addr, err)
 	}
 	return d.Handshake(ctx, raw, alpn, want)
+}
+
+// DialAny is Dial to the first of several addresses at which that member is. What does not answer may
+// keep the next one waiting for 2 s, and no address is believed: the certificate at its end is.
+func (d *Dialer) DialAny(ctx context.Context, addrs []string, alpn string, want pki.Identity) (net.Conn, error) {
+	errs := []error{fmt.Errorf("no address of %s %s answers", want.Role, want.ID)}
+	for i, addr := range addrs {
+		conn, err := d.try(ctx, addr, alpn, want, i == len(addrs)-1)
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (d *Dialer) try(ctx context.Context, addr, alpn string, want pki.Identity, last bool) (net.Conn, error) {
+	if !last {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, tryTimeout)
+		defer cancel()
+	}
+	return d.Dial(ctx, addr, alpn, want)
 }
 
 // Handshake makes raw, which it owns from now on, a connection to the member that want names.
@@ -93,6 +119,14 @@ func withDefaultTimeout(ctx context.Context, d time.Duration) (context.Context, 
 func (d *Dialer) HTTPClient(alpn string, want pki.Identity) *http.Client {
 	return http2Client(func(ctx context.Context, addr string) (net.Conn, error) {
 		return d.Dial(ctx, addr, alpn, want)
+	})
+}
+
+// MemberHTTPClient is HTTPClient for one member, which addrs tells the whereabouts of at each dial; a
+// URL's host does not matter.
+func (d *Dialer) MemberHTTPClient(alpn string, want pki.Identity, addrs func() []string) *http.Client {
+	return http2Client(func(ctx context.Context, _ string) (net.Conn, error) {
+		return d.DialAny(ctx, addrs(), alpn, want)
 	})
 }
 

@@ -86,6 +86,21 @@ func (w *world) inState(state api.NodeState) []string {
 	return out
 }
 
+// connected counts the sessions between coordinators that run and nodes.
+func (w *world) connected() int {
+	sum := 0
+	for _, c := range w.up() {
+		list, err := c.Nodes(context.Background(), api.ListQuery{Limit: 1000})
+		w.check(err)
+		for _, n := range list.Items {
+			if n.Status.Connected {
+				sum++
+			}
+		}
+	}
+	return sum
+}
+
 func (w *world) stateOf(n *node) api.NodeState {
 	v := w.view()
 	if v == nil {

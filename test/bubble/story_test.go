@@ -1,6 +1,7 @@
 package bubble
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -315,4 +316,36 @@ func TestCertificatesRenewWithoutDroppingASession(t *testing.T) {
 			w.t.Errorf("replicas moved:\n%s", d)
 		}
 	})
+}
+
+// Everyone knows only old addresses, at which nobody answers: the coordinators find each other through
+// the nodes, and the nodes find them, by the gossip; certificates prove that it is them.
+func TestCoordinatorsThatAllMoveAreFound(t *testing.T) {
+	for _, count := range []int{1, 3} {
+		t.Run(fmt.Sprint(count), func(t *testing.T) {
+			small(t, count, 4, func(w *world) {
+				w.settle("web", 4)
+				before, starts := w.homes("web"), w.starts()
+				w.pass(soon) // what is in memory only is in files by now
+				for _, c := range w.coords {
+					w.crash(c)
+				}
+				for _, c := range w.coords {
+					w.move(c)
+				}
+				for _, c := range w.coords {
+					w.boot(c)
+				}
+				w.eventually("a leader", time.Minute, func() bool { return w.leader() != nil })
+				w.eventually("all nodes to be ready", time.Minute, func() bool {
+					return len(w.inState(api.NodeReady)) == 4 && w.connected() == 4*count
+				})
+				w.settle("later", 2)
+				if d := cmp.Diff(before, w.homes("web")); d != "" || w.starts() != starts+2 {
+					w.t.Errorf("replicas moved (%d starts, then %d):\n%s", starts, w.starts(), d)
+				}
+				w.sameState()
+			})
+		})
+	}
 }

@@ -235,6 +235,15 @@ func (m *machine) await() {
 	m.host.Start()
 }
 
+// move gives a coordinator that is down another machine, with its folder; nobody is at the old address.
+func (w *world) move(c *coord) {
+	<-c.ended
+	old := c.host
+	c.host = w.net.Host(c.name)
+	w.part(simnet.Drop, []*simnet.Host{old}, w.hosts())
+	w.tell("%s moves from %s to %s", c.name, old.IP, c.host.IP)
+}
+
 // off ends all processes and machines, and lets a time go by, which costs nothing.
 func (w *world) off(d time.Duration) {
 	for _, c := range w.coords {
