@@ -93,7 +93,8 @@ func (a *Arena) Region(limit uint64, owner *Account) (*Region, error) {
 	return &Region{arena: a, span: s, limit: limit, owner: owner, held: a.budget.Open(0)}, nil
 }
 
-// Restored makes a region that begins as the image.
+// Restored makes a region that begins as the image. An engine that makes an instance writes the module's
+// data into it; Trim then puts the image back and shares its pages again.
 func (a *Arena) Restored(im *Image, limit uint64, owner *Account) (*Region, error) {
 	r, err := a.Region(limit, owner)
 	if err != nil {
@@ -168,16 +169,21 @@ func (a *Arena) reserve(size uint64) (span, error) {
 	return span{base: base, size: size}, nil
 }
 
-// put takes a span back. If its contents could not be dropped, it goes back to the kernel.
+// put takes a span back and keeps it if its contents are dropped; the one kept longest makes room.
 func (a *Arena) put(s span, dropped bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.regions--
-	if dropped && !a.closed && len(a.free) < maxFree {
-		a.free = append(a.free, s)
+	if !dropped {
+		return a.unmap(s)
+	}
+	a.free = append(a.free, s)
+	if len(a.free) <= maxFree {
 		return nil
 	}
-	return a.unmap(s)
+	oldest := a.free[0]
+	a.free = a.free[1:]
+	return a.unmap(oldest)
 }
 
 // unmap gives a span back to the kernel; a.mu is held.

@@ -418,6 +418,12 @@ func TestAddressSpaceIsBounded(t *testing.T) {
 			closeAll(t, r)
 		}
 	}
+	// what is kept for the next region of its size makes room for one of another
+	closeAll(t, open(t, a, mib-pageBytes, 0, nil))
+	closeAll(t, open(t, a, 64*kib, 0, nil))
+	if len(a.free) != 1 || a.free[0].size != 64*kib+pageBytes {
+		t.Errorf("%d spans are kept", len(a.free))
+	}
 	a.reserved -= maxReserved - mib
 }
 
