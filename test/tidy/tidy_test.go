@@ -89,6 +89,7 @@ var sideways = map[string][]string{
 	"sandbox/wasm":          {"sandbox", "sandbox/linear"}, // and rewrite, which is pure
 	"sandbox/linear":        {},
 	"sandbox/egress":        {},
+	"sandbox/wasi":          {}, // and no engine: sandbox/wasm binds it
 	"sandbox/oci":           {"sandbox"},
 	"sandbox/fake":          {"sandbox"},
 	"sandbox/drivertest":    {"sandbox"},
