@@ -17,11 +17,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/cloudless/cloudless/api/client"
-	"github.com/cloudless/cloudless/api/manifest"
 )
 
 // Env is what a command works with.
@@ -32,9 +30,10 @@ type Env struct {
 	Getenv func(string) string
 	Now    func() time.Time
 
-	flags   globalFlags
-	started bool // flags and arguments were read: what fails from here on is not wrong use
-	client  *client.Client
+	flags      globalFlags
+	outputFlag string // what --output was before CLOUDLESS_OUTPUT came in
+	started    bool   // flags and arguments were read: what fails from here on is not wrong use
+	client     *client.Client
 }
 
 // globalFlags are understood by every command.
@@ -66,6 +65,7 @@ func (e *Env) Main(args []string) int {
 }
 
 func newRoot(e *Env) *cobra.Command {
+	showVersion := false
 	root := &cobra.Command{
 		Use:   "cloudless",
 		Short: "Run WebAssembly modules and containers on your own machines",
@@ -77,7 +77,7 @@ func newRoot(e *Env) *cobra.Command {
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,
 		Args:                       cobra.ArbitraryArgs,
-		RunE:                       group,
+		RunE:                       func(cmd *cobra.Command, args []string) error { return e.root(cmd, args, showVersion) },
 		PersistentPreRunE:          func(*cobra.Command, []string) error { return e.begin() },
 	}
 	root.SetIn(e.In)
@@ -85,6 +85,7 @@ func newRoot(e *Env) *cobra.Command {
 	root.SetErr(e.Err)
 	root.SetFlagErrorFunc(flagError)
 	e.globals(root)
+	root.Flags().BoolVar(&showVersion, "version", false, "show the version of this binary, as 'cloudless version --client'")
 	root.AddCommand(
 		workloadCommand(e), nodeCommand(e), networkCommand(e), eventCommand(e), tokenCommand(e), memberCommand(e), auditCommand(e), clusterCommand(e),
 		statusCommand(e), topCommand(e), contextCommand(e), configCommand(e), versionCommand(e), doctorCommand(e), supportCommand(e), schemaCommand(e), initCommand(e),
@@ -96,7 +97,17 @@ func newRoot(e *Env) *cobra.Command {
 	root.SetHelpCommand(helpCommand(e, root))
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), helpText(cmd)) })
 	completionExamples(root)
+	explainArgs(root)
+	e.completeFlags(root)
 	return root
+}
+
+// root is the action of the command without a subcommand.
+func (e *Env) root(cmd *cobra.Command, args []string, showVersion bool) error {
+	if showVersion && len(args) == 0 {
+		return e.showVersion(cmd.Context(), true)
+	}
+	return group(cmd, args)
 }
 
 func (e *Env) globals(root *cobra.Command) {
@@ -118,7 +129,7 @@ func (e *Env) globals(root *cobra.Command) {
 // begin runs before every command, when its flags and arguments have been read.
 func (e *Env) begin() error {
 	e.started = true
-	if e.flags.output == "" {
+	if e.outputFlag = e.flags.output; e.flags.output == "" {
 		e.flags.output = e.Getenv("CLOUDLESS_OUTPUT")
 	}
 	switch e.flags.output {
@@ -126,51 +137,6 @@ func (e *Env) begin() error {
 		return nil
 	}
 	return usageError("--output %q is not one of table, wide, json, yaml, name", e.flags.output)
-}
-
-// group is the action of a command that only has subcommands.
-func group(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return cmd.Help()
-	}
-	e := usageError("unknown command %q for %q", args[0], cmd.CommandPath())
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return e.WithHint("did you mean %s?", near[0])
-	}
-	return e.WithHint("see '%s --help'", cmd.CommandPath())
-}
-
-// flagError is the error of a flag that cannot be read: what its value should be, or which flag may
-// have been meant.
-func flagError(cmd *cobra.Command, err error) error {
-	e := usageError("%v", err)
-	var bad *pflag.InvalidValueError
-	if errors.As(err, &bad) {
-		e = usageError("--%s: %q is not %s", bad.GetFlag().Name, bad.GetValue(), wanted(bad.GetFlag().Value.Type()))
-	}
-	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) {
-		return e.WithHint("see '%s --help'", cmd.CommandPath())
-	}
-	var names []string
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
-	if near := manifest.Nearest(unknown.GetSpecifiedName(), names); near != "" {
-		return e.WithHint("did you mean --%s?", near)
-	}
-	return e.WithHint("see '%s --help'", cmd.CommandPath())
-}
-
-// wanted describes the values of a flag's type.
-func wanted(flagType string) string {
-	switch flagType {
-	case "int", "uint64":
-		return "a whole number"
-	case "duration":
-		return "a duration such as 90s or 10m"
-	case "bool":
-		return "true or false"
-	}
-	return "a " + flagType
 }
 
 // newGroup makes a command that only has subcommands.

@@ -317,7 +317,7 @@ func TestExitCodes(t *testing.T) {
 	s.want(2, "", "unknown flag: --nope", "workload", "list", "--nope")
 	s.want(2, "", `did you mean list?`, "workload", "lst")
 	s.want(2, "", `did you mean workload?`, "workloat")
-	s.want(2, "", "arg(s)", "workload", "get")
+	s.want(2, "", "too few arguments (usage: cloudless workload get NAME)", "workload", "get")
 	s.want(2, "", "scale needs --replicas", "workload", "scale", "a")
 	s.want(2, "", `--output "xml" is not one of`, "workload", "list", "-o", "xml")
 	s.want(2, "", "exclude each other", "run", file, "--http", "--mode", "job")

@@ -21,7 +21,7 @@ type setting struct{ value, origin string }
 
 // settings are the client settings in force: the first of flag, environment, context and default.
 type settings struct {
-	context, address, token, caCert, clientCert, clientKey, namespace setting
+	context, address, token, caCert, clientCert, clientKey, namespace, output setting
 }
 
 func first(candidates ...setting) setting {
@@ -52,6 +52,7 @@ func (e *Env) settings() (settings, error) {
 	s.clientCert = first(flag("client-cert", e.flags.clientCert), ctx(c.ClientCert))
 	s.clientKey = first(flag("client-key", e.flags.clientKey), ctx(c.ClientKey))
 	s.namespace = first(flag("namespace", e.flags.namespace), env("CLOUDLESS_NAMESPACE"), ctx(c.Namespace), setting{api.DefaultNamespace, "default"})
+	s.output = first(flag("output", e.outputFlag), env("CLOUDLESS_OUTPUT"), setting{"table", "default"})
 	return s, nil
 }
 

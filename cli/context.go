@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -71,6 +72,8 @@ func contextUse(e *Env) *cobra.Command {
 	}
 }
 
+var contextName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
+
 // contextAdd takes what to keep from the same flags that every command has.
 func contextAdd(e *Env) *cobra.Command {
 	return &cobra.Command{
@@ -78,6 +81,9 @@ func contextAdd(e *Env) *cobra.Command {
 		Example: "  cloudless context add production --address https://10.0.0.1:7700,https://10.0.0.2:7700 --ca-cert ca.pem --token @admin.token",
 		RunE: func(_ *cobra.Command, args []string) error {
 			g := e.flags
+			if !contextName.MatchString(args[0]) {
+				return usageError("%q is not the name of a context: use letters, digits and . _ - inside, 1 to 63 characters", args[0])
+			}
 			if g.address == "" {
 				return usageError("context add needs --address")
 			}
@@ -155,7 +161,7 @@ func (s settings) named() []namedSetting {
 	token := s.token
 	token.value = redact(token.value)
 	return []namedSetting{{"context", s.context}, {"address", s.address}, {"token", token}, {"caCert", s.caCert},
-		{"clientCert", s.clientCert}, {"clientKey", s.clientKey}, {"namespace", s.namespace}}
+		{"clientCert", s.clientCert}, {"clientKey", s.clientKey}, {"namespace", s.namespace}, {"output", s.output}}
 }
 
 type namedSetting struct {

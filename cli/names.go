@@ -4,9 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/client"
@@ -91,7 +88,7 @@ func resolve(missing error, word string, exact bool, list func() ([]string, erro
 }
 
 func workloadNames(ctx context.Context, c *client.Client, namespace string) ([]string, error) {
-	list, err := c.Workloads(ctx, api.ListQuery{Namespace: namespace, Limit: api.DefaultListLimit})
+	list, err := client.Pages(api.ListQuery{Namespace: namespace}, func(q api.ListQuery) (api.List[api.Workload], error) { return c.Workloads(ctx, q) })
 	var names []string
 	for _, w := range list.Items {
 		names = append(names, w.Metadata.Name)
@@ -100,53 +97,10 @@ func workloadNames(ctx context.Context, c *client.Client, namespace string) ([]s
 }
 
 func nodeNames(ctx context.Context, c *client.Client) ([]string, error) {
-	list, err := c.Nodes(ctx, api.ListQuery{Limit: api.DefaultListLimit})
+	list, err := client.Pages(api.ListQuery{}, func(q api.ListQuery) (api.List[api.Node], error) { return c.Nodes(ctx, q) })
 	var names []string
 	for _, n := range list.Items {
 		names = append(names, n.Name, n.ID)
 	}
 	return names, err
 }
-
-// completionTime is how long a shell waits for names.
-const completionTime = 150 * time.Millisecond
-
-// completion offers live names: quickly or not at all.
-type completion = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
-
-func (e *Env) complete(list func(context.Context, *client.Client) ([]string, error)) completion {
-	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), completionTime)
-		defer cancel()
-		c, err := e.connect()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		names, err := list(ctx, c)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		var fit []string
-		for _, n := range names {
-			if strings.HasPrefix(n, word) {
-				fit = append(fit, n)
-			}
-		}
-		return fit, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-func (e *Env) completeWorkloads() completion {
-	return e.complete(func(ctx context.Context, c *client.Client) ([]string, error) {
-		ns, err := e.namespace()
-		if err != nil {
-			return nil, err
-		}
-		return workloadNames(ctx, c, ns)
-	})
-}
-
-func (e *Env) completeNodes() completion { return e.complete(nodeNames) }

@@ -81,14 +81,8 @@ func nodeList(e *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fetch := func(ctx context.Context, c *client.Client, q api.ListQuery) (api.List[api.Node], error) {
-				list, err := c.Nodes(ctx, q)
-				list.Items = slices.DeleteFunc(list.Items, func(n api.Node) bool {
-					return region != "" && n.Region != region || zone != "" && n.Zone != zone
-				})
-				return list, err
-			}
-			return listing[api.Node]{&f, e.nodeView(), fetch}.run(ctx, e, c, q)
+			there := func(n api.Node) bool { return (region == "" || n.Region == region) && (zone == "" || n.Zone == zone) }
+			return listing[api.Node]{&f, e.nodeView(), nodesThat(there)}.run(ctx, e, c, q)
 		}),
 	}
 	f.add(cmd)
@@ -99,15 +93,31 @@ func nodeList(e *Env) *cobra.Command {
 }
 
 func nodeGet(e *Env) *cobra.Command {
-	return &cobra.Command{
+	var watch bool
+	cmd := &cobra.Command{
 		Use: "get NODE", Short: "Show a node", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeNodes(),
-		Example: "  cloudless node get edge-1 -o yaml",
+		Example: "  cloudless node get edge-1 -o yaml\n  cloudless node get edge-1 --watch",
 		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
 			return e.onNode(ctx, c, args[0], false, func(id string) error {
 				n, err := c.Node(ctx, id, 0, 0)
-				return orElse(err, func() error { return printOne(e, n, e.nodeView()) })
+				if err != nil || !watch {
+					return orElse(err, func() error { return printOne(e, n, e.nodeView()) })
+				}
+				only := func(other api.Node) bool { return other.ID == n.ID }
+				return listing[api.Node]{&listFlags{watch: true}, e.nodeView(), nodesThat(only)}.run(ctx, e, c, api.ListQuery{})
 			})
 		}),
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show changes as they come")
+	return cmd
+}
+
+// nodesThat lists the nodes that keep says yes to.
+func nodesThat(keep func(api.Node) bool) func(context.Context, *client.Client, api.ListQuery) (api.List[api.Node], error) {
+	return func(ctx context.Context, c *client.Client, q api.ListQuery) (api.List[api.Node], error) {
+		list, err := c.Nodes(ctx, q)
+		list.Items = slices.DeleteFunc(list.Items, func(n api.Node) bool { return !keep(n) })
+		return list, err
 	}
 }
 
@@ -133,7 +143,7 @@ func (e *Env) describeNode(ctx context.Context, c *client.Client, n api.Node) er
 	for _, t := range n.Taints {
 		taints = append(taints, t.Key+"="+t.Value+":"+t.Effect)
 	}
-	e.fields([][2]string{
+	err := e.fields([][2]string{
 		{"Name", n.Name}, {"ID", n.ID}, {"State", string(n.State)}, {"Reason", n.Reason}, {"Region", n.Region}, {"Zone", n.Zone},
 		{"Labels", labels(n.Labels)}, {"Taints", strings.Join(taints, ",")}, {"Platform", n.OS + "/" + n.Arch}, {"Version", n.Version},
 		{"Node port", n.Addr.Node}, {"Ingress", n.Addr.Ingress}, {"Wasm", n.Runtimes.WasmEngine},
@@ -142,7 +152,7 @@ func (e *Env) describeNode(ctx context.Context, c *client.Client, n api.Node) er
 		{"Storage", s.Allocated.Storage.String() + " of " + n.Capacity.Storage.String()}, {"Disk", s.DiskFull}, {"Replicas", fmt.Sprint(s.Replicas)},
 		{"Connected", yesNo(s.Connected)}, {"Gossip", s.Gossip}, {"Reliability", fmt.Sprintf("%.2f", s.Reliability)}, {"Joined", e.age(n.JoinedAt)},
 	})
-	return e.lastEvents(ctx, c, "node/"+n.Name)
+	return orElse(err, func() error { return e.lastEvents(ctx, c, "node/"+n.Name) })
 }
 
 // nodeMark makes a command that changes a node in one step.

@@ -66,11 +66,14 @@ func (e *Env) printStatus(ctx context.Context, c *client.Client, st api.ClusterS
 	if leader == "" {
 		leader = e.paint(red, "none")
 	}
-	e.fields([][2]string{
+	err := e.fields([][2]string{
 		{"Cluster", st.ClusterID}, {"Nodes", counts(st.Nodes)}, {"Workloads", counts(st.Workloads)},
 		{"Replicas", fmt.Sprintf("%d of %d ready", st.Replicas["ready"], st.Replicas["desired"])},
 		{"Storage", fmt.Sprintf("%s, %d artifacts, %s", st.Storage.Health, st.Storage.Artifacts, human(st.Storage.Bytes))},
 	})
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(e.Out, "%-12s %s\n\n", "Leader:", leader)
 	if err := printItems(e, st.Coordinators, memberView()); err != nil {
 		return err

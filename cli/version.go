@@ -60,24 +60,25 @@ func versionCommand(e *Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "version", Short: "Show the version of this binary, and of the cluster", Args: cobra.NoArgs,
 		Example: "  cloudless version\n  cloudless version -o json",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := e.versions(cmd.Context(), clientOnly)
-			if done, err := e.machine(v); done {
-				return err
-			}
-			if e.flags.quiet || e.shows("name") {
-				_, err := fmt.Fprintln(e.Out, v.Version)
-				return err
-			}
-			e.fields([][2]string{{"Version", v.Version}, {"Commit", v.Commit}, {"Go", v.Go}, {"Platform", v.Platform}, {"Server", v.Server}})
-			if v.Warning != "" {
-				e.warn("%s", v.Warning)
-			}
-			return nil
-		},
+		RunE:    func(cmd *cobra.Command, _ []string) error { return e.showVersion(cmd.Context(), clientOnly) },
 	}
 	cmd.Flags().BoolVar(&clientOnly, "client", false, "of this binary only")
 	return cmd
+}
+
+func (e *Env) showVersion(ctx context.Context, clientOnly bool) error {
+	v := e.versions(ctx, clientOnly)
+	if done, err := e.machine(v); done {
+		return err
+	}
+	if e.names() {
+		_, err := fmt.Fprintln(e.Out, v.Version)
+		return err
+	}
+	if v.Warning != "" {
+		e.warn("%s", v.Warning)
+	}
+	return e.fields([][2]string{{"Version", v.Version}, {"Commit", v.Commit}, {"Go", v.Go}, {"Platform", v.Platform}, {"Server", v.Server}})
 }
 
 func (e *Env) versions(ctx context.Context, clientOnly bool) versionInfo {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +40,7 @@ func (e *Env) write(ctx context.Context, c *client.Client, ds []deployment, wait
 		}
 		var err error
 		if results[i], err = write(d.workload); err != nil {
-			return api.AsError(err).WithOp("workload " + d.workload.Ref().String())
+			return about(d.workload, err)
 		}
 		if wait.set() || e.shows("json", "yaml") {
 			continue
@@ -64,6 +65,15 @@ func (e *Env) write(ctx context.Context, c *client.Client, ds []deployment, wait
 		}
 	}
 	return e.objects(results)
+}
+
+// about names the workload that an error is about, unless it does so itself.
+func about(w api.Workload, err error) error {
+	e := api.AsError(err)
+	if strings.Contains(e.Message, w.Ref().String()) {
+		return e
+	}
+	return e.WithOp("workload " + w.Ref().String())
 }
 
 // waitFrom is the index at which a write shows; one that changed nothing shows already.
@@ -169,7 +179,7 @@ func (e *Env) plan(ctx context.Context, c *client.Client, ds []deployment) (chan
 	plans := make([]api.Plan, len(ds))
 	for i, d := range ds {
 		if plans[i], err = c.Plan(ctx, d.workload); err != nil {
-			return false, api.AsError(err).WithOp("workload " + d.workload.Ref().String())
+			return false, about(d.workload, err)
 		}
 		changes = changes || plans[i].Outcome != "unchanged"
 	}

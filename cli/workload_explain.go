@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -126,11 +127,14 @@ func (e *Env) describeWorkload(ctx context.Context, c *client.Client, ref api.Re
 		return err
 	}
 	st := status(w)
-	e.fields([][2]string{
+	err = e.fields([][2]string{
 		{"Name", w.Metadata.Name}, {"Namespace", w.Metadata.Namespace}, {"Labels", labels(w.Metadata.Labels)},
 		{"Version", fmt.Sprint(w.Metadata.Version)}, {"Created", e.age(created(w))}, {"Runs", runs(w.Spec)},
 		{"Phase", string(st.Phase)}, {"Ready", fmt.Sprintf("%d of %d", st.Ready, st.Desired)}, {"Message", st.Message},
 	})
+	if err != nil {
+		return err
+	}
 	fmt.Fprintln(e.Out, "\nReplicas")
 	if err := printItems(e, st.Replicas, e.replicaView()); err != nil {
 		return err
@@ -145,12 +149,15 @@ func (e *Env) describeWorkload(ctx context.Context, c *client.Client, ref api.Re
 }
 
 // fields prints names and values, those that have one.
-func (e *Env) fields(pairs [][2]string) {
+func (e *Env) fields(pairs [][2]string) error {
+	var out strings.Builder
 	for _, p := range pairs {
 		if p[1] != "" {
-			fmt.Fprintf(e.Out, "%-12s %s\n", p[0]+":", strings.Map(printable, p[1]))
+			fmt.Fprintf(&out, "%-12s %s\n", p[0]+":", strings.Map(printable, p[1]))
 		}
 	}
+	_, err := io.WriteString(e.Out, out.String())
+	return err
 }
 
 func (e *Env) replicaView() view[api.ReplicaStatus] {

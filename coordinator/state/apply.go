@@ -273,7 +273,7 @@ func (t *tx) putToken(tok api.Token) Result {
 func (t *tx) revokeToken(id string) Result {
 	tok, ok := t.Token(id)
 	if !ok {
-		return refuse(api.CodeNotFound, "no token %s", id)
+		return Result{Err: api.Errorf(api.CodeNotFound, "no token %s", id).WithHint("see 'cloudless token list'")}
 	}
 	if tok.Role == api.RoleAdmin && t.lastAdmin(id) {
 		return Result{Err: api.Errorf(api.CodeConflict, "token %s is the last of role admin", id).WithHint("create another admin token first")}

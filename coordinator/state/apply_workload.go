@@ -150,7 +150,7 @@ func (t *tx) editable(r api.Ref, ifMatch uint64) (*Workload, *api.Error) {
 	w, ok := t.Workload(r)
 	switch {
 	case !ok || w.Deleting:
-		return nil, api.Errorf(api.CodeNotFound, "no workload %s", r)
+		return nil, noWorkload(r)
 	case ifMatch != 0 && w.Metadata.ModifyIndex != ifMatch:
 		return nil, changed(r, ifMatch)
 	}
@@ -206,11 +206,15 @@ func (t *tx) rollbackWorkload(b RollbackWork) Result {
 	return t.updateWorkload(old, w, api.EventWorkloadUpdated, fmt.Sprintf("rolled back to %d", want))
 }
 
+func noWorkload(r api.Ref) *api.Error {
+	return api.Errorf(api.CodeNotFound, "no workload %s", r).WithHint("see 'cloudless workload list'")
+}
+
 func (t *tx) deleteWorkload(b ByRef) Result {
 	old, ok := t.Workload(b.Ref)
 	switch {
 	case !ok:
-		return refuse(api.CodeNotFound, "no workload %s", b.Ref)
+		return Result{Err: noWorkload(b.Ref)}
 	case old.Deleting:
 		return t.wrote(old, "deleting")
 	case b.IfMatch != 0 && old.Metadata.ModifyIndex != b.IfMatch:

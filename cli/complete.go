@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/cloudless/cloudless/api/client"
+)
+
+// completionTime is how long a shell waits for names.
+const completionTime = 150 * time.Millisecond
+
+// completion offers live names: quickly or not at all.
+type completion = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
+
+func (e *Env) complete(list func(context.Context, *client.Client) ([]string, error)) completion {
+	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 && !takesMany(cmd) {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), completionTime)
+		defer cancel()
+		c, err := e.connect()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		names, err := list(ctx, c)
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var fit []string
+		for _, n := range names {
+			if strings.HasPrefix(n, word) && !slices.Contains(args, n) {
+				fit = append(fit, n)
+			}
+		}
+		return fit, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+func (e *Env) completeWorkloads() completion {
+	return e.complete(func(ctx context.Context, c *client.Client) ([]string, error) {
+		ns, err := e.namespace()
+		if err != nil {
+			return nil, err
+		}
+		return workloadNames(ctx, c, ns)
+	})
+}
+
+func (e *Env) completeNodes() completion { return e.complete(nodeNames) }
+
+// takesMany tells whether a command's first argument may be repeated, as in "delete NAME…".
+func takesMany(cmd *cobra.Command) bool {
+	words := strings.Fields(cmd.Use)
+	return len(words) > 1 && strings.HasSuffix(words[1], "…")
+}
+
+// flagWords are the words that flags take, wherever they are.
+var flagWords = map[string][]string{
+	"output":    {"table", "wide", "json", "yaml", "name"},
+	"role":      {"admin", "operator", "viewer", "node", "server"},
+	"severity":  {"info", "warning", "error"},
+	"for":       {"ready", "routed", "deleted"},
+	"wait":      {"ready", "routed"},
+	"mode":      {"http", "service", "job"},
+	"restart":   {"always", "onFailure", "never"},
+	"network":   {"bridge", "host"},
+	"spread":    {"zone", "region", "node"},
+	"on-stop":   {"restart", "drain", "kill"},
+	"log-level": {"debug", "info", "warn", "error"},
+}
+
+// completeFlags offers the values of flags that take certain words, or the name of a context.
+func (e *Env) completeFlags(cmd *cobra.Command) {
+	offer := func(f *pflag.Flag) {
+		choose := completion(nil)
+		if words, ok := flagWords[f.Name]; ok {
+			choose = cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
+		} else if f.Name == "context" {
+			choose = e.completeContexts()
+		}
+		if choose != nil {
+			_ = cmd.RegisterFlagCompletionFunc(f.Name, choose) // fails for a flag that is not there, or twice
+		}
+	}
+	cmd.LocalNonPersistentFlags().VisitAll(offer)
+	cmd.PersistentFlags().VisitAll(offer)
+	for _, sub := range cmd.Commands() {
+		e.completeFlags(sub)
+	}
+}
