@@ -14,7 +14,7 @@ FUZZTIME  ?= 30s
 PACKAGES  := containerd runc containernetworking-plugins iptables nftables iproute2
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
-.PHONY: build build-cli dev test test-long test-integration race lint fuzz bench benchmark bench-scheduler bench-report examples \
+.PHONY: build build-cli dev test test-long test-integration race lint fuzz bench benchmark bench-scheduler bench-storage bench-report examples \
 	install man build-linux-amd64 build-linux-arm64 build-linux-armv7 build-all clean deps test-deps
 
 build: ## one static binary, bin/cloudless; test/tidy holds it to 40 MB
@@ -74,6 +74,9 @@ benchmark: bench
 
 bench-scheduler:
 	$(GO) test -run '^$$' -bench . -benchmem ./coordinator/schedule ./coordinator/reconcile
+
+bench-storage: ## the chunk store on this disk, beside plain appends and Pebble alone
+	$(GO) test -run '^$$' -bench . -benchmem ./chunkstore ./chunkstore/split ./chunkstore/place
 
 bench-report: build examples
 	$(GO) run ./test/bench -binary $(BIN)/cloudless -out docs/BENCHMARKS.md

@@ -68,7 +68,7 @@ func load(t *testing.T) []source {
 func isTest(s source) bool { return strings.HasSuffix(s.path, "_test.go") }
 
 // pure are the L1 packages: functions of their arguments.
-var pure = []string{"coordinator/state", "coordinator/schedule", "coordinator/reconcile", "agent/converge", "sandbox/rewrite"}
+var pure = []string{"coordinator/state", "coordinator/schedule", "coordinator/reconcile", "agent/converge", "sandbox/rewrite", "chunkstore/split", "chunkstore/place"}
 
 // roles are the L3 packages, which meet only in cli.
 var roles = []string{"coordinator", "agent", "web"}
@@ -177,9 +177,10 @@ var homes = map[string][]string{
 	"github.com/tetratelabs/wazero":   {"sandbox/wasm"},
 	"github.com/labstack/echo":        {"web"},
 	"github.com/spf13/":               {"cli", "cli/cloudless"},
-	"github.com/cockroachdb/pebble":   {"coordinator/consensus", "agent/ledger"},
+	"github.com/cockroachdb/pebble":   {"coordinator/consensus", "agent/ledger", "chunkstore"},
 	"github.com/prometheus/":          {"internal/telemetry"},
 	"go.opentelemetry.io/":            {"internal/telemetry", "web"}, // web only reads trace ids
+	"github.com/klauspost/compress":   {"chunkstore"},
 	"go.yaml.in/yaml":                 {"api/manifest"},
 }
 

@@ -1,0 +1,323 @@
+package chunkstore
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// The benchmarks write to the real disk and wait for it, as the store does; `make bench-storage` runs
+// them. write-amp is bytes written to files by bytes put.
+
+func benchStore(b *testing.B, o Options) (*Chunks, *disk) {
+	b.Helper()
+	d := newDisk(vfs.Default)
+	c, err := Open(d, b.TempDir(), o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	return c, d
+}
+
+// stream gives chunks that differ and do not compress, without the time to make them.
+type stream struct {
+	base []byte
+	next atomic.Uint64
+}
+
+func newStream(size int) *stream { return &stream{base: noise(rand.Uint64(), size)} }
+
+func (s *stream) chunk() Chunk {
+	n := s.next.Add(1)
+	data := make([]byte, len(s.base))
+	copy(data, s.base)
+	for i := range 8 {
+		data[i] ^= byte(n >> (8 * i))
+	}
+	return chunkOf(data)
+}
+
+func (s *stream) chunks(n int) []Chunk {
+	out := make([]Chunk, n)
+	for i := range out {
+		out[i] = s.chunk()
+	}
+	return out
+}
+
+var benchSizes = []int{1 << 10, 4 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20}
+
+func sizeName(n int) string {
+	if n >= 1<<20 {
+		return fmt.Sprintf("%dMiB", n>>20)
+	}
+	return fmt.Sprintf("%dKiB", n>>10)
+}
+
+// pooled prepares what b.N puts take, a bounded number of chunks at once, outside the time.
+const preparedBytes = 256 << 20
+
+func benchPut(b *testing.B, size, group int, put func([]Chunk) error) {
+	b.Helper()
+	s := newStream(size)
+	b.SetBytes(int64(size * group))
+	var ready [][]Chunk
+	for b.Loop() {
+		if len(ready) == 0 {
+			b.StopTimer()
+			for range max(1, preparedBytes/(size*group)/4) {
+				ready = append(ready, s.chunks(group))
+			}
+			b.StartTimer()
+		}
+		if err := put(ready[0]); err != nil {
+			b.Fatal(err)
+		}
+		ready = ready[1:]
+	}
+}
+
+func reportAmplification(b *testing.B, written, put int64) {
+	b.ReportMetric(float64(written)/float64(put), "write-amp")
+}
+
+func BenchmarkWrite(b *testing.B) {
+	for _, size := range benchSizes {
+		for _, group := range []int{1, 8} {
+			if size*group > budgetBytes {
+				continue
+			}
+			b.Run(fmt.Sprintf("%s/group%d", sizeName(size), group), func(b *testing.B) {
+				c, d := benchStore(b, Options{})
+				benchPut(b, size, group, func(chunks []Chunk) error { return c.Put(b.Context(), PutOptions{Owner: "bench"}, chunks...) })
+				reportAmplification(b, d.written.Load(), c.Stats().RawBytes)
+			})
+		}
+	}
+}
+
+// What the disk gives at best: append and flush, with no digest, no checksum and no index.
+func BenchmarkRawAppend(b *testing.B) {
+	for _, group := range []int{1, 8} {
+		b.Run(fmt.Sprintf("1MiB/group%d", group), func(b *testing.B) {
+			w, err := openWriter(vfs.Default, b.TempDir(), 1, 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer w.close()
+			benchPut(b, 1<<20, group, func(chunks []Chunk) error {
+				for _, ch := range chunks {
+					if _, err := w.file.WriteAt(ch.Data, w.end); err != nil {
+						return err
+					}
+					w.end += int64(len(ch.Data))
+				}
+				return w.file.SyncData()
+			})
+		})
+	}
+}
+
+// Pebble alone, with the same options and no segments.
+func BenchmarkPebbleAlone(b *testing.B) {
+	for _, group := range []int{1, 8} {
+		b.Run(fmt.Sprintf("1MiB/group%d", group), func(b *testing.B) {
+			d := newDisk(vfs.Default)
+			db, err := pebble.Open(b.TempDir(), indexOptions(d, Options{}, &fault{}))
+			if err != nil {
+				b.Fatal(err)
+			}
+			var put int64
+			benchPut(b, 1<<20, group, func(chunks []Chunk) error {
+				batch := db.NewBatch()
+				for _, ch := range chunks {
+					if err := batch.Set([]byte(ch.Digest), ch.Data, nil); err != nil {
+						return err
+					}
+					put += int64(len(ch.Data))
+				}
+				return batch.Commit(pebble.Sync)
+			})
+			if err := db.Close(); err != nil {
+				b.Fatal(err)
+			}
+			reportAmplification(b, d.written.Load(), put)
+		})
+	}
+}
+
+// Writers that know nothing of each other share their flushes.
+func BenchmarkConcurrentWrite(b *testing.B) {
+	for _, size := range []int{4 << 10, 256 << 10, 1 << 20} {
+		for _, writers := range []int{8, 32} {
+			b.Run(fmt.Sprintf("%s/writers%d", sizeName(size), writers), func(b *testing.B) {
+				c, _ := benchStore(b, Options{})
+				benchPut(b, size, writers, func(chunks []Chunk) error {
+					var wg sync.WaitGroup
+					var failed atomic.Pointer[error]
+					for _, ch := range chunks {
+						wg.Go(func() {
+							if err := c.Put(b.Context(), PutOptions{Owner: "bench"}, ch); err != nil {
+								failed.Store(&err)
+							}
+						})
+					}
+					wg.Wait()
+					if err := failed.Load(); err != nil {
+						return *err
+					}
+					return nil
+				})
+			})
+		}
+	}
+}
+
+func benchFilled(b *testing.B, c *Chunks, size, n int) []Chunk {
+	b.Helper()
+	s := newStream(size)
+	var all []Chunk
+	for len(all) < n {
+		chunks := s.chunks(min(n-len(all), max(1, 16<<20/size)))
+		if err := c.Put(b.Context(), PutOptions{Owner: "bench"}, chunks...); err != nil {
+			b.Fatal(err)
+		}
+		all = append(all, chunks...)
+	}
+	return all
+}
+
+func BenchmarkRead(b *testing.B) {
+	for _, size := range benchSizes {
+		b.Run(sizeName(size), func(b *testing.B) {
+			c, _ := benchStore(b, Options{})
+			all := benchFilled(b, c, size, max(8, min(1024, 64<<20/size)))
+			b.SetBytes(int64(size))
+			buf, i := make([]byte, 0, size), 0
+			for b.Loop() {
+				if _, err := c.Get(all[i%len(all)].Digest, buf); err != nil {
+					b.Fatal(err)
+				}
+				i++
+			}
+		})
+	}
+}
+
+func BenchmarkConcurrentRead(b *testing.B) {
+	for _, size := range []int{4 << 10, 1 << 20} {
+		b.Run(sizeName(size), func(b *testing.B) {
+			c, _ := benchStore(b, Options{})
+			all := benchFilled(b, c, size, 64)
+			b.SetBytes(int64(size))
+			b.RunParallel(func(pb *testing.PB) {
+				buf := make([]byte, 0, size)
+				for i := rand.IntN(len(all)); pb.Next(); i++ {
+					if _, err := c.Get(all[i%len(all)].Digest, buf); err != nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		})
+	}
+}
+
+// A half of what is put is there already.
+func BenchmarkDedup(b *testing.B) {
+	c, _ := benchStore(b, Options{})
+	known := benchFilled(b, c, 1<<20, 8)
+	put := int64(8 << 20)
+	benchPut(b, 1<<20, 4, func(chunks []Chunk) error {
+		put += 8 << 20
+		return c.Put(b.Context(), PutOptions{Owner: "bench"}, append(chunks, known[:4]...)...)
+	})
+	b.ReportMetric(float64(put)/float64(c.Stats().RawBytes), "dedup-ratio")
+}
+
+func BenchmarkCompress(b *testing.B) {
+	for _, codec := range []Codec{S2, Zstd} {
+		for _, data := range []struct {
+			name string
+			b    []byte
+		}{{"text", text(1, 1<<20)}, {"noise", noise(1, 1<<20)}} {
+			b.Run(codec.String()+"/"+data.name, func(b *testing.B) {
+				b.SetBytes(int64(len(data.b)))
+				var stored int
+				for b.Loop() {
+					_, body, buf := compress(codec, data.b)
+					stored = len(body)
+					putBuffer(buf)
+				}
+				b.ReportMetric(float64(len(data.b))/float64(stored), "ratio")
+			})
+		}
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	for _, size := range []int{64 << 10, 1 << 20} {
+		b.Run(sizeName(size), func(b *testing.B) {
+			c, _ := benchStore(b, Options{})
+			all := benchFilled(b, c, size, 16)
+			b.SetBytes(int64(size))
+			i := 0
+			for b.Loop() {
+				if err := c.Verify(all[i%len(all)].Digest); err != nil {
+					b.Fatal(err)
+				}
+				i++
+			}
+		})
+	}
+}
+
+func BenchmarkCollect(b *testing.B) {
+	for _, n := range []int{100, 1000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			c, _ := benchStore(b, Options{})
+			for b.Loop() {
+				b.StopTimer()
+				benchFilled(b, c, 1<<10, n)
+				if err := c.Unref(b.Context(), "bench"); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				collectAll(b, c, n)
+			}
+			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "chunks/s")
+		})
+	}
+}
+
+// What the small profile needs while it is written to. The peak is that of the heap and what Go holds
+// beside it, looked at after each put.
+func BenchmarkSmallProfileMemory(b *testing.B) {
+	defer debug.SetGCPercent(debug.SetGCPercent(50))
+	c, _ := benchStore(b, Options{Small: true})
+	s := newStream(256 << 10)
+	runtime.GC()
+	var peak uint64
+	b.SetBytes(8 * 256 << 10)
+	for b.Loop() {
+		if err := c.Put(b.Context(), PutOptions{Owner: "bench"}, s.chunks(8)...); err != nil {
+			b.Fatal(err)
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		peak = max(peak, m.Sys-m.HeapReleased)
+	}
+	b.ReportMetric(float64(peak)/1e6, "peak-MB")
+}

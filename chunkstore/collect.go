@@ -1,0 +1,241 @@
+package chunkstore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+const (
+	// Grace is how long a chunk must be known to have no pin before it is collected.
+	Grace = 10 * time.Minute
+	// HoldAfterRebuild is how long nothing is collected after the index was made again: the pins went
+	// with the old one, and their owners must have the time to come back.
+	HoldAfterRebuild = 24 * time.Hour
+)
+
+// Collection is what a pass goes by.
+type Collection struct {
+	Now time.Time
+	// Confirm returns those of the chunks that nobody refers to, as the whole cluster knows. It is
+	// asked about at most 1,000 at once.
+	Confirm func(ctx context.Context, digests []string) (unreferenced []string, err error)
+	// MaxBytes holds back a pass that would remove more; 0 sets no bound.
+	MaxBytes int64
+	// Anyway goes on in spite of MaxBytes and of HoldAfterRebuild: a person has said so.
+	Anyway bool
+}
+
+// CollectReport says what a pass has done.
+type CollectReport struct {
+	Marked  int   // chunks found without a pin for the first time
+	Ripe    int   // those that have had none for Grace
+	Deleted int   // of them, those confirmed
+	Bytes   int64 // of the ripe, as they are stored
+	Held    bool  // the ripe were left, see Collection
+}
+
+// Collect is one pass: it marks what has no pin, and deletes what was marked Grace ago, still has
+// none, and is confirmed to have no reference anywhere. A pin or a Put takes a mark away.
+func (c *Chunks) Collect(ctx context.Context, o Collection) (CollectReport, error) {
+	if o.Confirm == nil {
+		return CollectReport{}, api.Errorf(api.CodeInvalid, "a collection needs somebody to confirm it")
+	}
+	if err := c.enter(); err != nil {
+		return CollectReport{}, err
+	}
+	defer c.leave()
+	p := &pass{c: c, o: o}
+	err := p.eachPage(ctx, chunkKeys, p.mark)
+	if err == nil {
+		err = p.eachPage(ctx, damageKeys, p.mark)
+	}
+	if err == nil {
+		err = p.eachPage(ctx, markKeys, p.weigh)
+	}
+	if err == nil {
+		err = p.hold()
+	}
+	if err == nil && !p.report.Held {
+		err = p.eachPage(ctx, markKeys, p.delete)
+	}
+	return p.report, err
+}
+
+// pass is one collection.
+type pass struct {
+	c      *Chunks
+	o      Collection
+	report CollectReport
+}
+
+// eachPage calls f with the chunks of a letter, a page at a time, so that a pass needs little memory
+// and the index can change while it goes on.
+func (p *pass) eachPage(ctx context.Context, letter byte, f func(context.Context, []key) error) error {
+	for after, last := "", false; !last; {
+		if err := p.c.options.Pace(ctx, 0); err != nil {
+			return err
+		}
+		var keys []key
+		err := p.c.page(letter, after, maxPage, func(k key, _ []byte) error {
+			keys = append(keys, k)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if last = len(keys) < maxPage; len(keys) == 0 {
+			break
+		}
+		after = keys[len(keys)-1].String()
+		if err := f(ctx, keys); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mark notes since when chunks have no pin.
+func (p *pass) mark(_ context.Context, keys []key) error {
+	marked := 0
+	err := p.c.submit(&request{stage: func(g *group) error {
+		marked = 0
+		for _, k := range keys {
+			_, here := g.entry(k)
+			_, damaged := g.read(indexKey(damageKeys, k[:]))
+			if !here && !damaged || g.pinned(k) {
+				continue
+			}
+			if _, marks := g.read(indexKey(markKeys, k[:])); !marks {
+				g.set(indexKey(markKeys, k[:]), encodeTime(p.o.Now))
+				marked++
+			}
+		}
+		return nil
+	}})
+	p.report.Marked += marked
+	return err
+}
+
+// weigh adds up what the pass would remove.
+func (p *pass) weigh(_ context.Context, keys []key) error {
+	for _, k := range keys {
+		ripe, err := p.ripe(k)
+		if err != nil {
+			return err
+		}
+		e, err := p.c.lookup(k)
+		switch {
+		case !ripe, api.CodeOf(err) == api.CodeNotFound, errors.Is(err, ErrCorrupt):
+			continue
+		case err != nil:
+			return err
+		}
+		p.report.Ripe++
+		p.report.Bytes += e.bytes()
+	}
+	return nil
+}
+
+// ripe tells whether a chunk was marked long ago. One whose mark has gone meanwhile is not.
+func (p *pass) ripe(k key) (bool, error) {
+	value, closer, err := p.c.db.Get(indexKey(markKeys, k[:]))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, p.c.unreadable(err)
+	}
+	at, err := decodeTime(value)
+	if err = errors.Join(err, closer.Close()); err != nil {
+		return false, p.c.unreadable(err)
+	}
+	return p.o.Now.Sub(at) >= Grace, nil
+}
+
+// hold decides whether the ripe are left for now. The time of the hold begins with the first pass
+// after the index was made again: Open knows no time.
+func (p *pass) hold() error {
+	if p.o.Anyway {
+		return nil
+	}
+	p.report.Held = p.o.MaxBytes > 0 && p.report.Bytes > p.o.MaxBytes
+	return p.c.submit(&request{stage: func(g *group) error {
+		value, ok := g.read(holdKey)
+		if !ok {
+			return nil
+		}
+		if len(value) == 0 {
+			value = encodeTime(p.o.Now.Add(HoldAfterRebuild))
+			g.set(holdKey, value)
+		}
+		until, err := decodeTime(value)
+		g.unreadable(err)
+		if p.o.Now.Before(until) {
+			p.report.Held = true
+		} else {
+			g.delete(holdKey)
+		}
+		return nil
+	}})
+}
+
+// delete removes those of a page that are ripe and confirmed. What was pinned or put since keeps its life:
+// that is looked at again in the commit that would end it.
+func (p *pass) delete(ctx context.Context, keys []key) error {
+	var asked []string
+	for _, k := range keys {
+		ripe, err := p.ripe(k)
+		if err != nil {
+			return err
+		}
+		if ripe {
+			asked = append(asked, k.String())
+		}
+	}
+	if len(asked) == 0 {
+		return nil
+	}
+	confirmed, err := p.o.Confirm(ctx, asked)
+	if err != nil {
+		return api.Errorf(api.CodeUnavailable, "what is to be collected could not be confirmed: %w", err).WithHint("nothing was removed; the next pass asks again")
+	}
+	gone, err := parseDigests(confirmed)
+	if err != nil {
+		return err
+	}
+	deleted := 0
+	err = p.c.submit(&request{stage: func(g *group) error {
+		deleted = 0
+		for _, k := range gone {
+			if g.ripe(k, p.o.Now) && !g.pinned(k) {
+				g.forget(k)
+				deleted++
+			}
+		}
+		return nil
+	}})
+	p.report.Deleted += deleted
+	return err
+}
+
+func (g *group) ripe(k key, now time.Time) bool {
+	value, ok := g.read(indexKey(markKeys, k[:]))
+	if !ok {
+		return false
+	}
+	at, err := decodeTime(value)
+	g.unreadable(err)
+	return err == nil && now.Sub(at) >= Grace
+}
+
+// unmark takes away the mark of a chunk that somebody wants.
+func (g *group) unmark(k key) {
+	if _, ok := g.read(indexKey(markKeys, k[:])); ok {
+		g.delete(indexKey(markKeys, k[:]))
+	}
+}

@@ -1,0 +1,132 @@
+package place
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Chunk is a chunk with the nodes that have a good copy of it, as they told.
+type Chunk struct {
+	Digest  string
+	R       int // copies that its bucket asks for
+	Holders []string
+}
+
+// Repair is what is to be done for one chunk. The drops come after the copies, and only if all of them
+// are durable: whoever carries this out can do nothing wrong by stopping in between.
+type Repair struct {
+	Digest string
+	Good   int // copies that can be read now; 0: the chunk is lost unless a node comes back
+	Want   int // copies that are to be
+	Copy   []Copy
+	Drop   []string
+}
+
+// Copy is a copy to be made.
+type Copy struct{ From, To string }
+
+// Missing is by how many copies the chunk falls short now.
+func (r Repair) Missing() int { return max(0, r.Want-r.Good) }
+
+// Plan says what is to be done so that every chunk is where it belongs: copies that are missing are
+// made, copies on draining nodes are replaced and dropped, and copies move to where Choose wants them.
+// What is nearest to being lost comes first. Carried out, it leaves nothing to plan. It is for the
+// caller to do it in portions, as fast as the nodes bear.
+func Plan(members []Member, chunks []Chunk) []Repair {
+	byID := make(map[string]Member, len(members))
+	for _, m := range members {
+		byID[m.ID] = m
+	}
+	var out []Repair
+	for _, c := range chunks {
+		if r := repair(byID, members, c); len(r.Copy)+len(r.Drop) > 0 || r.Good == 0 {
+			out = append(out, r)
+		}
+	}
+	slices.SortFunc(out, func(a, b Repair) int {
+		return cmp.Or(cmp.Compare(urgency(a), urgency(b)), cmp.Compare(b.Missing(), a.Missing()), cmp.Compare(a.Digest, b.Digest))
+	})
+	return out
+}
+
+// urgency is the number of copies left, for a chunk that falls short; all others come after those.
+// Nothing can be done for what is lost, so that is last.
+func urgency(r Repair) int {
+	const tidy, lost = 1 << 20, 1 << 21
+	switch {
+	case r.Good == 0:
+		return lost
+	case r.Missing() == 0:
+		return tidy
+	}
+	return r.Good
+}
+
+func repair(byID map[string]Member, members []Member, c Chunk) Repair {
+	good := readable(byID, c.Holders)
+	// A node that is full keeps what it has; one that has room can be given what it has not.
+	targets := pick(rank(c.Digest, members, func(m Member) bool {
+		return m.takes() || m.State == Full && slices.Contains(good, m.ID)
+	}), Copies(c.R, len(members)))
+	r := Repair{Digest: c.Digest, Good: len(good), Want: Copies(c.R, len(members))}
+	if len(good) == 0 {
+		return r
+	}
+	from := sources(byID, good, targets)
+	for i, to := range missing(targets, good) {
+		r.Copy = append(r.Copy, Copy{From: from[i%len(from)], To: to})
+	}
+	if len(targets) > 0 {
+		r.Drop = surplus(byID, good, targets, r.Want)
+	}
+	return r
+}
+
+// readable are the holders whose copy can be read, each once, in the order of their ids. One who is no
+// member is not counted on.
+func readable(byID map[string]Member, holders []string) []string {
+	var good []string
+	for _, id := range holders {
+		if m, ok := byID[id]; ok && m.State != Lost {
+			good = append(good, id)
+		}
+	}
+	slices.Sort(good)
+	return slices.Compact(good)
+}
+
+// missing are those of want that are not in have.
+func missing(want, have []string) (out []string) {
+	for _, id := range want {
+		if !slices.Contains(have, id) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// sources are the nodes to copy from: those that are to let go first, so that they are done, then the others.
+func sources(byID map[string]Member, good, targets []string) []string {
+	leaves := func(id string) int {
+		switch {
+		case byID[id].State == Draining:
+			return 0
+		case !slices.Contains(targets, id):
+			return 1
+		}
+		return 2
+	}
+	out := slices.Clone(good)
+	slices.SortStableFunc(out, func(a, b string) int { return cmp.Compare(leaves(a), leaves(b)) })
+	return out
+}
+
+// surplus are the good copies that are not wanted where they are. While there are fewer targets than
+// copies to be, only draining nodes let go of theirs: a copy in the wrong place is better than none.
+func surplus(byID map[string]Member, good, targets []string, want int) []string {
+	extra := missing(good, targets)
+	if len(targets) < want {
+		extra = slices.DeleteFunc(extra, func(id string) bool { return byID[id].State != Draining })
+	}
+	return extra
+}
