@@ -165,7 +165,7 @@ func (a *Agent) openSandboxes(ctx context.Context) (err error) {
 	a.reports = newReporter(a)
 	a.events = newEventSender(a)
 	a.sup = supervise.New(supervise.Config{
-		NodeID: a.id.ID, Cluster: a.id.ClusterID, Drivers: a.drivers, Fetch: a.fetch, Ledger: a.ledger,
+		NodeID: a.id.ID, Cluster: a.id.ClusterID, Drivers: a.drivers, Fetch: a.fetch, Admit: a.admit, Ledger: a.ledger,
 		LogDir: filepath.Join(a.cfg.DataDir, "logs"), OnStatus: a.reports.add, OnEvent: a.events.add, Log: a.log,
 		OnRestart: a.observeRestart, OnFailedProbe: a.observeFailedProbe,
 	})

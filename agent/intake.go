@@ -54,6 +54,20 @@ func (in *intake) grant(digest string) string {
 	return in.set.Grants[digest]
 }
 
+// policy is what a namespace demands, by the newest accepted set: the zero policy where that says nothing.
+func (in *intake) policy(ns string) api.NamespacePolicy {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.set != nil {
+		for _, p := range in.set.Policies {
+			if p.Namespace == ns {
+				return p
+			}
+		}
+	}
+	return api.NamespacePolicy{Namespace: ns}
+}
+
 // offer hands in a set; only the newest of those that wait is kept.
 func (in *intake) offer(set *api.AssignmentSet) {
 	in.mu.Lock()

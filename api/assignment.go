@@ -29,6 +29,8 @@ type AssignmentSet struct {
 	Reported    bool           `json:"reported"` // the node has reported what it runs in this epoch, and all of it was decided on
 	Assignments []Assignment   `json:"assignments"`
 	Specs       []AssignedSpec `json:"specs"`
+	// Policies of the namespaces of all these; a namespace without one demands nothing.
+	Policies []NamespacePolicy `json:"policies,omitempty"`
 	// Prepare lists artifacts to fetch and compile ahead of a replica that will come.
 	Prepare []AssignedSpec `json:"prepare,omitempty"`
 	// Grants holds, by digest, what lets the node read each of its artifacts from other nodes.

@@ -71,6 +71,8 @@ const (
 	EventStrangerGossip    = "security.gossip.stranger"
 	EventNameClaimed       = "security.gossip.claim"
 	EventIdentityRefused   = "security.identity.refused"
+	EventPolicySet         = "security.policy.set"
+	EventPolicyDeleted     = "security.policy.deleted"
 	EventArtifactStored    = "artifact.stored"
 	EventGap               = "events.gap" // events were dropped; fields say how many
 )

@@ -25,7 +25,7 @@ const (
 	MaxConcurrency         = 1_024   // requests that one wasm replica handles at the same time
 	MaxSignatureBytes      = 2 << 10 // text of a module's signature
 	MaxSigners             = 16      // keys of which a namespace requires one
-	MaxNamespacePolicies   = 10_000  //
+	MaxNamespacePolicies   = 1_000   //
 	MaxTaints              = 32
 	MaxHistory             = 10        // versions kept of a workload, the current one included
 	MaxEvents              = 10_000    // events of state changes kept by the cluster

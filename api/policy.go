@@ -14,6 +14,13 @@ type NamespacePolicy struct {
 	ModifyIndex      uint64   `json:"modifyIndex,omitempty"`
 }
 
+// Namespace is one that has workloads or a policy.
+type Namespace struct {
+	Name      string           `json:"name"`
+	Workloads int              `json:"workloads"`
+	Policy    *NamespacePolicy `json:"policy,omitempty"`
+}
+
 // Validate returns everything that is wrong with a policy.
 func (p *NamespacePolicy) Validate() FieldErrors {
 	v := &validator{}

@@ -275,6 +275,7 @@ type Plan struct {
 	Outcome     string       `json:"outcome"` // create | update | unchanged
 	Changes     []PlanChange `json:"changes,omitempty"`
 	Beyond      []Grant      `json:"beyond,omitempty"`
+	Notes       []string     `json:"notes,omitempty"` // what the namespace's policy means for it
 	Explanation Explanation  `json:"explanation"`
 }
 

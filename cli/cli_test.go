@@ -33,6 +33,7 @@ type fakeAPI struct {
 	slow      []string
 	auth      []string
 	exec      http.HandlerFunc // outside the lock
+	mux       *http.ServeMux
 	handler   http.Handler
 	events    []api.Event
 }
@@ -40,6 +41,7 @@ type fakeAPI struct {
 func newFake(t *testing.T) (*fakeAPI, string) {
 	f := &fakeAPI{workloads: map[string]api.Workload{}, artifacts: map[string][]byte{}, ready: true}
 	mux := http.NewServeMux()
+	f.mux = mux
 	mux.HandleFunc("GET /v1/workloads", f.list)
 	mux.HandleFunc("GET /v1/workloads/{ns}/{name}", f.get)
 	mux.HandleFunc("GET /v1/workloads/{ns}/{name}/settled", f.settled)

@@ -147,14 +147,30 @@ func (e *Env) manifestFile(ctx context.Context, file, ns string) ([]deployment, 
 	return out, nil
 }
 
+// takeSignature puts a signature's text in place of its path, or of none where one lies beside the module.
+func takeSignature(w *api.WasmSpec, dir string) (err error) {
+	switch {
+	case manifest.IsSignaturePath(w.Signature):
+		w.Signature, err = readSignature(under(dir, w.Signature), w.Module)
+	case w.Signature == "" && !api.IsDigest(w.Module):
+		w.Signature, err = readSignature("", under(dir, w.Module))
+	}
+	return err
+}
+
+// under is a path as a file in dir means it.
+func under(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
 // artifacts hashes the files that a document names, relative to the manifest's folder, and puts their
 // digests in place.
 func artifacts(d *manifest.Document, dir string) (out []artifact, wrong manifest.Errors) {
 	take := func(path string, field *string, kind string) {
-		p := *field
-		if !filepath.IsAbs(p) {
-			p = filepath.Join(dir, p)
-		}
+		p := under(dir, *field)
 		a, err := openArtifact(p)
 		if err == nil && a.kind != kind {
 			err = api.Errorf(api.CodeUnsupMedia, "%s is of kind %s, %s is wanted", p, a.kind, kind)
@@ -165,8 +181,13 @@ func artifacts(d *manifest.Document, dir string) (out []artifact, wrong manifest
 		*field, out = a.digest, append(out, a)
 	}
 	spec := &d.Workload.Spec
-	if w := spec.Wasm; w != nil && !api.IsDigest(w.Module) {
-		take("spec.wasm.module", &w.Module, api.ArtifactWasm)
+	if w := spec.Wasm; w != nil {
+		if err := takeSignature(w, dir); err != nil {
+			wrong = append(wrong, d.Problem("spec.wasm.signature", err))
+		}
+		if !api.IsDigest(w.Module) {
+			take("spec.wasm.module", &w.Module, api.ArtifactWasm)
+		}
 	}
 	if ct := spec.Container; ct != nil && manifest.IsImagePath(ct.Image) {
 		take("spec.container.image", &ct.Image, api.ArtifactOCI)

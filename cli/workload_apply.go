@@ -216,6 +216,9 @@ func (e *Env) printPlan(w api.Workload, p api.Plan) error {
 	for _, g := range p.Beyond {
 		fmt.Fprintln(e.Out, e.paint(yellow, "  ! asks for "+g.String()))
 	}
+	for _, note := range p.Notes {
+		fmt.Fprintln(e.Out, "  "+note)
+	}
 	if p.Outcome == "unchanged" {
 		return nil
 	}

@@ -18,13 +18,14 @@ import (
 
 // runFlags describe a workload that is deployed in one step.
 type runFlags struct {
-	name, mode, iface, restart, memory, cpu, network, user string
-	http, runAsRoot, writableRoot, dryRun                  bool
-	port, replicas, priority                               int
-	env, labels, hosts, regions, zones, selector, caps     []string
-	spread                                                 string
-	match                                                  uint64
-	wait                                                   waitFlags
+	signature                                                  string
+	name, mode, iface, restart, memory, cpu, network, user     string
+	http, runAsRoot, writableRoot, dryRun                      bool
+	port, replicas, priority                                   int
+	env, labels, hosts, regions, zones, selector, caps, egress []string
+	spread                                                     string
+	match                                                      uint64
+	wait                                                       waitFlags
 }
 
 func runCommand(e *Env) *cobra.Command {
@@ -56,6 +57,8 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	fs.BoolVar(&f.http, "http", false, "serve HTTP: the same as --mode http, the default")
 	fs.StringVar(&f.mode, "mode", "", "http, service or job (default: http)")
 	fs.StringVar(&f.iface, "interface", "", "how requests reach a module: cl or wagi (default: found from the module)")
+	fs.StringVar(&f.signature, "signature", "", "signature of a module by minisign (default: FILE.wasm.minisig, if it is there)")
+	fs.StringSliceVar(&f.egress, "egress", nil, "what a module may reach by fetch, HOST:PORT; may be repeated")
 	fs.IntVarP(&f.port, "port", "p", 0, "HTTP port of an image (default: its first EXPOSE, else 8080)")
 	fs.IntVarP(&f.replicas, "replicas", "r", 1, "how many copies run")
 	fs.IntVar(&f.priority, "priority", 0, "0 to 100, higher is placed first")
@@ -97,6 +100,9 @@ func (e *Env) build(target string, args []string, f *runFlags, changed func(stri
 	w.Spec.Placement.Regions, w.Spec.Placement.Zones, w.Spec.Restart.Policy = f.regions, f.zones, f.restart
 	if f.spread != "" {
 		w.Spec.Placement.Spread = &api.Spread{By: f.spread}
+	}
+	if len(f.egress) > 0 {
+		w.Spec.Egress = &api.Egress{Allow: f.egress}
 	}
 	if err := e.fill(&w, f); err != nil {
 		return w, nil, err
@@ -170,6 +176,9 @@ func (e *Env) environment(words []string) (map[string]string, error) {
 // payload fills in the variant: a module or image file, else an image of a registry.
 func (e *Env) payload(w *api.Workload, target string, args []string, f *runFlags, changed func(string) bool) ([]artifact, error) {
 	if !isFile(target) {
+		if err := f.moduleOnly(target); err != nil {
+			return nil, err
+		}
 		w.Spec.Container = f.container(target, args)
 		f.serve(w, 0)
 		return nil, nil
@@ -180,15 +189,29 @@ func (e *Env) payload(w *api.Workload, target string, args []string, f *runFlags
 	}
 	if a.kind == api.ArtifactWasm {
 		w.Spec.Wasm = &api.WasmSpec{Module: a.digest, Mode: api.WasmMode(f.mode), Interface: f.iface, Args: args}
+		if w.Spec.Wasm.Signature, err = readSignature(f.signature, target); err != nil {
+			return nil, err
+		}
 		if changed("port") {
 			w.Spec.Ports = []api.Port{{Port: f.port}}
 		}
 		return []artifact{a}, nil
 	}
+	if err := f.moduleOnly(target); err != nil {
+		return nil, err
+	}
 	w.Spec.Container = f.container(a.digest, args)
 	exposed, err := imagePort(target)
 	f.serve(w, exposed)
 	return []artifact{a}, err
+}
+
+// moduleOnly refuses, for an image, what only a module has.
+func (f *runFlags) moduleOnly(image string) error {
+	if f.signature != "" {
+		return usageError("--signature is for modules: %s is an image", image)
+	}
+	return nil
 }
 
 // isFile tells a path from an image reference. What only looks like a path is one too, so that a

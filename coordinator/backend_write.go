@@ -39,6 +39,9 @@ func (s *Server) PutWorkload(ctx context.Context, c api.Caller, w api.Workload, 
 	if err := checkPrivileges(c, &w); err != nil {
 		return api.WriteResult{}, err
 	}
+	if err := s.admitWorkload(s.store.View(), &w); err != nil {
+		return api.WriteResult{}, err
+	}
 	put := &state.PutWorkload{Workload: w, UID: api.NewID("w"), Create: create, IfMatch: ifMatch}
 	return s.writeWorkload(ctx, c, w.Ref(), state.Command{PutWorkload: put})
 }

@@ -19,8 +19,11 @@ func (s *Server) PlanWorkload(_ context.Context, w api.Workload) (api.Plan, erro
 		return api.Plan{}, err
 	}
 	v := s.store.View()
+	if err := s.admitWorkload(v, &w); err != nil {
+		return api.Plan{}, err
+	}
 	c := s.placing(v)
-	plan := api.Plan{Outcome: "create", Explanation: api.Explanation{Workload: w.Ref(), Index: v.Index(), Nodes: c.Explain(&w), Replicas: []api.ReplicaDecision{}}}
+	plan := api.Plan{Outcome: "create", Notes: policyNotes(v, w.Metadata.Namespace), Explanation: api.Explanation{Workload: w.Ref(), Index: v.Index(), Nodes: c.Explain(&w), Replicas: []api.ReplicaDecision{}}}
 	row, exists := v.Workload(w.Ref())
 	if exists {
 		plan.Outcome = "update"

@@ -24,6 +24,7 @@ const (
 	TableEvents    = "events"
 	TableTokens    = "tokens"
 	TableServices  = "services"
+	TablePolicies  = "policies"
 	// TableAcks is what nodes have acknowledged of the endpoint table: its wait ends as soon as every
 	// connected ready node has the table of the index, or a later one.
 	TableAcks = "acks"
@@ -86,6 +87,12 @@ type Backend interface {
 	Tokens(ctx context.Context) (api.List[api.Token], error)
 	CreateToken(ctx context.Context, c api.Caller, r api.TokenRequest) (api.Token, error)
 	RevokeToken(ctx context.Context, c api.Caller, id string) error
+
+	// Namespaces are those that have workloads or a policy.
+	Namespaces(ctx context.Context, q api.ListQuery) (api.List[api.Namespace], error)
+	Namespace(ctx context.Context, name string) (api.Namespace, error)
+	PutPolicy(ctx context.Context, c api.Caller, p api.NamespacePolicy) (api.NamespacePolicy, error)
+	DeletePolicy(ctx context.Context, c api.Caller, ns string) error
 
 	// PutArtifact reads r to its end, and answers when a majority holds it durably. Bytes that do
 	// not hash to digest are refused.

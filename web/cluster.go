@@ -125,6 +125,36 @@ func (s *server) revokeToken(c *call) (answer, error) {
 	return noContentOr(s.backend.RevokeToken(c.context(), c.caller, c.param("id")))
 }
 
+func (s *server) listNamespaces(c *call) (answer, error) {
+	q, err := s.listQueryOf(c, TableWorkloads, TablePolicies)
+	if err != nil {
+		return failed(err)
+	}
+	return listOr(s.backend.Namespaces(c.context(), q))
+}
+
+func (s *server) getNamespace(c *call) (answer, error) {
+	if err := s.awaitChange(c, TableWorkloads, TablePolicies); err != nil {
+		return failed(err)
+	}
+	return okOr(s.backend.Namespace(c.context(), c.param("ns")))
+}
+
+func (s *server) putPolicy(c *call) (answer, error) {
+	var p api.NamespacePolicy
+	if err := c.decode(&p); err != nil {
+		return failed(err)
+	}
+	if ns := c.param("ns"); !agrees(&p.Namespace, ns) {
+		return failed(api.Errorf(api.CodeInvalid, "the body is of namespace %s, the path of %s", p.Namespace, ns))
+	}
+	return okOr(s.backend.PutPolicy(c.context(), c.caller, p))
+}
+
+func (s *server) deletePolicy(c *call) (answer, error) {
+	return noContentOr(s.backend.DeletePolicy(c.context(), c.caller, c.param("ns")))
+}
+
 func (s *server) listRotations(c *call) (answer, error) {
 	return listOr(s.backend.Rotations(c.context()))
 }

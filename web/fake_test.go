@@ -329,6 +329,21 @@ func (m *memory) RevokeToken(_ context.Context, c api.Caller, _ string) error {
 	return nil
 }
 
+func (m *memory) Namespaces(context.Context, api.ListQuery) (api.List[api.Namespace], error) {
+	return api.List[api.Namespace]{Items: []api.Namespace{{Name: "default", Workloads: 1}}}, nil
+}
+func (m *memory) Namespace(context.Context, string) (api.Namespace, error) {
+	return api.Namespace{Name: "default", Policy: &api.NamespacePolicy{Namespace: "default", RequireSignature: []string{"RWQ"}}}, nil
+}
+func (m *memory) PutPolicy(_ context.Context, c api.Caller, p api.NamespacePolicy) (api.NamespacePolicy, error) {
+	m.wrote(c)
+	return p, nil
+}
+func (m *memory) DeletePolicy(_ context.Context, c api.Caller, _ string) error {
+	m.wrote(c)
+	return nil
+}
+
 func (m *memory) PutArtifact(_ context.Context, c api.Caller, d, kind string, r io.Reader) (api.Artifact, error) {
 	m.wrote(c)
 	n, err := io.Copy(io.Discard, r)

@@ -37,6 +37,8 @@ func sample(r route) (target, body string) {
 		body = manifest("hello")
 	case r.path == "/v1/rotations":
 		body = `{"kind":"ca"}`
+	case r.method == http.MethodPut && strings.HasSuffix(r.path, "/policy"):
+		body = `{"requireSignature":["RWQ"]}`
 	case strings.HasSuffix(r.path, "/revoke"):
 		body = `{"reason":"stolen"}`
 	case strings.HasSuffix(r.path, "/drain"):
@@ -123,7 +125,7 @@ func TestWhatRolesAreFor(t *testing.T) {
 			if r.path == "/metrics" {
 				want = api.RoleViewer
 			}
-		case strings.HasPrefix(r.path, "/v1/tokens"), strings.HasPrefix(r.path, "/v1/members"), strings.HasPrefix(r.path, "/v1/rotations"), strings.HasSuffix(r.path, "/revoke"):
+		case strings.HasPrefix(r.path, "/v1/tokens"), strings.HasPrefix(r.path, "/v1/members"), strings.HasPrefix(r.path, "/v1/rotations"), strings.HasSuffix(r.path, "/revoke"), strings.HasSuffix(r.path, "/policy"):
 			want = api.RoleAdmin
 		case later, strings.HasSuffix(r.path, ":plan"):
 		case changesState(r.method), strings.HasSuffix(r.path, "/exec"):
@@ -254,7 +256,7 @@ func TestSchemasMatchTypes(t *testing.T) {
 	doc, _ := loadSpec(t)
 	seen := map[reflect.Type]bool{}
 	for _, v := range []any{
-		api.Workload{}, api.Node{}, api.Service{}, api.ReplicaUsage{}, api.Event{}, api.Token{}, api.Member{}, api.WriteResult{}, api.Plan{}, api.History{},
+		api.Workload{}, api.Node{}, api.Service{}, api.ReplicaUsage{}, api.Event{}, api.Token{}, api.Member{}, api.WriteResult{}, api.Plan{}, api.History{}, api.Namespace{}, api.NamespacePolicy{},
 		api.Settled{}, api.ClusterStatus{}, api.ScaleRequest{}, api.RollbackRequest{}, api.DrainRequest{}, api.RevokeRequest{}, api.RotationRequest{}, api.Rotation{}, api.TokenRequest{}, api.Caller{}, api.Artifact{},
 		api.ErrorBody{},
 	} {

@@ -59,7 +59,10 @@ type Config struct {
 	NodeID, Cluster string
 	Drivers         map[api.Variant]sandbox.Driver
 	// Fetch gives the verified local file of an artifact. It is called for many replicas at once.
-	Fetch  func(ctx context.Context, digest string) (path string, err error)
+	Fetch func(ctx context.Context, digest string) (path string, err error)
+	// Admit tells why the policy of a workload's namespace keeps it from starting, nil if it does not.
+	// It is asked before each start, with the file of its artifact; "" is a registry's.
+	Admit  func(a api.Assignment, w *api.WorkloadSpec, path string) error
 	Ledger Ledger
 	LogDir string
 	// OnStatus is told each transition, in order per replica. It must not block.
@@ -323,6 +326,11 @@ func (s *Supervisor) ready(ctx context.Context, driver sandbox.Driver, a api.Ass
 			return spec, err
 		}
 		spec.Artifact, spec.Digest = path, digest
+	}
+	if s.cfg.Admit != nil {
+		if err := s.cfg.Admit(a, w, spec.Artifact); err != nil {
+			return spec, err
+		}
 	}
 	return spec, gated(ctx, s.preparing[a.Variant], prepareTimeout, func(ctx context.Context) error { return driver.Prepare(ctx, spec) })
 }

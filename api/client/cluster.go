@@ -88,6 +88,28 @@ func (c *Client) RevokeToken(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodDelete, "/v1/tokens/"+url.PathEscape(id), nil, nil, nil, nil)
 }
 
+func policyPath(ns string) string { return "/v1/namespaces/" + url.PathEscape(ns) + "/policy" }
+
+// Namespaces lists one page of namespaces.
+func (c *Client) Namespaces(ctx context.Context, q api.ListQuery) (out api.List[api.Namespace], err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/namespaces", query(q), nil, &out, nil)
+}
+
+// Namespace reads one namespace.
+func (c *Client) Namespace(ctx context.Context, name string) (out api.Namespace, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/namespaces/"+url.PathEscape(name), nil, nil, &out, nil)
+}
+
+// PutPolicy sets what a namespace demands.
+func (c *Client) PutPolicy(ctx context.Context, p api.NamespacePolicy) (out api.NamespacePolicy, err error) {
+	return out, c.call(ctx, http.MethodPut, policyPath(p.Namespace), nil, p, &out, nil)
+}
+
+// DeletePolicy lets a namespace demand nothing any more.
+func (c *Client) DeletePolicy(ctx context.Context, ns string) error {
+	return c.call(ctx, http.MethodDelete, policyPath(ns), nil, nil, nil, nil)
+}
+
 // Members lists the coordinators.
 func (c *Client) Members(ctx context.Context) (out api.List[api.Member], err error) {
 	return out, c.call(ctx, http.MethodGet, "/v1/members", nil, nil, &out, nil)

@@ -185,6 +185,10 @@ func (t *tx) doMachine(c Command) Result {
 		return t.startRotation(*c.StartRotation)
 	case c.AdvanceRotation != nil:
 		return t.advanceRotation(*c.AdvanceRotation)
+	case c.PutPolicy != nil:
+		return t.putPolicy(*c.PutPolicy)
+	case c.DeletePolicy != nil:
+		return t.deletePolicy(c.DeletePolicy.ID)
 	case c.PutArtifact != nil:
 		return t.putArtifact(*c.PutArtifact)
 	case c.RemoveArtifact != nil:

@@ -81,7 +81,9 @@ func (t *tx) updateWorkload(old *Workload, w api.Workload, event, outcome string
 }
 
 // Replaces tells whether going from one spec to another makes replicas be replaced.
-func Replaces(old, now api.WorkloadSpec) bool { return !equalJSON(withoutCount(old), withoutCount(now)) }
+func Replaces(old, now api.WorkloadSpec) bool {
+	return !equalJSON(withoutCount(old), withoutCount(now))
+}
 
 // withoutCount is the part of a spec that, when it changes, makes replicas be replaced.
 func withoutCount(s api.WorkloadSpec) api.WorkloadSpec {
@@ -112,9 +114,14 @@ func (t *tx) putVersion(w *Workload) {
 	}
 }
 
-// checkClaims refuses hosts and published ports that another workload has, and artifacts that the
-// cluster does not hold.
+// checkClaims refuses hosts and published ports that another workload has, artifacts that the cluster
+// does not hold, and what the namespace's policy does not admit by the manifest alone.
 func (t *tx) checkClaims(w *api.Workload) *api.Error {
+	if p, ok := t.Policy(w.Metadata.Namespace); ok {
+		if err := p.Refuses(&w.Spec); err != nil {
+			return err
+		}
+	}
 	for _, other := range t.Workloads() {
 		if other.Ref() == w.Ref() || other.Deleting {
 			continue

@@ -17,39 +17,41 @@ type Command struct {
 	At time.Time   `json:"at"`
 	By *api.Caller `json:"by,omitempty"`
 
-	Batch           []Command        `json:"batch,omitempty"` // applied in order, each with this command's At
-	Found           *Found           `json:"found,omitempty"`
-	PutMember       *api.Member      `json:"putMember,omitempty"`
-	RemoveMember    *ByID            `json:"removeMember,omitempty"`
-	EnrolNode       *EnrolNode       `json:"enrolNode,omitempty"`
-	UseToken        *UseToken        `json:"useToken,omitempty"`
-	RegisterNode    *RegisterNode    `json:"registerNode,omitempty"`
-	SetLiveness     *SetLiveness     `json:"setLiveness,omitempty"`
-	Goodbye         *NodeGoodbye     `json:"goodbye,omitempty"`
-	Cordon          *Cordon          `json:"cordon,omitempty"`
-	Drain           *DrainNode       `json:"drain,omitempty"`
-	RemoveNode      *ByID            `json:"removeNode,omitempty"`
-	RevokeNode      *RevokeNode      `json:"revokeNode,omitempty"`
-	PutWorkload     *PutWorkload     `json:"putWorkload,omitempty"`
-	ScaleWorkload   *ScaleWorkload   `json:"scaleWorkload,omitempty"`
-	RestartWorkload *ByRef           `json:"restartWorkload,omitempty"`
-	RollbackWork    *RollbackWork    `json:"rollbackWorkload,omitempty"`
-	DeleteWorkload  *ByRef           `json:"deleteWorkload,omitempty"`
-	RemoveWorkload  *ByRef           `json:"removeWorkload,omitempty"` // once its replicas are gone
-	NoteUnplaced    *NoteUnplaced    `json:"noteUnplaced,omitempty"`
-	PlaceReplicas   *PlaceReplicas   `json:"placeReplicas,omitempty"`
-	StopReplicas    *StopReplicas    `json:"stopReplicas,omitempty"`
-	ForgetReplicas  *ByIDs           `json:"forgetReplicas,omitempty"`
-	OrphanReplicas  *OrphanReplicas  `json:"orphanReplicas,omitempty"`
-	ReportStatuses  *ReportStatuses  `json:"reportStatuses,omitempty"`
-	PutToken        *api.Token       `json:"putToken,omitempty"`
-	RevokeToken     *ByID            `json:"revokeToken,omitempty"`
-	StartRotation   *api.Rotation    `json:"startRotation,omitempty"`
-	AdvanceRotation *AdvanceRotation `json:"advanceRotation,omitempty"`
-	PutArtifact     *api.Artifact    `json:"putArtifact,omitempty"`
-	RemoveArtifact  *ByID            `json:"removeArtifact,omitempty"`
-	Remember        *Answer          `json:"remember,omitempty"`
-	RecordEvent     *api.Event       `json:"recordEvent,omitempty"`
+	Batch           []Command            `json:"batch,omitempty"` // applied in order, each with this command's At
+	Found           *Found               `json:"found,omitempty"`
+	PutMember       *api.Member          `json:"putMember,omitempty"`
+	RemoveMember    *ByID                `json:"removeMember,omitempty"`
+	EnrolNode       *EnrolNode           `json:"enrolNode,omitempty"`
+	UseToken        *UseToken            `json:"useToken,omitempty"`
+	RegisterNode    *RegisterNode        `json:"registerNode,omitempty"`
+	SetLiveness     *SetLiveness         `json:"setLiveness,omitempty"`
+	Goodbye         *NodeGoodbye         `json:"goodbye,omitempty"`
+	Cordon          *Cordon              `json:"cordon,omitempty"`
+	Drain           *DrainNode           `json:"drain,omitempty"`
+	RemoveNode      *ByID                `json:"removeNode,omitempty"`
+	RevokeNode      *RevokeNode          `json:"revokeNode,omitempty"`
+	PutWorkload     *PutWorkload         `json:"putWorkload,omitempty"`
+	ScaleWorkload   *ScaleWorkload       `json:"scaleWorkload,omitempty"`
+	RestartWorkload *ByRef               `json:"restartWorkload,omitempty"`
+	RollbackWork    *RollbackWork        `json:"rollbackWorkload,omitempty"`
+	DeleteWorkload  *ByRef               `json:"deleteWorkload,omitempty"`
+	RemoveWorkload  *ByRef               `json:"removeWorkload,omitempty"` // once its replicas are gone
+	NoteUnplaced    *NoteUnplaced        `json:"noteUnplaced,omitempty"`
+	PlaceReplicas   *PlaceReplicas       `json:"placeReplicas,omitempty"`
+	StopReplicas    *StopReplicas        `json:"stopReplicas,omitempty"`
+	ForgetReplicas  *ByIDs               `json:"forgetReplicas,omitempty"`
+	OrphanReplicas  *OrphanReplicas      `json:"orphanReplicas,omitempty"`
+	ReportStatuses  *ReportStatuses      `json:"reportStatuses,omitempty"`
+	PutToken        *api.Token           `json:"putToken,omitempty"`
+	RevokeToken     *ByID                `json:"revokeToken,omitempty"`
+	StartRotation   *api.Rotation        `json:"startRotation,omitempty"`
+	AdvanceRotation *AdvanceRotation     `json:"advanceRotation,omitempty"`
+	PutPolicy       *api.NamespacePolicy `json:"putPolicy,omitempty"`
+	DeletePolicy    *ByID                `json:"deletePolicy,omitempty"` // the namespace's
+	PutArtifact     *api.Artifact        `json:"putArtifact,omitempty"`
+	RemoveArtifact  *ByID                `json:"removeArtifact,omitempty"`
+	Remember        *Answer              `json:"remember,omitempty"`
+	RecordEvent     *api.Event           `json:"recordEvent,omitempty"`
 }
 
 // Operands of commands.

@@ -87,6 +87,8 @@ func samples() []struct {
 		{"removeArtifact", Command{RemoveArtifact: &ByID{ID: "sha256:00"}}},
 		{"remember", Command{Remember: &Answer{Key: "k", Fingerprint: "f", Status: 200, Body: []byte("{}"), Expires: at.Add(time.Hour)}}},
 		{"recordEvent", Command{RecordEvent: &api.Event{Time: at, Type: api.EventLeaderElected, Severity: api.SeverityInfo, Resource: "cluster", Message: "one leads"}}},
+		{"putPolicy", Command{By: by, PutPolicy: &api.NamespacePolicy{Namespace: "default", RequireSignature: []string{"RWQ"}}}},
+		{"deletePolicy", Command{By: by, DeletePolicy: &ByID{ID: "default"}}},
 		{"startRotation", Command{By: by, StartRotation: &api.Rotation{Kind: api.RotateCA, Old: "aa", New: "bb", OldCert: "old", NewCert: "new", Overlap: api.Duration(time.Hour), Deadline: api.Duration(time.Hour)}}},
 		{"advanceRotation", Command{AdvanceRotation: &AdvanceRotation{Kind: api.RotateCA, New: "bb", Phase: api.PhaseUse, Forced: true}}},
 		{"batch", Command{Batch: []Command{{Cordon: &Cordon{ID: "n1", Cordoned: false}}, {RevokeToken: &ByID{ID: "none"}}}}},

@@ -19,6 +19,10 @@ func (v View) Assignments(nodeID string) *api.AssignmentSet {
 	}
 	seen := map[string]bool{}
 	for _, r := range v.ReplicasOn(nodeID) {
+		if p, ok := v.Policy(r.Workload.Namespace); ok && !seen["policy "+p.Namespace] {
+			seen["policy "+p.Namespace] = true
+			set.Policies = append(set.Policies, *p)
+		}
 		if next, ok := v.successor(r); ok && !seen["next "+next.Ref.String()] {
 			seen["next "+next.Ref.String()] = true
 			set.Prepare = append(set.Prepare, api.AssignedSpec{Workload: next.Ref, UID: next.UID, Version: next.Version, Spec: next.Spec})

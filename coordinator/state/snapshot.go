@@ -10,21 +10,22 @@ import (
 
 // dump is the shape of a snapshot: every table, rows in key order.
 type dump struct {
-	Format    int             `json:"format"`
-	Meta      []*Meta         `json:"meta"`
-	Members   []*api.Member   `json:"members"`
-	Nodes     []*api.Node     `json:"nodes"`
-	Sets      []*NodeSet      `json:"sets"`
-	Workloads []*Workload     `json:"workloads"`
-	Versions  []*Version      `json:"versions"`
-	Replicas  []*api.Replica  `json:"replicas"`
-	Tokens    []*api.Token    `json:"tokens"`
-	Artifacts []*api.Artifact `json:"artifacts"`
-	Events    []*api.Event    `json:"events"`
-	Answers   []*Answer       `json:"answers"`
-	Revoked   []*Revoked      `json:"revoked,omitempty"`
-	Rotations []*api.Rotation `json:"rotations,omitempty"`
-	Marks     []*Mark         `json:"marks"`
+	Format    int                    `json:"format"`
+	Meta      []*Meta                `json:"meta"`
+	Members   []*api.Member          `json:"members"`
+	Nodes     []*api.Node            `json:"nodes"`
+	Sets      []*NodeSet             `json:"sets"`
+	Workloads []*Workload            `json:"workloads"`
+	Versions  []*Version             `json:"versions"`
+	Replicas  []*api.Replica         `json:"replicas"`
+	Tokens    []*api.Token           `json:"tokens"`
+	Artifacts []*api.Artifact        `json:"artifacts"`
+	Events    []*api.Event           `json:"events"`
+	Answers   []*Answer              `json:"answers"`
+	Revoked   []*Revoked             `json:"revoked,omitempty"`
+	Rotations []*api.Rotation        `json:"rotations,omitempty"`
+	Policies  []*api.NamespacePolicy `json:"policies,omitempty"`
+	Marks     []*Mark                `json:"marks"`
 }
 
 const snapshotFormat = 1
@@ -35,7 +36,7 @@ func (v View) Write(w io.Writer) error {
 		Format: snapshotFormat,
 		Meta:   all[Meta](v, tMeta, "id"), Members: v.Members(), Nodes: v.Nodes(), Sets: all[NodeSet](v, tSets, "id"),
 		Workloads: v.Workloads(), Versions: all[Version](v, tVersions, "id"), Replicas: v.Replicas(), Tokens: v.Tokens(),
-		Artifacts: v.Artifacts(), Events: all[api.Event](v, tEvents, "id"), Answers: all[Answer](v, tAnswers, "id"), Revoked: v.Revocations(), Rotations: v.Rotations(), Marks: all[Mark](v, tMarks, "id"),
+		Artifacts: v.Artifacts(), Events: all[api.Event](v, tEvents, "id"), Answers: all[Answer](v, tAnswers, "id"), Revoked: v.Revocations(), Rotations: v.Rotations(), Policies: v.Policies(), Marks: all[Mark](v, tMarks, "id"),
 	}
 	if err := json.NewEncoder(w).Encode(d); err != nil {
 		return fmt.Errorf("write snapshot: %w", err)
@@ -73,7 +74,7 @@ func (s *Store) Restore(r io.Reader) error {
 		loadTable(insert, tSets, d.Sets), loadTable(insert, tWorkloads, d.Workloads), loadTable(insert, tVersions, d.Versions),
 		loadTable(insert, tReplicas, d.Replicas), loadTable(insert, tTokens, d.Tokens), loadTable(insert, tArtifacts, d.Artifacts),
 		loadTable(insert, tEvents, d.Events), loadTable(insert, tAnswers, d.Answers), loadTable(insert, tRevoked, d.Revoked), loadTable(insert, tRotations, d.Rotations),
-		loadTable(insert, tMarks, d.Marks),
+		loadTable(insert, tPolicies, d.Policies), loadTable(insert, tMarks, d.Marks),
 	} {
 		if err := load(); err != nil {
 			return err

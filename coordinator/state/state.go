@@ -32,11 +32,12 @@ const (
 	tAnswers   = "answers"
 	tRevoked   = "revoked"
 	tRotations = "rotations"
+	tPolicies  = "policies"
 	tMarks     = "marks"
 )
 
 var tables = []string{
-	tMeta, tMembers, tNodes, tSets, tWorkloads, tVersions, tReplicas, tTokens, tArtifacts, tEvents, tAnswers, tRevoked, tRotations, tMarks,
+	tMeta, tMembers, tNodes, tSets, tWorkloads, tVersions, tReplicas, tTokens, tArtifacts, tEvents, tAnswers, tRevoked, tRotations, tPolicies, tMarks,
 }
 
 // MarkServices changes whenever the endpoint table may have changed.
@@ -53,6 +54,7 @@ const (
 	MarkArtifacts = tArtifacts
 	MarkRevoked   = tRevoked
 	MarkRotations = tRotations
+	MarkPolicies  = tPolicies
 )
 
 // Meta is the cluster itself. A new Epoch begins with founding, restore and quorum recovery.
@@ -180,6 +182,7 @@ func schema() *memdb.DBSchema {
 		table(tRevoked, func(r *Revoked) string { return r.ID }, map[string]func(*Revoked) string{
 			"age": func(r *Revoked) string { return fmt.Sprintf("%020d.%s", r.Index, r.ID) }}),
 		table(tRotations, func(r *api.Rotation) string { return string(r.Kind) }, nil),
+		table(tPolicies, func(p *api.NamespacePolicy) string { return p.Namespace }, nil),
 		table(tMarks, func(m *Mark) string { return m.Name }, nil),
 	} {
 		s.Tables[t.Name] = t

@@ -153,6 +153,14 @@ func (v View) Tokens() []*api.Token { return all[api.Token](v, tTokens, "id") }
 // Token finds a token.
 func (v View) Token(id string) (*api.Token, bool) { return first[api.Token](v, tTokens, "id", id) }
 
+// Policies lists what namespaces demand, by namespace.
+func (v View) Policies() []*api.NamespacePolicy { return all[api.NamespacePolicy](v, tPolicies, "id") }
+
+// Policy is what a namespace demands, if it demands anything.
+func (v View) Policy(ns string) (*api.NamespacePolicy, bool) {
+	return first[api.NamespacePolicy](v, tPolicies, "id", ns)
+}
+
 // Artifacts lists what the cluster's store holds.
 func (v View) Artifacts() []*api.Artifact { return all[api.Artifact](v, tArtifacts, "id") }
 

@@ -81,6 +81,7 @@ var sideways = map[string][]string{
 	"internal/pki":          {},
 	"internal/link":         {"internal/pki"},
 	"internal/gossip":       {},
+	"internal/minisign":     {},
 	"coordinator/consensus": {"internal/pki"},
 	"agent/supervise":       {"sandbox", "agent/ledger"},
 	"agent/ingress":         {"sandbox"},

@@ -1,0 +1,55 @@
+package supervise
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cloudless/cloudless/agent/converge"
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/sandbox/fake"
+)
+
+// Each start is asked about, with the artifact's file, before anything is prepared; what is refused
+// says why, and starts once it is no longer refused.
+func TestEachStartIsAskedAbout(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := wasmDriver(fake.Script{})
+		n := newNode(t, d)
+		asked, refusal := 0, error(nil)
+		n.admit = func(a api.Assignment, path string) error {
+			asked++
+			same(t, "asked about", []string{"r-1", "/store/" + digest}, []string{a.ReplicaID, path})
+			return refusal
+		}
+		n.run("r-1", api.VariantWasm, wasm(policy(api.RestartAlways)))
+		synctest.Wait()
+		same(t, "asked, and started", []int{1, 1}, []int{asked, d.Starts("r-1")})
+
+		refusal = api.Errorf(api.CodeForbidden, "nobody signed it")
+		synctest.Wait()
+		same(t, "what runs goes on", true, n.last("r-1").Ready)
+		d.Kill("r-1")
+		after(10 * time.Second)
+		rep := n.last("r-1")
+		same(t, "a start that is refused", []any{api.ReplicaBackoff, "nobody signed it", 1}, []any{rep.State, rep.Reason, d.Starts("r-1")})
+
+		refusal = nil
+		after(2 * time.Minute)
+		same(t, "starts", 2, d.Starts("r-1"))
+		same(t, "ready", true, n.last("r-1").Ready)
+		n.close(StopRestart)
+	})
+}
+
+// A version that is refused is not prepared either: its module is not even compiled.
+func TestWhatIsRefusedIsNotPrepared(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, wasmDriver(fake.Script{}))
+		n.admit = func(api.Assignment, string) error { return api.Errorf(api.CodeForbidden, "nobody signed it") }
+		n.Apply([]converge.Action{{Kind: converge.Prepare, Assignment: assignment("", ""), Spec: wasm(nil)}})
+		after(time.Second)
+		same(t, "prepared", 0, len(n.Warm()))
+		n.close(StopRestart)
+	})
+}

@@ -1,0 +1,81 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/internal/minisign"
+)
+
+// Namespaces lists the namespaces that have workloads or a policy.
+func (s *Server) Namespaces(_ context.Context, q api.ListQuery) (api.List[api.Namespace], error) {
+	v := s.store.View()
+	works, _ := v.Mark(state.MarkWorkloads)
+	policies, _ := v.Mark(state.MarkPolicies)
+	return page(v.Namespaces(), func(n api.Namespace) string { return n.Name }, q, max(works, policies)), nil
+}
+
+// Namespace finds one of them.
+func (s *Server) Namespace(_ context.Context, name string) (api.Namespace, error) {
+	for _, n := range s.store.View().Namespaces() {
+		if n.Name == name {
+			return n, nil
+		}
+	}
+	return api.Namespace{}, api.Errorf(api.CodeNotFound, "namespace %s has no workload and no policy", name)
+}
+
+// PutPolicy sets what a namespace demands of what starts there from now on.
+func (s *Server) PutPolicy(ctx context.Context, c api.Caller, p api.NamespacePolicy) (api.NamespacePolicy, error) {
+	if errs := p.Validate(); len(errs) > 0 {
+		return p, api.Errorf(api.CodeInvalid, "%w", errs).WithHint("a key is the second line of minisign.pub")
+	}
+	if _, _, err := s.propose(ctx, state.Command{By: &c, PutPolicy: &p}); err != nil {
+		return p, err
+	}
+	if row, ok := s.store.View().Policy(p.Namespace); ok {
+		return *row, nil
+	}
+	return p, nil
+}
+
+// DeletePolicy lets a namespace demand nothing any more.
+func (s *Server) DeletePolicy(ctx context.Context, c api.Caller, ns string) error {
+	_, _, err := s.propose(ctx, state.Command{By: &c, DeletePolicy: &state.ByID{ID: ns}})
+	return err
+}
+
+var errElsewhere = errors.New("the module is not on this coordinator")
+
+// admitWorkload refuses early what nodes would refuse at each start. A module that is not here, as it was not
+// uploaded yet or another coordinator took it, is left to them.
+func (s *Server) admitWorkload(v state.View, w *api.Workload) error {
+	p, ok := v.Policy(w.Metadata.Namespace)
+	if !ok {
+		return nil
+	}
+	err := minisign.Admit(p, &w.Spec, func() (io.ReadCloser, error) {
+		if !s.artifacts.Has(w.Spec.Wasm.Module) {
+			return nil, errElsewhere
+		}
+		f, _, err := s.artifacts.Open(w.Spec.Wasm.Module)
+		return f, err
+	})
+	if errors.Is(err, errElsewhere) {
+		return nil
+	}
+	return err
+}
+
+// policyNotes tells who plans what a policy means for what runs already.
+func policyNotes(v state.View, ns string) []string {
+	p, ok := v.Policy(ns)
+	if !ok {
+		return nil
+	}
+	return []string{fmt.Sprintf("namespace %s runs only modules that one of %d keys has signed; this is checked on the node at each start, so replicas that were running when the policy was set go on until they start again", ns, len(p.RequireSignature))}
+}
