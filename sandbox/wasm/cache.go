@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cloudless/cloudless/api"
 )
 
 // cache keeps compiled modules on disk. What lies in it is run as native code, so it is for the owner
@@ -242,6 +244,19 @@ func (c *cache) keepTried(digest string, keys [][sha256.Size]byte) {
 func (c *cache) touch(digest string) {
 	now := time.Now()
 	_ = os.Chtimes(c.entry(digest), now, now)
+}
+
+// ownerOnly makes dir, for its owner only, and refuses another's: its owner could open it again.
+func ownerOnly(dir string) error {
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700)); err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err == nil && !ours(info) {
+		return api.Errorf(api.CodeInvalid, "the folder %s belongs to another user, who could put code there", dir).
+			WithHint("remove it, or change its owner to the one that runs this")
+	}
+	return err
 }
 
 // ownFolder refuses a folder that others can write to.

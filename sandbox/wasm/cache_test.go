@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -221,6 +222,19 @@ func TestAForeignEntryIsMadeAnew(t *testing.T) {
 	}
 }
 
+func TestTheCacheOfAnotherUserIsNotUsed(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a folder away")
+	}
+	dir := t.TempDir()
+	if err := os.Chown(dir, 1, -1); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := New(Config{CacheDir: dir}); api.CodeOf(err) != api.CodeInvalid {
+		t.Errorf("got %v and error %v", d, err)
+	}
+}
+
 // TestTwoProcessesShareACache: each has its work folder, and neither takes the other's away.
 func TestTwoProcessesShareACache(t *testing.T) {
 	dir := t.TempDir()
@@ -304,12 +318,20 @@ func TestUnusedCodeIsDropped(t *testing.T) {
 		return codeMappings(t) <= before
 	})
 	d.engine.mu.Lock()
-	d.engine.unused[len(d.engine.unused)-1].bytes = maxUnusedBytes + 1
-	d.engine.shed()
-	if n := len(d.engine.unused); n != 1 {
-		t.Errorf("%d modules stay beside one that is over the bound alone", n)
+	defer d.engine.mu.Unlock()
+	for _, m := range d.engine.unused {
+		m.bytes = maxUnusedBytes / maxUnused
 	}
-	d.engine.mu.Unlock()
+	newest := d.engine.unused[maxUnused-1]
+	for _, step := range []struct {
+		more int64
+		left int
+	}{{0, maxUnused}, {1, maxUnused - 1}, {maxUnusedBytes, 1}} {
+		newest.bytes += step.more
+		if d.engine.shed(); len(d.engine.unused) != step.left || !slices.Contains(d.engine.unused, newest) {
+			t.Errorf("with %d bytes more, %d modules stay, want %d", step.more, len(d.engine.unused), step.left)
+		}
+	}
 }
 
 // Compiled code that is over the bound goes, the longest unused first; not what is loaded, nor what
@@ -361,6 +383,9 @@ func TestTheCacheOfCompiledModulesIsBounded(t *testing.T) {
 		if got := strings.Join(left, " "); got != step.left {
 			t.Errorf("with %d bytes more: %s is left, want %s", step.bytes, got, step.left)
 		}
+	}
+	if n := len(d.engine.known); n != 2 {
+		t.Errorf("%d modules are known, want the named and the loaded one", n)
 	}
 	start(t, d, specs["old"])
 }

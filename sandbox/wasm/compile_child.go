@@ -117,20 +117,15 @@ func confine(l limits) error {
 	if err != nil {
 		return err
 	}
-	for _, most := range []struct {
-		resource int
-		soft     uint64
-		grace    uint64
-	}{
-		{syscall.RLIMIT_AS, uint64(reserved + l.Memory), 0},
-		{syscall.RLIMIT_CPU, uint64(l.CPU / time.Second), compileGrace},
-		{syscall.RLIMIT_FSIZE, uint64(l.File), 0},
-		{syscall.RLIMIT_NOFILE, compileDescriptors, 0},
-		{syscall.RLIMIT_CORE, 0, 0},
-	} {
-		if err := syscall.Setrlimit(most.resource, &syscall.Rlimit{Cur: most.soft, Max: most.soft + most.grace}); err != nil {
-			return fmt.Errorf("limit what compiling may use: %w", err)
-		}
+	err = errors.Join(
+		lower(syscall.RLIMIT_AS, uint64(reserved+l.Memory), 0),
+		lower(syscall.RLIMIT_CPU, uint64(l.CPU/time.Second), compileGrace),
+		lower(syscall.RLIMIT_FSIZE, uint64(l.File), 0),
+		lower(syscall.RLIMIT_NOFILE, compileDescriptors, 0),
+		lower(syscall.RLIMIT_CORE, 0, 0),
+	)
+	if err != nil {
+		return fmt.Errorf("limit what compiling may use: %w", err)
 	}
 	exitAtCPULimit()
 	// Should the machine run out of memory all the same, this process goes first. It may be forbidden to
@@ -139,6 +134,15 @@ func confine(l limits) error {
 	debug.SetMemoryLimit(l.Memory / 4 * 3) // collect often rather than die
 	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), compileThreads))
 	return nil
+}
+
+// lower sets a limit, and a hard one so much above it. What this process has been given stays its bound.
+func lower(resource int, soft, grace uint64) error {
+	var given syscall.Rlimit
+	if err := syscall.Getrlimit(resource, &given); err != nil {
+		return err
+	}
+	return syscall.Setrlimit(resource, &syscall.Rlimit{Cur: min(soft, given.Max), Max: min(soft+grace, given.Max)})
 }
 
 // exitAtCPULimit lets this process say which limit ended it. If it does not come to that, the hard limit

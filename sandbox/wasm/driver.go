@@ -11,7 +11,6 @@ package wasm
 import (
 	"context"
 	"errors"
-	"os"
 	"runtime"
 	"sync"
 
@@ -208,9 +207,4 @@ func (d *Driver) Close() error {
 		errs = append(errs, r.gone())
 	}
 	return errors.Join(append(errs, d.engine.close())...)
-}
-
-// ownerOnly makes dir, readable by its owner only: what lies in it is run as native code.
-func ownerOnly(dir string) error {
-	return errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700))
 }

@@ -3,6 +3,7 @@ package wasm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 
 	wapi "github.com/tetratelabs/wazero/api"
@@ -38,8 +39,9 @@ func meterCode(code []byte, host hostFunctions) (*rewrite.Output, error) {
 		}
 		return true
 	}
-	if _, other := rewrite.Module(code, o); other == nil && len(unknown) > 0 {
-		return nil, notGranted(unknown)
+	var first *rewrite.Error
+	if _, other := rewrite.Module(code, o); other == nil && len(unknown) > 0 && errors.As(err, &first) {
+		return nil, notGranted(unknown, fmt.Sprintf(" (the first at byte %#x)", first.Offset))
 	}
 	return nil, invalid("the module is refused: %v", err).
 		WithHint("it is damaged, larger than modules may be here, or uses a proposal of WebAssembly that is not in version 2.0")

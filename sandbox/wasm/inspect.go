@@ -123,15 +123,15 @@ func (h hostFunctions) check(imports []importedFunc) error {
 		}
 	}
 	if len(unknown) > 0 {
-		return notGranted(unknown)
+		return notGranted(unknown, "")
 	}
 	return nil
 }
 
-// notGranted names imports that nobody gives.
-func notGranted(names []string) *api.Error {
+// notGranted names imports that nobody gives, and where they are.
+func notGranted(names []string, where string) *api.Error {
 	slices.Sort(names)
-	return invalid("the module imports what nobody gives it here: %s", strings.Join(slices.Compact(names), ", ")).
+	return invalid("the module imports what nobody gives it here: %s%s", strings.Join(slices.Compact(names), ", "), where).
 		WithHint("a guest may import wasi_snapshot_preview1 and cl; build it for WASI preview 1 and without JavaScript glue")
 }
 

@@ -52,11 +52,12 @@ func (d *Driver) Trim(_ context.Context, keep map[string]bool) error {
 	if err != nil {
 		return err
 	}
-	needed := func(c cached) bool {
-		return e.busy(c.digest) || keep[c.digest] && c.name == filepath.Base(e.cache.entry(c.digest))
-	}
+	usable := func(c cached) bool { return c.name == filepath.Base(e.cache.entry(c.digest)) }
+	needed := func(c cached) bool { return usable(c) && (keep[c.digest] || e.busy(c.digest)) }
 	for _, c := range surplus(all, maxCacheBytes, needed) {
-		e.forget(c.digest)
+		if usable(c) {
+			e.forget(c.digest)
+		}
 		if err := e.cache.remove(c.name); err != nil {
 			return err
 		}

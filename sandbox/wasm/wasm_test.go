@@ -195,7 +195,7 @@ func TestABadModuleIsRefusedWithItsReason(t *testing.T) {
 		{"component", rubbish(t, []byte("\x00asm\x0d\x00\x01\x00rest")), "component"},
 		{"version", rubbish(t, []byte("\x00asm\x02\x00\x00\x00")), "unknown version"},
 		{"too large", rubbish(t, append(bytes.Clone(hello), make([]byte, api.MaxModuleBytes)...)), "larger than"},
-		{"unknown imports", moduleSpec("unknown", api.ModeHTTP), "cl.teleport, env.emscripten_notify_memory_growth"},
+		{"unknown imports", moduleSpec("unknown", api.ModeHTTP), "cl.teleport, env.emscripten_notify_memory_growth (the first at byte 0x"},
 		{"wrong type", moduleSpec("wrongtype", api.ModeHTTP), "cl.req_head with the type (i64) -> (i32); it is (i32, i32) -> (i32) here"},
 		{"no entry", moduleSpec("noexport", api.ModeHTTP), "neither cl_handle (interface cl) nor _start (interface wagi); it exports add"},
 		{"no start", moduleSpec("hello", api.ModeJob), "mode job needs a module that exports _start; it exports cl_handle"},
