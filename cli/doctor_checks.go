@@ -41,7 +41,7 @@ func clocks(probes []client.Probe) finding {
 	f := finding{"clock", "ok", ""}
 	var parts []string
 	for _, p := range probes {
-		if p.Err != nil {
+		if p.Err != nil && p.Skew == 0 {
 			continue
 		}
 		switch ahead := p.Skew.Abs(); {

@@ -102,6 +102,9 @@ func TestDoctorJudgesClocks(t *testing.T) {
 			t.Errorf("%s: %+v", tt.skew, f)
 		}
 	}
+	if f := clocks([]client.Probe{{Address: "a:1", Err: io.EOF, Skew: 4 * time.Hour}}); f.Status != "failed" || !strings.Contains(f.Detail, "4h0m0s ahead") {
+		t.Errorf("a certificate that does not count yet: %+v", f)
+	}
 	if f := clocks([]client.Probe{{Err: io.EOF}}); f.Status != "warning" {
 		t.Errorf("nobody to compare with: %+v", f)
 	}

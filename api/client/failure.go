@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/cloudless/cloudless/api"
 )
@@ -46,12 +47,28 @@ func fatal(err error, base *url.URL) error {
 			WithHint("give --ca-cert the ca.pem of the cluster")
 	case errors.As(err, &host):
 		return api.Errorf(api.CodeUnavailable, "%s: %w", base.Host, host).WithHint("use a name of the certificate, or start the coordinator with --tls-san")
+	case clocksApart(err, time.Now()) != 0:
+		return api.Errorf(api.CodeUnavailable, "%s: %w", base.Host, err).
+			WithHint("its clock and this machine's are %s apart or more: set the one that is wrong, and run NTP on all machines", clocksApart(err, time.Now()).Abs().Round(time.Minute))
 	case errors.As(err, &verify):
 		return api.Errorf(api.CodeUnavailable, "%s: %w", base.Host, verify).WithHint("check the clock of this machine and --ca-cert")
 	case strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return api.Errorf(api.CodeUnavailable, "%s speaks plain http", base.Host).WithHint("write http:// in the address")
 	}
 	return nil
+}
+
+// clocksApart is by how much at least the other machine's clock is before ours, as a certificate shows
+// that does not count at this moment; 0 when that is not what failed.
+func clocksApart(err error, now time.Time) time.Duration {
+	var invalid x509.CertificateInvalidError
+	switch {
+	case !errors.As(err, &invalid) || invalid.Reason != x509.Expired:
+		return 0
+	case now.Before(invalid.Cert.NotBefore):
+		return invalid.Cert.NotBefore.Sub(now)
+	}
+	return invalid.Cert.NotAfter.Sub(now)
 }
 
 // unavailable is the error after the last round: the server's own words when there were any, and in

@@ -14,7 +14,7 @@ import (
 type Probe struct {
 	Address  string
 	Err      error
-	Skew     time.Duration // its clock before ours; good to half a second, as HTTP tells whole ones
+	Skew     time.Duration // its clock before ours; good to half a second, as HTTP tells whole ones. With Err: see clocksApart
 	NotAfter time.Time     // of its certificate; zero without TLS
 }
 
@@ -34,6 +34,7 @@ func (c *Client) probe(ctx context.Context, base *url.URL) Probe {
 	resp, err := c.attempt(ctx, base, r, c.headers(ctx, r))
 	if err != nil {
 		p.Err = api.Errorf(api.CodeUnavailable, "%s: %s", base.Host, reason(err))
+		p.Skew = clocksApart(err, sent)
 		return p
 	}
 	defer resp.Body.Close()

@@ -13,8 +13,11 @@ import (
 // Clocks that are hours apart make certificates that do not count yet, or not any more: a joiner is
 // told so with both times, and a member that starts with a wrong clock too.
 func TestAClockThatIsHoursOffIsTold(t *testing.T) {
-	for name, off := range map[string]time.Duration{"ahead": 5 * time.Hour, "long ago": -100 * time.Hour} {
-		there := time.Now().Add(off)
+	for name, tt := range map[string]struct {
+		off  time.Duration
+		says string
+	}{"ahead": {5 * time.Hour, "4h0m0s too early"}, "long ago": {-100 * time.Hour, "28h0m0s too late"}} {
+		there := time.Now().Add(tt.off)
 		ca, err := NewCA("c-test", time.Now().Add(-200*time.Hour))
 		if err != nil {
 			t.Fatal(err)
@@ -37,7 +40,7 @@ func TestAClockThatIsHoursOffIsTold(t *testing.T) {
 			if api.CodeOf(err) != api.CodeUnauthorized {
 				t.Fatalf("%s, %s: %v", name, what, err)
 			}
-			for _, want := range []string{chain[0].NotBefore.UTC().Format(time.RFC3339), chain[0].NotAfter.UTC().Format(time.RFC3339), "this machine's clock says"} {
+			for _, want := range []string{chain[0].NotBefore.UTC().Format(time.RFC3339), chain[0].NotAfter.UTC().Format(time.RFC3339), "this machine's clock says", tt.says} {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("%s, %s: %q lacks %q", name, what, err, want)
 				}

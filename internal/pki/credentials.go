@@ -117,10 +117,14 @@ func (c *Credentials) CheckClock(now time.Time) error {
 	return nil
 }
 
-// outOfTime says what the clocks say of a certificate.
+// outOfTime says what the clocks say of a certificate, and by how much they differ at least.
 func outOfTime(e *api.Error, leaf *x509.Certificate, now time.Time) *api.Error {
-	return e.WithHint("it counts from %s to %s, and this machine's clock says %s: set the clock that is wrong",
-		leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+	off, which := leaf.NotBefore.Sub(now), "early"
+	if now.After(leaf.NotAfter) {
+		off, which = now.Sub(leaf.NotAfter), "late"
+	}
+	return e.WithHint("it counts from %s to %s, and this machine's clock says %s, which is %s too %s: set the clock that is wrong, and run NTP on all machines",
+		leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339), off.Round(time.Minute), which)
 }
 
 // NotAfter is when the certificate ends.
