@@ -85,10 +85,11 @@ func variants(s api.WorkloadSpec) string {
 	return "wasm"
 }
 
+// nodesOf lists the nodes that a workload is meant to be on: not one that is lost, whose replica is given up.
 func nodesOf(w api.Workload) string {
 	out, seen := "", map[string]bool{}
 	for _, r := range status(w).Replicas {
-		if !seen[r.Node] {
+		if !seen[r.Node] && !r.Orphan {
 			seen[r.Node] = true
 			out += "," + r.Node
 		}

@@ -6,7 +6,7 @@ export CLOUDLESS_CONTEXT=dev
 ready=$(mktemp)
 bin/cloudless dev -o json "$@" >"$ready" &
 pid=$!
-trap 'kill "$pid" 2>/dev/null; wait "$pid"; rm -f "$ready"' EXIT
+trap 'kill "$pid" 2>/dev/null || true; wait "$pid" || true; rm -f "$ready"' EXIT
 trap 'exit 0' INT TERM
 until [ -s "$ready" ]; do
 	kill -0 "$pid" 2>/dev/null || { wait "$pid"; exit 1; }

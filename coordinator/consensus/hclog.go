@@ -28,7 +28,17 @@ func (h hclogAdapter) Debug(msg string, args ...any) { write(h.log.Debug(), msg,
 func (h hclogAdapter) Info(msg string, args ...any) { write(h.log.Info(), msg, args) }
 
 // Warn implements hclog.Logger.
-func (h hclogAdapter) Warn(msg string, args ...any) { write(h.log.Warn(), msg, args) }
+func (h hclogAdapter) Warn(msg string, args ...any) {
+	e := h.log.Warn()
+	if msg == usual {
+		e = h.log.Info()
+	}
+	write(e, msg, args)
+}
+
+// usual is what the library warns of though every start of a cluster's only coordinator begins with it.
+// That a leader is missed elsewhere shows in who leads next, and in the events.
+const usual = "heartbeat timeout reached, starting election"
 
 // Error implements hclog.Logger.
 func (h hclogAdapter) Error(msg string, args ...any) { write(h.log.Error(), msg, args) }

@@ -100,6 +100,9 @@ func newLogger(to zerolog.Logger) *log.Logger {
 	return log.New(logWriter{to.With().Str("component", "gossip").Logger()}, "", 0)
 }
 
+// usual is what Serf warns of though it is our way: who leaves says goodbye to the coordinators.
+const usual = "serf: Shutdown without a Leave"
+
 type logWriter struct{ log zerolog.Logger }
 
 var levels = []struct {
@@ -118,6 +121,9 @@ func (w logWriter) Write(line []byte) (int, error) {
 			level, text = l.level, rest
 			break
 		}
+	}
+	if string(text) == usual {
+		level = zerolog.InfoLevel
 	}
 	w.log.WithLevel(level).Msg(string(text))
 	return len(line), nil
