@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudless/cloudless/agent"
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/telemetry"
+	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/oci"
+	"github.com/cloudless/cloudless/sandbox/wasm"
+)
+
+// This file joins the parts of an agent; serve.go does so for a coordinator.
+
+// agentRole is an agent with its metrics port.
+type agentRole struct {
+	closers
+	tel        *telemetry.Telemetry
+	agent      *agent.Agent
+	ingressTLS *atomic.Pointer[tls.Config] // nil without --ingress-tls
+	node       string
+	ingress    string // URL
+	metrics    string
+}
+
+// Done is closed when the agent can no longer serve.
+func (r *agentRole) Done() <-chan struct{} { return r.agent.Done() }
+
+func parseTaints(list []string) ([]api.Taint, error) {
+	var out []api.Taint
+	for _, s := range list {
+		kv, effect, ok := strings.Cut(s, ":")
+		if !ok {
+			return nil, usageError("--taint: %q is not KEY=VALUE:NoSchedule or KEY:NoSchedule", s)
+		}
+		k, v, _ := strings.Cut(kv, "=")
+		out = append(out, api.Taint{Key: k, Value: v, Effect: effect})
+	}
+	return out, api.ValidateTaints("--taint", out).Err()
+}
+
+func parseReserve(text string) (r api.Reserved, err error) {
+	if text == "" {
+		return r, nil
+	}
+	for _, s := range strings.Split(text, ",") {
+		k, v, _ := strings.Cut(s, "=")
+		switch k {
+		case "cpu":
+			r.CPU, err = api.ParseMilliCPU(v)
+		case "memory":
+			r.Memory, err = api.ParseBytes(v)
+		case "storage":
+			r.Storage, err = api.ParseBytes(v)
+		default:
+			err = fmt.Errorf("%q is not cpu, memory or storage", k)
+		}
+		if err != nil {
+			return r, usageError("--reserve: %v", err)
+		}
+	}
+	return r, nil
+}
+
+// agentConfig turns settings into the agent's own.
+func (e *Env) agentConfig(o agentOptions, token string, tel *telemetry.Telemetry) (cfg agent.Config, err error) {
+	s, err := o.settings()
+	if err != nil {
+		return cfg, err
+	}
+	return agent.Config{
+		DataDir: o.DataDir, Name: o.Name, Region: o.Region, Zone: o.Zone, Labels: s.Labels, Taints: s.Taints, Reserve: s.Reserve, AdvertiseHost: o.Advertise,
+		Join: o.Join, Token: token, Version: version(), OnStop: s.OnStop, Tel: tel, Log: tel.Log,
+	}, nil
+}
+
+// drivers makes the sandboxes of a node.
+func (e *Env) drivers(o agentOptions, ports []int, tel *telemetry.Telemetry) func(agent.Identity) (map[api.Variant]sandbox.Driver, error) {
+	return func(id agent.Identity) (map[api.Variant]sandbox.Driver, error) {
+		w, err := wasm.New(wasm.Config{CacheDir: filepath.Join(o.DataDir, "wasm-cache"), Log: tel.Log})
+		if err != nil {
+			return nil, err
+		}
+		dir, err := filepath.Abs(o.DataDir)
+		if err != nil {
+			return nil, errors.Join(err, w.Close())
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		c, err := oci.Open(ctx, oci.Config{Mode: o.Containerd, DataDir: dir, NodeID: id.ID, Cluster: id.ClusterID, DenyPorts: ports, Log: tel.Log})
+		if err != nil {
+			return nil, errors.Join(err, w.Close())
+		}
+		return map[api.Variant]sandbox.Driver{api.VariantWasm: w, api.VariantContainer: c}, nil
+	}
+}
+
+// openAgent starts an agent with its ports. publish is the host of published tcp ports; "" for none.
+func (e *Env) openAgent(ctx context.Context, o agentOptions, token, publish string, dev bool) (r *agentRole, err error) {
+	r = &agentRole{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.close())
+		}
+	}()
+	tel, err := e.prepare(&r.closers, "agent", &o.commonOptions, dev)
+	if err != nil {
+		return r, err
+	}
+	r.tel = tel
+	cfg, err := e.agentConfig(o, token, tel)
+	if err != nil {
+		return r, err
+	}
+	metrics, err := r.listenMetrics(o.DataDir, o.MetricsAddr)
+	if err != nil {
+		return r, err
+	}
+	cfg.PublishHost = publish
+	if cfg.Listener, err = listen(o.DataDir, "node-addr", o.NodeAddr); err != nil {
+		return r, err
+	}
+	plain, err := listen(o.DataDir, "ingress-addr", o.IngressAddr)
+	if err != nil {
+		return r, errors.Join(err, cfg.Listener.Close())
+	}
+	scheme := "http://"
+	if cfg.Ingress = plain; o.IngressTLS != "" {
+		scheme = "https://"
+		pair, err := pairConfig(o.IngressTLS)
+		if err != nil {
+			return r, errors.Join(err, plain.Close(), cfg.Listener.Close())
+		}
+		r.ingressTLS = &atomic.Pointer[tls.Config]{}
+		r.ingressTLS.Store(pair)
+		cfg.Ingress = withTLS(plain, r.ingressTLS)
+	}
+	if cfg.GossipAddr, err = gossipAddr(o.DataDir, o.GossipAddr); err != nil {
+		return r, errors.Join(err, plain.Close(), cfg.Listener.Close())
+	}
+	r.node, r.ingress = net.JoinHostPort(o.Advertise, portOf(cfg.Listener)), scheme+net.JoinHostPort(o.Advertise, portOf(plain))
+	cfg.Drivers = e.drivers(o, clusterPorts(cfg.Listener.Addr().String(), cfg.GossipAddr, o.MetricsAddr), tel)
+	if r.agent, err = agent.Open(ctx, cfg); err != nil {
+		return r, errors.Join(err, quiet(plain.Close()))
+	}
+	r.add(r.agent.Close)
+	r.metrics = r.serveMetrics(metrics, tel)
+	return r, nil
+}
+
+func (e *Env) serveAgent(ctx context.Context, from source[agentOptions]) error {
+	hangups, stop := catchHangups()
+	defer stop()
+	o, err := from.load()
+	if err != nil {
+		return err
+	}
+	token, err := e.joinToken(o.commonOptions)
+	if err != nil {
+		return err
+	}
+	host, _, _ := net.SplitHostPort(o.IngressAddr) // checked when it is bound
+	r, err := e.openAgent(ctx, o, token, orAll(host), false)
+	if err != nil {
+		return err
+	}
+	if err := e.printReady(readyLine{ID: r.agent.ID(), Node: r.node, Gossip: r.agent.GossipAddr(), Metrics: r.metrics, Ingress: r.ingress}); err != nil {
+		return errors.Join(err, r.close())
+	}
+	return errors.Join(until(ctx, hangups, func() { o = from.reload(o, r.tel.Log, r.reload) }, r), r.close())
+}
