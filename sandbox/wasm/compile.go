@@ -74,7 +74,7 @@ func (c *compiler) compile(ctx context.Context, path, digest, dir string) error 
 	}
 	began := time.Now()
 	ended := child.Wait()
-	c.log.Debug().Str("module", digest).Dur("took", time.Since(began)).Dur("cpu", cpuTime(child.ProcessState)).Msg("wasm module compiled")
+	c.log.Debug().Str("module", digest).Dur("took", time.Since(began)).Dur("cpu", cpuTime(child.ProcessState)).Msg("the compiler of a wasm module has ended")
 	if cause := context.Cause(wall); cause != nil && ended != nil {
 		return c.cut(cause)
 	}
