@@ -25,12 +25,13 @@ import (
 // compiler has modules compiled, each in a child process of its own: a module may be made to keep a
 // compiler busy for hours, or to fill the machine's memory. What that does to the child ends the child.
 type compiler struct {
-	program  string
-	limits   limits
-	slots    chan struct{} // one for each child that may run
-	waiting  atomic.Int32
-	networks atomic.Int32 // index of the first of networkFlags that this machine allows
-	log      zerolog.Logger
+	program string
+	limits  limits
+	slots   chan struct{} // one for each child that may run
+	waiting atomic.Int32
+	ways    []uintptr    // to leave a child without a network, as flags of clone
+	way     atomic.Int32 // index of the first of them that this machine allows
+	log     zerolog.Logger
 }
 
 const (
@@ -46,7 +47,7 @@ const (
 )
 
 func newCompiler(log zerolog.Logger) *compiler {
-	return &compiler{program: ownProgram, limits: defaultLimits(), slots: make(chan struct{}, max(1, runtime.NumCPU()/2)), log: log}
+	return &compiler{program: ownProgram, limits: defaultLimits(), ways: waysOffline[:], slots: make(chan struct{}, max(1, runtime.NumCPU()/2)), log: log}
 }
 
 // compile has a child compile the module in the file at path into the folder dir.
@@ -102,10 +103,10 @@ func (c *compiler) enter(ctx context.Context) error {
 	}
 }
 
-// networkFlags are the ways to leave a child without a network, the best first: a network namespace by
+// waysOffline are the ways to leave a child without a network, the best first: a network namespace by
 // root's right, by that of a user namespace, none. A child that has a network still has nothing to use
 // it with: it is this program, and compiles.
-var networkFlags = [...]uintptr{syscall.CLONE_NEWNET, syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, 0}
+var waysOffline = [...]uintptr{syscall.CLONE_NEWNET, syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET, 0}
 
 // start starts a child in the strictest way that this machine allows.
 func (c *compiler) start(ctx context.Context, module *os.File, text string) (*exec.Cmd, error) {
@@ -113,8 +114,8 @@ func (c *compiler) start(ctx context.Context, module *os.File, text string) (*ex
 		return nil, fmt.Errorf("lower the rights of a compiling child: %w", err)
 	}
 	for {
-		way := c.networks.Load()
-		child := c.command(ctx, module, text, networkFlags[way])
+		way := c.way.Load()
+		child := c.command(ctx, module, text, c.ways[way])
 		err := child.Start()
 		if err == nil {
 			return child, nil
@@ -122,10 +123,10 @@ func (c *compiler) start(ctx context.Context, module *os.File, text string) (*ex
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if int(way) == len(networkFlags)-1 || !forbidden(err) {
+		if int(way) == len(c.ways)-1 || !forbidden(err) {
 			return nil, api.Errorf(api.CodeUnavailable, "start the compiler: %w", err)
 		}
-		if c.networks.CompareAndSwap(way, way+1) && networkFlags[way+1] == 0 {
+		if c.way.CompareAndSwap(way, way+1) && c.ways[way+1] == 0 {
 			c.log.Warn().Err(err).Msg("wasm modules are compiled without a network namespace: this machine does not allow one")
 		}
 	}

@@ -193,7 +193,7 @@ func TestACompilingChildHasOnlyWhatItNeeds(t *testing.T) {
 	}
 	ours, _ := os.Readlink("/proc/self/ns/net")
 	theirs, _ := os.Readlink(proc + "ns/net")
-	if networkFlags[d.engine.compiler.networks.Load()] != 0 && ours == theirs {
+	if c := d.engine.compiler; c.ways[c.way.Load()] != 0 && ours == theirs {
 		t.Error("it shares our network")
 	}
 	cancel()
@@ -201,6 +201,21 @@ func TestACompilingChildHasOnlyWhatItNeeds(t *testing.T) {
 		t.Errorf("once cancelled: %v", err)
 	}
 	eventually(t, "the end of the child", func() bool { return len(children(t, os.Getpid())) == 0 })
+}
+
+// Where the kernel makes no namespaces, modules are compiled all the same, and that is told once.
+func TestWithoutNamespacesModulesAreCompiledAndThatIsTold(t *testing.T) {
+	d, log := newLoggedDriver(t, t.TempDir())
+	const impossible = syscall.CLONE_NEWUSER | syscall.CLONE_FS
+	d.engine.compiler.ways = []uintptr{impossible, impossible, 0}
+	for _, name := range []string{"hello", "echo"} {
+		if err := d.Prepare(t.Context(), moduleSpec(name, api.ModeHTTP)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(log.String(), "without a network namespace"); n != 1 {
+		t.Errorf("it is told %d times:\n%s", n, log)
+	}
 }
 
 func TestAKilledChildFailsOneDeployOnly(t *testing.T) {
