@@ -36,7 +36,8 @@ const (
 // site is a cluster's CA and the members that a test starts, all on loopback.
 type site struct {
 	*testing.T
-	ca *pki.CA
+	ca    *pki.CA
+	ahead time.Duration // by which the clock of the one that signs is
 }
 
 func newSite(t *testing.T) *site {
@@ -57,7 +58,7 @@ func (s *site) check(err error) {
 // issue signs a member's key.
 func (s *site) issue(csr []byte, role api.Role, id string) []byte {
 	s.Helper()
-	cert, err := s.ca.Issue(csr, pki.Identity{Cluster: cluster, Role: role, ID: id}, nil, time.Now(), time.Hour)
+	cert, err := s.ca.Issue(csr, pki.Identity{Cluster: cluster, Role: role, ID: id}, nil, time.Now().Add(s.ahead), time.Hour)
 	s.check(err)
 	return cert
 }

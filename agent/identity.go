@@ -35,13 +35,21 @@ func (a *Agent) openIdentity(ctx context.Context) error {
 	data, err := os.ReadFile(a.path(fileIdentity))
 	switch {
 	case err == nil:
-		return a.loadIdentity(data)
+		err = a.loadIdentity(data)
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	case len(a.cfg.Join) == 0 || a.cfg.Token == "":
 		return api.Errorf(api.CodeInvalid, "this node is in no cluster yet (there is no %s): --join and --token are needed", a.path(fileIdentity)).WithHint("make a token with 'cloudless token create --role node'")
+	default:
+		err = a.enrol(ctx)
 	}
-	return a.enrol(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.creds.CheckClock(time.Now()); err != nil { // what runs goes on without coordinators
+		a.log.Error().Err(err).Msg("no coordinator will accept this node")
+	}
+	return nil
 }
 
 func (a *Agent) loadIdentity(data []byte) error {
@@ -63,9 +71,6 @@ func (a *Agent) loadIdentity(data []byte) error {
 	var err error
 	if a.creds, err = pki.NewCredentials(files[0], files[0], files[1]); err != nil {
 		return a.damaged(fileCert+" or "+fileCA, err)
-	}
-	if err := a.creds.CheckClock(time.Now()); err != nil { // what runs goes on without coordinators
-		a.log.Error().Err(err).Msg("no coordinator will accept this node")
 	}
 	return nil
 }
