@@ -29,10 +29,7 @@ func (e *Env) complete(list func(context.Context, *client.Client) ([]string, err
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		names, err := list(ctx, c)
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
+		names, _ := list(ctx, c) // what came in time
 		var fit []string
 		for _, n := range names {
 			if strings.HasPrefix(n, word) && !slices.Contains(args, n) {
