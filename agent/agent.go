@@ -51,6 +51,7 @@ type Config struct {
 	Token         string
 	Version       string
 	OnStop        string // restart (default) | drain | kill
+	AccessLog     bool   // a line in the log for each request of the ingress
 	Tel           *telemetry.Telemetry
 	Log           zerolog.Logger
 	NetDial       link.NetDial     // nil: the machine's network
@@ -170,7 +171,7 @@ func (a *Agent) openSandboxes(ctx context.Context) (err error) {
 		OnRestart: a.observeRestart, OnFailedProbe: a.observeFailedProbe,
 	})
 	a.ingress = ingress.New(ingress.Config{
-		NodeID: a.id.ID, Zone: a.cfg.Zone, Region: a.cfg.Region, Local: a.sup, Dial: a.nodes.Dial, Log: a.log, Observe: a.observeTraffic,
+		NodeID: a.id.ID, Zone: a.cfg.Zone, Region: a.cfg.Region, Local: a.sup, Dial: a.nodes.Dial, Log: a.log, Observe: a.observeTraffic, Access: a.accessLog(),
 		OnPortRefused: a.tellPortRefused,
 	})
 	a.stock = newStock(a.artifacts.List, a.sup.Warm)
@@ -185,6 +186,18 @@ func (a *Agent) tellPortRefused(port int, err error) {
 		Time: time.Now().UTC(), Type: api.EventPortRefused, Severity: api.SeverityWarning, Resource: "node/" + a.id.Name, Node: a.id.ID,
 		Message: fmt.Sprintf("port %d cannot be published on this node: %v; free it, or choose another number with 'publish:'", port, err),
 	})
+}
+
+// accessLog writes a line for each request of the ingress; nil if none is wanted.
+func (a *Agent) accessLog() func(ingress.Access) {
+	if !a.cfg.AccessLog {
+		return nil
+	}
+	return func(r ingress.Access) {
+		a.log.Info().Str("method", r.Method).Str("host", r.Host).Str("path", r.Path).Str("client", r.Client).Bool("peer", r.Peer).
+			Str("workload", r.Service).Str("replica", r.Replica).Str("via", r.Node).Int("status", r.Status).Int64("bytes", r.Bytes).
+			Dur("took", r.Took).Int64("fuel", r.Cost.Fuel).Dur("cpu", r.Cost.CPU).Msg("access")
+	}
 }
 
 func (a *Agent) openGossip(context.Context) error {

@@ -80,6 +80,7 @@ type agentOptions struct {
 	Containerd string   `json:"containerd,omitempty"`
 	IngressTLS string   `json:"ingress-tls,omitempty"`
 	OnStop     string   `json:"on-stop,omitempty"`
+	AccessLog  bool     `json:"access-log,omitempty"`
 }
 
 func (o *agentOptions) bind(f *pflag.FlagSet) {
@@ -92,6 +93,7 @@ func (o *agentOptions) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.Containerd, "containerd", o.Containerd, "auto, off, private or the address of a daemon's socket")
 	f.StringVar(&o.IngressTLS, "ingress-tls", o.IngressTLS, "CERT,KEY files: serve the ingress by HTTPS")
 	f.StringVar(&o.OnStop, "on-stop", o.OnStop, "what SIGTERM does to replicas: restart, drain or kill")
+	f.BoolVar(&o.AccessLog, "access-log", o.AccessLog, "write a line to the log for each request of the ingress, with the fuel that a wasm guest used")
 }
 
 func defaultAgent() agentOptions {

@@ -79,7 +79,7 @@ func (e *Env) agentConfig(o agentOptions, token string, tel *telemetry.Telemetry
 	}
 	return agent.Config{
 		DataDir: o.DataDir, Name: o.Name, Region: o.Region, Zone: o.Zone, Labels: s.Labels, Taints: s.Taints, Reserve: s.Reserve, AdvertiseHost: o.Advertise,
-		Join: o.Join, Token: token, Version: version(), OnStop: s.OnStop, Tel: tel, Log: tel.Log,
+		Join: o.Join, Token: token, Version: version(), OnStop: s.OnStop, AccessLog: o.AccessLog, Tel: tel, Log: tel.Log,
 	}, nil
 }
 

@@ -141,3 +141,28 @@ type Usage struct {
 	CPUTime time.Duration
 	Memory  int64
 }
+
+// Cost is what one request has used of a replica.
+type Cost struct {
+	Fuel int64         // about one for each instruction of a wasm guest; 0 where nothing is counted
+	CPU  time.Duration // spent in the guest
+}
+
+// Minus is what has been used since an earlier count.
+func (c Cost) Minus(before Cost) Cost { return Cost{c.Fuel - before.Fuel, c.CPU - before.CPU} }
+
+type costKey struct{}
+
+// WithCost makes a request's context carry a place for its cost, which Count fills.
+func WithCost(ctx context.Context) (context.Context, *Cost) {
+	c := &Cost{}
+	return context.WithValue(ctx, costKey{}, c), c
+}
+
+// Count adds to what a request has used, if anybody asked. A handler calls it before it returns.
+func Count(ctx context.Context, used Cost) {
+	if c, ok := ctx.Value(costKey{}).(*Cost); ok {
+		c.Fuel += used.Fuel
+		c.CPU += used.CPU
+	}
+}

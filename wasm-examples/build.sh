@@ -80,6 +80,7 @@ go_guest hello-go -buildmode=c-shared
 go_guest echo-go -buildmode=c-shared
 go_guest hello-wagi-go
 go_guest echo-wagi-go
+go_guest hello-listener-go
 go_guest job-go
 go_guest service-go
 container

@@ -30,6 +30,27 @@ import (
 // runTime bounds whatever a guest does in a test.
 const runTime = 40 * time.Second
 
+// TestAnOrdinaryServerServes: net/http in a guest, with keep-alive, many connections and a stream.
+func TestAnOrdinaryServerServes(t *testing.T) {
+	t.Parallel()
+	guest := serve(t, newDriver(t), buildGo(t, "hello-listener-go"), "", &logBuffer{})
+	var wg sync.WaitGroup
+	for range 40 {
+		wg.Go(func() {
+			for _, path := range []string{"/a", "/b"} {
+				if status, body := guest.fetch(t, path, nil); status != http.StatusOK || string(body) != "hello from net/http, "+path+"\n" {
+					t.Errorf("%s: status %d, %q", path, status, body)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // 1 MiB, more than any buffer on the way
+	if status, body := guest.fetch(t, "/echo", sent); status != http.StatusOK || !bytes.Equal(body, sent) {
+		t.Errorf("echo: status %d, %d bytes of %d", status, len(body), len(sent))
+	}
+}
+
 func TestHelloGreets(t *testing.T) {
 	t.Parallel()
 	d := newDriver(t)

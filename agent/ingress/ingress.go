@@ -56,6 +56,7 @@ type Config struct {
 	// Observe is told of each public request ("ingress") and published connection ("tcp") how many bytes
 	// of it came in and went out, and how long it took; may be nil.
 	Observe func(kind string, in, out int64, took time.Duration)
+	Access  func(Access) // is told of each request when it has ended; may be nil
 
 	OnPortRefused func(port int, err error) // a published TCP port that cannot be opened here; must not block; may be nil
 }

@@ -600,6 +600,27 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+func TestAccessIsToldWithItsCost(t *testing.T) {
+	n := newNetwork(t)
+	in, local := n.node("n-1", "a")
+	seen := make(chan Access, 4)
+	in.cfg.Access = func(a Access) { seen <- a }
+	in.Update(&n.table)
+	local.set("r-1", wasm(func(w http.ResponseWriter, r *http.Request) {
+		sandbox.Count(r.Context(), sandbox.Cost{Fuel: 7})
+		io.WriteString(w, "hello")
+	}))
+	srv := n.public(in)
+	n.do(srv, "GET", "web.localhost", nil, nil)
+	if a := <-seen; a.Status != 200 || a.Bytes != 5 || a.Service != "default/web" || a.Replica != "r-1" || a.Node != "" || a.Cost.Fuel != 7 || a.Method != "GET" || a.Host != "web.localhost" {
+		t.Errorf("told %+v", a)
+	}
+	n.do(srv, "GET", "nobody.localhost", nil, nil)
+	if a := <-seen; a.Status != 404 || a.Service != "" || a.Replica != "" {
+		t.Errorf("told %+v", a)
+	}
+}
+
 func FuzzHostOf(f *testing.F) {
 	for _, s := range []string{"web.localhost:80", "[::1]:80", "A.", "::", "", "a:b:c", "host:"} {
 		f.Add(s)

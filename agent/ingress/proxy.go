@@ -19,25 +19,23 @@ import (
 )
 
 // Public serves the workloads' users.
-func (in *Ingress) Public() http.Handler {
-	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w := newWriter(rw)
-		defer w.end()
-		if in.cfg.Observe != nil {
-			start, body := time.Now(), &countedBody{ReadCloser: r.Body}
-			if r.Body != http.NoBody { // which the transport knows, and sends none
-				r.Body = body
-			}
-			defer func() { in.cfg.Observe("ingress", body.bytes.Load(), w.bytes, time.Since(start)) }()
+func (in *Ingress) Public() http.Handler { return in.logged(false, in.servePublic) }
+
+func (in *Ingress) servePublic(w *writer, r *http.Request) {
+	if in.cfg.Observe != nil {
+		start, body := time.Now(), &countedBody{ReadCloser: r.Body}
+		if r.Body != http.NoBody { // which the transport knows, and sends none
+			r.Body = body
 		}
-		select {
-		case in.room <- struct{}{}:
-			defer func() { <-in.room }()
-			in.route(w, r)
-		default:
-			writeError(w, http.StatusServiceUnavailable, api.Errorf(api.CodeUnavailable, "this node serves too many requests at one time"))
-		}
-	})
+		defer func() { in.cfg.Observe("ingress", body.bytes.Load(), w.bytes, time.Since(start)) }()
+	}
+	select {
+	case in.room <- struct{}{}:
+		defer func() { <-in.room }()
+		in.route(w, r)
+	default:
+		writeError(w, http.StatusServiceUnavailable, api.Errorf(api.CodeUnavailable, "this node serves too many requests at one time"))
+	}
 }
 
 // countedBody counts what is read of a request's body.
@@ -59,6 +57,7 @@ func (in *Ingress) route(w *writer, r *http.Request) {
 		writeError(w, http.StatusNotFound, api.Errorf(api.CodeNotFound, "no workload serves host %q", host))
 		return
 	}
+	w.service = route.namespace + "/" + route.service
 	r = owned(r)
 	vouch(r)
 	in.tryAll(w, r, route, host)
@@ -126,6 +125,7 @@ func (in *Ingress) next(host string, tried []string) (target, bool) {
 // try sends the request to one replica; nil means that it was answered. others tells whether another
 // replica could take it.
 func (in *Ingress) try(w *writer, r *http.Request, t target, others func() bool) *attempt {
+	w.asked = t
 	if t.nodeID != "" {
 		return in.forward(w, r, &attempt{via: in.nodes, host: t.nodeID, node: t.nodeID, replica: t.replicaID, others: others})
 	}
@@ -348,25 +348,34 @@ func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
 // Peer serves other nodes' ingresses: the replica that they name, if it is here and ready. It never
 // sends a request on to a third node.
 func (in *Ingress) Peer() http.Handler {
+	requests := in.logged(true, in.servePeer)
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w := newWriter(rw)
-		defer w.end()
-		t := target{replicaID: r.Header.Get(headerReplica)}
-		if port := r.Header.Get(headerTCPPort); port != "" {
-			in.serveTunnel(w, r, t, port)
+		port := r.Header.Get(headerTCPPort)
+		if port == "" {
+			requests.ServeHTTP(rw, r)
 			return
 		}
-		r = owned(r)
-		r.Header.Del(headerReplica)
-		a := in.try(w, r, t, nil)
-		switch {
-		case a == nil || w.begun():
-		case a.sent.Load() || a.body.taken():
-			refuse(w, refusedBroken)
-		default:
-			refuse(w, refusedUnsent)
-		}
+		w := newWriter(rw)
+		defer w.end()
+		in.serveTunnel(w, r, named(r), port)
 	})
+}
+
+// named is the replica that another node's ingress asks for.
+func named(r *http.Request) target { return target{replicaID: r.Header.Get(headerReplica)} }
+
+func (in *Ingress) servePeer(w *writer, r *http.Request) {
+	t := named(r)
+	r = owned(r)
+	r.Header.Del(headerReplica)
+	a := in.try(w, r, t, nil)
+	switch {
+	case a == nil || w.begun():
+	case a.sent.Load() || a.body.taken():
+		refuse(w, refusedBroken)
+	default:
+		refuse(w, refusedUnsent)
+	}
 }
 
 // refuse tells another ingress why its replica did not answer.

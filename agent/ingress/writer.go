@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"bufio"
+	"cmp"
 	"net"
 	"net/http"
 	"time"
@@ -17,6 +18,9 @@ type writer struct {
 	status   int // 0: nothing yet
 	bytes    int64
 	hijacked bool
+
+	service string // of the workload that the request is for, "" if there is none
+	asked   target // the replica that was asked last
 }
 
 // newWriter begins a response on a connection that may have had others.
@@ -88,3 +92,6 @@ func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // begun tells whether it is too late to answer differently.
 func (w *writer) begun() bool { return w.status != 0 || w.hijacked }
+
+// code is the status that the client saw; 200 if nothing was written, as net/http has it.
+func (w *writer) code() int { return cmp.Or(w.status, http.StatusOK) }

@@ -3,7 +3,6 @@ package wasm
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -12,13 +11,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tetratelabs/wazero"
-	wapi "github.com/tetratelabs/wazero/api"
-	"github.com/tetratelabs/wazero/experimental"
-	"github.com/tetratelabs/wazero/sys"
-
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/linear"
+	"github.com/cloudless/cloudless/sandbox/wasi"
 )
 
 // initTimeout bounds a module's start section and _initialize.
@@ -30,15 +26,16 @@ const (
 	codeTrap   = 128 + 6 // SIGABRT
 )
 
-// base is what both kinds of replica share, and most of sandbox.Handle.
+// base is what all kinds of replica share, and most of sandbox.Handle.
 type base struct {
 	driver *Driver
-	module *module
+	known  *entry // the module
 	spec   sandbox.Spec
-	config wazero.ModuleConfig // with environment and clocks, without standard streams
+	env    []string // NAME=value of the manifest, in order
 	log    *sink
-	memory *budget
-	meter  meter
+	budget *linear.Budget
+	usage  usage
+	quota  *quota
 
 	// ctx ends when the replica is ended by force.
 	ctx    context.Context
@@ -49,48 +46,25 @@ type base struct {
 	exit sandbox.Exit
 }
 
-func newBase(d *Driver, m *module, spec sandbox.Spec) *base {
+func newBase(d *Driver, known *entry, spec sandbox.Spec) *base {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &base{
-		driver: d, module: m, spec: spec, config: baseConfig(spec),
-		log: newSink(spec.Log), memory: &budget{limit: uint64(pagesOf(cmp.Or(spec.Memory, api.DefaultWasmMemory))) * pageBytes},
+		driver: d, known: known, spec: spec, env: environ(spec.Env),
+		log: newSink(spec.Log), budget: linear.NewBudget(uint64(pagesOf(cmp.Or(spec.Memory, api.DefaultWasmMemory))) * pageBytes), quota: newQuota(int64(spec.CPU)),
 		ctx: ctx, cancel: cancel, done: make(chan struct{}),
 	}
 }
 
-// baseConfig gives a guest its arguments, its manifest's environment, real clocks and random numbers.
-// The module's name is empty so that it can be instantiated many times.
-func baseConfig(spec sandbox.Spec) wazero.ModuleConfig {
-	c := wazero.NewModuleConfig().WithName("").WithStartFunctions().
-		WithSysWalltime().WithSysNanotime().WithRandSource(rand.Reader).
-		WithArgs(append([]string{spec.Workload.Name}, spec.Wasm.Args...)...)
-	for _, name := range envNames(spec.Env) {
-		c = c.WithEnv(name, spec.Env[name])
-	}
-	return c
-}
+// args are a guest's arguments, the first being its name.
+func (b *base) args() []string { return append([]string{b.spec.Workload.Name}, b.spec.Wasm.Args...) }
 
-func envNames(env map[string]string) []string {
-	names := make([]string, 0, len(env))
-	for name := range env {
-		names = append(names, name)
+func environ(env map[string]string) []string {
+	list := make([]string, 0, len(env))
+	for name, value := range env {
+		list = append(list, name+"="+value)
 	}
-	slices.Sort(names)
-	return names
-}
-
-// instantiate makes an instance. A bad initial value in the module may panic in wazero: that is the
-// module's fault and an error.
-func (b *base) instantiate(ctx context.Context, config wazero.ModuleConfig, mem *account) (instance wapi.Module, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v", p)
-		}
-		if err != nil {
-			mem.Free()
-		}
-	}()
-	return b.driver.engine.runtime.InstantiateModule(experimental.WithMemoryAllocator(ctx, mem), b.module.compiled, config)
+	slices.Sort(list)
+	return list
 }
 
 // trials remembers with which memory, arguments and environments a module has been instantiated well, so
@@ -111,8 +85,8 @@ const maxTrials = 64
 func (t *trials) once(spec sandbox.Spec, how drive, f func() error) error {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %d %q", how, spec.Memory, spec.Wasm.Args)
-	for _, name := range envNames(spec.Env) {
-		fmt.Fprintf(h, " %q=%q", name, spec.Env[name])
+	for _, entry := range environ(spec.Env) {
+		fmt.Fprintf(h, " %q", entry)
 	}
 	key := [sha256.Size]byte(h.Sum(nil))
 	if t.known(key) {
@@ -162,16 +136,29 @@ func initContext(parent context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(parent, initTimeout, errInit)
 }
 
-// exitCode tells the code of a guest that called proc_exit, or whose _start returned.
+// exitCode tells the code of a guest that called proc_exit, or that returned.
 func exitCode(err error) (code int, ok bool) {
-	var exit *sys.ExitError
+	var exit *wasi.Exit
 	switch {
 	case err == nil:
 		return 0, true
 	case errors.As(err, &exit):
-		return int(exit.ExitCode()), true
+		return int(exit.Code), true
 	}
 	return 0, false
+}
+
+// exitOf tells how a guest ended whose _start was to run on.
+func (b *base) exitOf(err error) sandbox.Exit {
+	if b.ctx.Err() != nil {
+		return sandbox.Exit{Code: codeForced, Reason: "stopped: a wasm guest has no signals, so it was ended by force"}
+	}
+	if code, ok := exitCode(err); ok {
+		return sandbox.Exit{Code: code, Reason: fmt.Sprintf("exited with code %d", code)}
+	}
+	reason := failure(err)
+	b.log.printf("cloudless: %s", reason)
+	return sandbox.Exit{Code: codeTrap, Reason: reason}
 }
 
 // failure is a guest's failure in one line: "trap: unreachable in main.handle", "exited with code 3".
@@ -205,7 +192,6 @@ func (b *base) finish(exit sandbox.Exit, free func()) {
 		b.exit = exit
 		b.log.Close()
 		b.driver.forget(b)
-		b.driver.engine.release(b.module)
 		close(b.done)
 	})
 }
@@ -226,20 +212,6 @@ func (b *base) gone() error {
 // killWait bounds the wait for a guest that was ended by force.
 const killWait = 5 * time.Second
 
-// guest is what host functions find in the context of a call: whose call it is, and the request that
-// is being handled, if one is.
-type guest struct {
-	*base
-	request *exchange
-}
-
-type guestKey struct{}
-
-// guestContext makes the context of calls into the replica's guest.
-func (b *base) guestContext(ctx context.Context, x *exchange) context.Context {
-	return context.WithValue(ctx, guestKey{}, guest{b, x})
-}
-
 // ID implements sandbox.Handle.
 func (b *base) ID() string { return b.spec.ID }
 
@@ -258,5 +230,5 @@ func (b *base) Exec(context.Context, sandbox.ExecRequest) (int, error) {
 // Usage implements sandbox.Handle. CPUTime is the time spent in the guest's code and in calls that
 // do not wait.
 func (b *base) Usage(context.Context) (sandbox.Usage, error) {
-	return sandbox.Usage{CPUTime: b.meter.total(), Memory: int64(b.memory.inUse())}, nil
+	return sandbox.Usage{CPUTime: time.Duration(b.usage.cpu.Load()), Memory: int64(b.budget.Used())}, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"math"
-	"net/http"
 
 	"github.com/tetratelabs/wazero"
 	wapi "github.com/tetratelabs/wazero/api"
@@ -56,8 +55,6 @@ func view(m wapi.Module, ptr, length uint64) []byte {
 	}
 	return p
 }
-
-func caller(ctx context.Context) guest { return ctx.Value(guestKey{}).(guest) }
 
 // request is the request of the running call; without one the guest traps.
 func request(ctx context.Context) *exchange {
@@ -118,22 +115,4 @@ var levels = [...]string{"DEBUG", "INFO", "WARN", "ERROR"}
 func logLine(ctx context.Context, m wapi.Module, stack []uint64) {
 	level := min(wapi.DecodeU32(stack[0]), uint32(len(levels)-1))
 	caller(ctx).log.printf("%s %s", levels[level], view(m, stack[1], stack[2]))
-}
-
-// serveCl lets an instance handle a request by cl_handle. Returning ends the response.
-func (s *server) serveCl(i *instance, x *exchange) error {
-	i.ctx = x.ctx
-	s.meter.enter()
-	err := i.handle.CallWithStack(s.guestContext(x.ctx, x), nil)
-	s.meter.leave()
-	i.endLines()
-	if err == nil && !i.IsClosed() {
-		s.pool.put(i)
-	} else {
-		s.pool.drop(i)
-	}
-	return ending(x, err, func() error {
-		x.respond(http.StatusOK, nil)
-		return nil
-	})
 }

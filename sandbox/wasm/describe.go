@@ -50,16 +50,18 @@ type facts struct {
 	Imports      bool              `json:"imports,omitempty"` // it imports functions
 	SharesMemory bool              `json:"sharesMemory,omitempty"`
 	MemoryPages  uint32            `json:"memoryPages,omitempty"`
+	Accepts      bool              `json:"accepts,omitempty"`    // it imports sock_accept
+	Restorable   bool              `json:"restorable,omitempty"` // what it changes can be put back
 }
 
 // descriptionFormat counts the changes of what a description says; entries of another are not used.
-const descriptionFormat = 1
+const descriptionFormat = 2
 
 // typeEntry is the type of every function that a host calls without an argument.
 const typeEntry = "() -> ()"
 
 // entries are the exports that a host calls.
-var entries = [...]string{exportHandle, exportInit, exportStart}
+var entries = [...]string{exportHandle, exportResume, exportInit, exportStart}
 
 // describe tells what there is to know of a module, but for its files.
 func describe(metered *rewrite.Output, m wazero.CompiledModule) *description {
@@ -68,6 +70,7 @@ func describe(metered *rewrite.Output, m wazero.CompiledModule) *description {
 	exported := m.ExportedFunctions()
 	d.Facts = facts{
 		Exports: exportList(exported), SharesMemory: m.ExportedMemories()["memory"] != nil, MemoryPages: metered.MemoryPages,
+		Restorable: !metered.WritesTables && !metered.DropsSegments && !metered.VectorGlobals,
 	}
 	for _, name := range entries {
 		if def, ok := exported[name]; ok {
@@ -87,6 +90,7 @@ func describe(metered *rewrite.Output, m wazero.CompiledModule) *description {
 		seen[f] = true
 		d.Imports = append(d.Imports, f)
 		d.Facts.Imports = d.Facts.Imports || !isTick(f)
+		d.Facts.Accepts = d.Facts.Accepts || name == importAccept
 	}
 	return d
 }

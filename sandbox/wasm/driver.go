@@ -11,6 +11,7 @@ package wasm
 import (
 	"context"
 	"errors"
+	"math"
 	"runtime"
 	"sync"
 
@@ -18,7 +19,9 @@ import (
 	"golang.org/x/sys/cpu"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/run"
 	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/linear"
 )
 
 // Config sets a driver up.
@@ -32,9 +35,12 @@ type Config struct {
 type Driver struct {
 	config Config
 	engine *engine
+	arena  *linear.Arena
+	group  *run.Group
 	mu     sync.Mutex
 	closed bool
 	live   map[string]replica // by id
+	awake  awake
 }
 
 var (
@@ -57,7 +63,12 @@ func New(c Config) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Driver{config: c, engine: e, live: map[string]replica{}}, nil
+	d := &Driver{
+		config: c, engine: e, arena: linear.NewArena(math.MaxUint64), group: run.New(context.Background()),
+		live: map[string]replica{}, awake: awake{set: map[resting]bool{}},
+	}
+	d.group.Go("rest idle wasm replicas", d.awake.tend)
+	return d, nil
 }
 
 // Variant implements sandbox.Driver.
@@ -83,27 +94,28 @@ func engineName() string {
 
 // Prepare implements sandbox.Driver: it has the module compiled and checks how it is to be driven.
 func (d *Driver) Prepare(ctx context.Context, spec sandbox.Spec) error {
-	_, err := d.inspect(ctx, spec)
+	_, _, err := d.inspect(ctx, spec)
 	return err
 }
 
-// inspect finds how to drive the spec's module, and whether it may be. It loads no code.
-func (d *Driver) inspect(ctx context.Context, spec sandbox.Spec) (drive, error) {
+// inspect tells what is known of the spec's module, and how to drive it if it may be. It loads no code.
+func (d *Driver) inspect(ctx context.Context, spec sandbox.Spec) (*entry, drive, error) {
 	if err := ctx.Err(); err != nil {
-		return "", err
+		return nil, "", err
 	}
 	pages, err := d.pages(spec)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	known, err := d.engine.inspect(ctx, spec)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	if err := known.fits(pages); err != nil {
-		return "", err
+		return nil, "", err
 	}
-	return driveOf(&known.facts, spec.Wasm)
+	how, err := driveOf(&known.facts, spec.Wasm)
+	return known, how, err
 }
 
 // pages is the spec's memory limit in wasm pages.
@@ -129,17 +141,12 @@ func pagesOf(limit api.Bytes) uint32 { return uint32(min(limit/pageBytes, maxPag
 
 // Start implements sandbox.Driver.
 func (d *Driver) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Handle, error) {
-	how, err := d.inspect(ctx, spec)
+	known, how, err := d.inspect(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
-	m, err := d.engine.acquire(ctx, spec)
+	r, err := d.build(ctx, newBase(d, known, spec), how)
 	if err != nil {
-		return nil, err
-	}
-	r, err := d.build(ctx, m, how, spec)
-	if err != nil {
-		d.engine.release(m)
 		return nil, err
 	}
 	if err := d.admit(r); err != nil {
@@ -150,13 +157,21 @@ func (d *Driver) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Handle, 
 	return r, nil
 }
 
-// build makes the replica and shows that its module can be instantiated. It takes m over on success.
-func (d *Driver) build(ctx context.Context, m *module, how drive, spec sandbox.Spec) (replica, error) {
-	base := newBase(d, m, spec)
-	if how == driveProcess {
-		return newProcess(ctx, base)
+// build makes the replica and shows that its module can be instantiated.
+func (d *Driver) build(ctx context.Context, b *base, how drive) (r replica, err error) {
+	switch how {
+	case driveProcess:
+		r, err = newProcess(ctx, b)
+	case driveListener:
+		r, err = newListening(ctx, b)
+	default:
+		r, err = newServer(ctx, b, how)
 	}
-	return newServer(ctx, base, how)
+	if err != nil {
+		b.cancel()
+		return nil, err
+	}
+	return r, nil
 }
 
 func (d *Driver) admit(r replica) error {
@@ -206,5 +221,5 @@ func (d *Driver) Close() error {
 	for _, r := range ends {
 		errs = append(errs, r.gone())
 	}
-	return errors.Join(append(errs, d.engine.close())...)
+	return errors.Join(append(errs, d.group.Close(), d.engine.close(), d.arena.Close())...)
 }

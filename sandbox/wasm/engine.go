@@ -14,7 +14,6 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/run"
@@ -100,7 +99,7 @@ func newRuntime(ctx context.Context, dir string) (wazero.Runtime, wazero.Compila
 		return nil, nil, fmt.Errorf("open the engine's folder of code: %w", err)
 	}
 	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCompilationCache(cache))
-	_, err = wasi_snapshot_preview1.Instantiate(ctx, r)
+	err = exportWASI(ctx, r)
 	if err == nil {
 		err = exportCl(ctx, r)
 	}

@@ -12,59 +12,143 @@ import (
 var (
 	errDeadline   = errors.New("the request took longer than its timeout")
 	errClientGone = errors.New("the client is gone")
+	errOver       = errors.New("the request has been answered")
 )
 
-// exchange is one HTTP request in a guest.
+// neverBlocks is how much of a response net/http keeps in its own buffer before it writes.
+const neverBlocks = 2048
+
+// exchange is one HTTP request in a guest, and the context of the guest's call: it ends at the
+// deadline, with the client, or with the replica.
 //
 // The guest's deadline runs until the response's head is sent; from then on each write that a reading
-// client takes sets it anew, so that a long stream is not cut. When it ends, waiting reads and writes
-// are woken through the connection's own deadlines.
+// client takes sets it anew, so that a long stream is not cut.
+//
+// Most requests end before anything could block, so a timer is set only when somebody asks for Done;
+// until then Err, which the guest's ticks ask, compares with the clock. From then on the end also
+// wakes reads and writes, through the connection's own deadlines.
 type exchange struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	control *http.ResponseController
-	meter   *meter
+	replica context.Context
+	clock   *stopwatch // of the instance that handles the request
 	timeout time.Duration
-	ctx     context.Context // ends at the deadline, or with the replica
-	cancel  context.CancelCauseFunc
-	timer   *time.Timer
+	written int
 	head    []byte // of the request, made when first asked for
 
 	mu       sync.Mutex
+	deadline time.Time
+	done     chan struct{} // made when first asked for
+	timer    *time.Timer   // with done
+	unwatch  [2]func() bool
+	cause    error
 	answered bool // the head of the response is sent
 	over     bool // the handler returns: the connection is the server's again
+	reading  int  // reads of the body under way
+	readers  sync.WaitGroup
 }
 
-func newExchange(b *base, w http.ResponseWriter, r *http.Request, timeout time.Duration) *exchange {
-	x := &exchange{w: w, r: r, control: http.NewResponseController(w), meter: &b.meter, timeout: timeout}
-	_ = x.control.EnableFullDuplex() // or HTTP/1 would read the whole body before the first answer
-	x.ctx, x.cancel = context.WithCancelCause(b.ctx)
-	x.timer = time.AfterFunc(timeout, func() { x.cancel(errDeadline) })
-	context.AfterFunc(x.ctx, x.interrupt)
+var _ context.Context = (*exchange)(nil)
+
+func newExchange(replica context.Context, w http.ResponseWriter, r *http.Request, timeout time.Duration) *exchange {
+	x := &exchange{w: w, r: r, control: http.NewResponseController(w), replica: replica, timeout: timeout, deadline: time.Now().Add(timeout)}
+	if r.Body != nil && r.Body != http.NoBody {
+		_ = x.control.EnableFullDuplex() // or HTTP/1 would read the whole body before the first answer
+	}
 	return x
 }
 
 // close ends the exchange; nothing touches the connection afterwards.
 func (x *exchange) close() {
 	x.mu.Lock()
+	x.end(errOver)
 	x.over = true
 	x.mu.Unlock()
-	x.timer.Stop()
-	x.cancel(nil)
+	x.readers.Wait()
 }
 
-// interrupt wakes what waits for the client. The writing side is left open for the error's answer if
-// no head was sent. Writers without deadlines (in tests) do not block.
-func (x *exchange) interrupt() {
+// Deadline implements context.Context.
+func (x *exchange) Deadline() (time.Time, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.over {
+	return x.deadline, true
+}
+
+// Value implements context.Context: a guest's call carries what the request's does not.
+func (x *exchange) Value(any) any { return nil }
+
+// Err implements context.Context. Unlike most it tells the cause.
+func (x *exchange) Err() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch {
+	case x.cause != nil:
+	case x.replica.Err() != nil:
+		x.end(errStopped)
+	case x.r.Context().Err() != nil:
+		x.end(errClientGone)
+	case !time.Now().Before(x.deadline):
+		x.end(errDeadline)
+	}
+	return x.cause
+}
+
+// Done implements context.Context.
+func (x *exchange) Done() <-chan struct{} {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.done != nil {
+		return x.done
+	}
+	x.done = make(chan struct{})
+	if x.cause != nil {
+		close(x.done)
+		return x.done
+	}
+	check := func() { _ = x.Err() }
+	x.timer = time.AfterFunc(time.Until(x.deadline), func() {
+		if x.Err() == nil { // the deadline was moved while the timer fired
+			x.extend(0)
+		}
+	})
+	x.unwatch = [2]func() bool{context.AfterFunc(x.replica, check), context.AfterFunc(x.r.Context(), check)}
+	return x.done
+}
+
+// end records why the exchange ended, and wakes what waits; x.mu is held. Only the first call counts.
+// The writing side is left open for the error's answer if no head was sent. Writers without deadlines
+// (in tests) do not block.
+func (x *exchange) end(cause error) {
+	if x.cause != nil {
 		return
 	}
+	x.cause = cause
+	if x.done == nil {
+		return
+	}
+	close(x.done)
+	x.timer.Stop()
+	x.unwatch[0]()
+	x.unwatch[1]()
 	past := time.Unix(1, 0)
-	_ = x.control.SetReadDeadline(past)
-	if x.answered {
+	if x.reading > 0 { // else net/http would take the waking of its own read for the client's going
+		_ = x.control.SetReadDeadline(past)
+	}
+	if cause != errOver && x.answered {
 		_ = x.control.SetWriteDeadline(past)
+	}
+}
+
+// extend moves the deadline to d from now; with 0 it sets the timer by the deadline as it is.
+func (x *exchange) extend(d time.Duration) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if d > 0 {
+		x.deadline = time.Now().Add(d)
+	}
+	if x.timer != nil && x.cause == nil {
+		x.timer.Reset(time.Until(x.deadline))
 	}
 }
 
@@ -76,20 +160,60 @@ func (x *exchange) requestHead() []byte {
 	return x.head
 }
 
-// Read implements io.Reader: the request's body.
+// Read implements io.Reader: the request's body. It is for the goroutine that calls the guest.
 func (x *exchange) Read(p []byte) (n int, err error) {
-	if x.r.Body == nil {
-		return 0, io.EOF
-	}
-	if x.ctx.Err() != nil {
-		return 0, context.Cause(x.ctx)
-	}
-	x.meter.wait(func() {
-		for n == 0 && err == nil && len(p) > 0 {
-			n, err = x.r.Body.Read(p)
-		}
-	})
+	x.clock.wait(func() { n, err = x.stdin().Read(p) })
 	return n, err
+}
+
+// stdin is the request's body for any goroutine.
+func (x *exchange) stdin() io.Reader {
+	if x.r.Body == nil || x.r.Body == http.NoBody {
+		return eof{}
+	}
+	return body{x}
+}
+
+type eof struct{}
+
+// Read implements io.Reader.
+func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+
+// body is a request's body while its exchange lasts.
+type body struct{ *exchange }
+
+// Read implements io.Reader.
+func (b body) Read(p []byte) (n int, err error) {
+	b.Done() // so that the end wakes the read
+	if err := b.Err(); err != nil {
+		return 0, err
+	}
+	if !b.enter() {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	defer b.leave()
+	for n == 0 && err == nil && len(p) > 0 {
+		n, err = b.r.Body.Read(p)
+	}
+	return n, err
+}
+
+// enter lets a reader in unless the exchange is over; who is let in leaves.
+func (x *exchange) enter() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.over {
+		x.reading++
+		x.readers.Add(1)
+	}
+	return !x.over
+}
+
+func (x *exchange) leave() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.reading--
+	x.readers.Done()
 }
 
 // respond sends the response's head, unless that was done before.
@@ -111,37 +235,31 @@ func (x *exchange) respond(status int, header http.Header) {
 // Write implements io.Writer: the response's body. The head is sent first, with status 200, if it
 // was not.
 func (x *exchange) Write(p []byte) (n int, err error) {
-	if err := x.writable(); err != nil {
+	if x.written += len(p); x.written > neverBlocks {
+		x.Done() // so that the end wakes the write
+	}
+	if err := x.Err(); err != nil {
 		return 0, err
 	}
 	x.respond(http.StatusOK, nil)
-	x.meter.wait(func() { n, err = x.w.Write(p) })
+	x.clock.wait(func() { n, err = x.w.Write(p) })
 	if errors.Is(err, http.ErrBodyNotAllowed) { // 204, 304: the body is dropped
 		return len(p), nil
 	}
 	if err == nil {
-		x.timer.Reset(x.timeout)
+		x.extend(x.timeout)
 	}
 	return n, err
 }
 
-func (x *exchange) writable() error {
-	if x.r.Context().Err() != nil {
-		return errClientGone
-	}
-	if x.ctx.Err() != nil {
-		return context.Cause(x.ctx)
-	}
-	return nil
-}
-
 // flush sends what the server holds back.
 func (x *exchange) flush() {
-	if x.writable() != nil {
+	x.Done()
+	if x.Err() != nil {
 		return
 	}
 	x.respond(http.StatusOK, nil)
-	x.meter.wait(func() { _ = x.control.Flush() }) // the next write tells of a client that is gone
+	x.clock.wait(func() { _ = x.control.Flush() }) // the next write tells of a client that is gone
 }
 
 // sent tells whether the response's head is out.

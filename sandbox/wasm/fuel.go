@@ -17,6 +17,8 @@ const (
 	fuelSlice = 100_000
 	// stackBytes bounds the nested calls of a guest, by rewrite's count of their frames.
 	stackBytes = 16 << 20
+	// bytesPerFuel is what the host charges for bytes that it moves for a guest, as rewrite does.
+	bytesPerFuel = 16
 )
 
 var (
@@ -47,16 +49,55 @@ func meterCode(code []byte, host hostFunctions) (*rewrite.Output, error) {
 		WithHint("it is damaged, larger than modules may be here, or uses a proposal of WebAssembly that is not in version 2.0")
 }
 
+// tank is an instance's fuel. The guest takes from it in a global of its own.
+type tank struct {
+	usage *usage
+	level wapi.MutableGlobal
+	given int64 // at the last filling
+	sum   int64 // spent ever, but for what is missing now
+}
+
+func (t *tank) fill() {
+	if t.level != nil { // a start section ticks before its globals are known
+		t.level.Set(fuelSlice)
+		t.given = fuelSlice
+	}
+}
+
+// count adds up what has been spent since the last filling.
+func (t *tank) count() {
+	if t.level == nil {
+		return
+	}
+	missing := t.given - int64(t.level.Get())
+	t.given -= missing
+	t.sum += missing
+	t.usage.fuel.Add(missing)
+}
+
+// charge takes fuel for bytes that the host moves.
+func (t *tank) charge(bytes int) {
+	t.level.Set(t.level.Get() - uint64(bytes/bytesPerFuel))
+}
+
 // tick is called by a guest that has used up its fuel, or its stack. It ends the call, or lets others
 // run and refills.
 func tick(ctx context.Context, m wapi.Module, _ []uint64) {
-	metered := caller(ctx).module.metered
-	if int32(m.ExportedGlobal(metered.Stack).Get()) < 0 {
+	i := caller(ctx)
+	if i.tank.level == nil {
+		i.bindGlobals(m)
+	}
+	if int32(i.stack.Get()) < 0 {
 		panic(errStack)
 	}
-	if ctx.Err() != nil {
+	if i.bounds.Err() != nil {
 		panic(errEnded)
 	}
+	if err := i.throttle(i.clock.lap()); err != nil {
+		panic(err)
+	}
 	runtime.Gosched()
-	m.ExportedGlobal(metered.Fuel).(wapi.MutableGlobal).Set(fuelSlice)
+	i.clock.start()
+	i.tank.count()
+	i.tank.fill()
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -34,21 +35,28 @@ var hopByHop = []string{
 func endToEnd(h http.Header) http.Header {
 	out := http.Header{}
 	for name, values := range h {
-		if httpguts.ValidHeaderFieldName(name) {
+		if forwarded(h, name) {
 			if values = slices.DeleteFunc(slices.Clone(values), invalidValue); len(values) > 0 {
 				out[name] = values
 			}
 		}
 	}
+	return out
+}
+
+// forwarded says whether a field of h is for the other end and not for the connection.
+func forwarded(h http.Header, name string) bool {
+	if !httpguts.ValidHeaderFieldName(name) || slices.Contains(hopByHop, name) {
+		return false
+	}
 	for _, list := range h["Connection"] {
-		for name := range strings.SplitSeq(list, ",") {
-			out.Del(strings.TrimSpace(name))
+		for named := range strings.SplitSeq(list, ",") {
+			if strings.EqualFold(strings.TrimSpace(named), name) {
+				return false
+			}
 		}
 	}
-	for _, name := range hopByHop {
-		out.Del(name)
-	}
-	return out
+	return true
 }
 
 func invalidValue(v string) bool { return !httpguts.ValidHeaderFieldValue(v) }
@@ -58,41 +66,67 @@ func remoteAddr(r *http.Request) string {
 	return cmp.Or(r.Header.Get(headerRemoteAddr), r.RemoteAddr)
 }
 
-// guestHeader is what a guest sees of a request's header, with what net/http keeps elsewhere.
-func guestHeader(r *http.Request) http.Header {
-	h := endToEnd(r.Header)
-	h.Del("Host")
-	if r.Host != "" && !invalidValue(r.Host) {
-		h.Set("Host", r.Host)
+// field is a header field with all its values.
+type field struct {
+	name   string // in canonical form
+	values []string
+}
+
+// guestFields is what a guest sees of a request's header, in order, with what net/http keeps elsewhere.
+func guestFields(r *http.Request) []field {
+	fields := make([]field, 0, 12) // few requests have more
+	add := func(name string, value string) {
+		if value != "" && !invalidValue(value) {
+			fields = append(fields, field{name, []string{value}})
+		}
 	}
-	h.Del("Content-Length")
+	for name, values := range r.Header {
+		switch {
+		case name == "Host", name == "Content-Length", name == headerRemoteAddr, !forwarded(r.Header, name):
+			continue
+		case slices.ContainsFunc(values, invalidValue):
+			values = slices.DeleteFunc(slices.Clone(values), invalidValue)
+		}
+		if len(values) > 0 {
+			fields = append(fields, field{name, values})
+		}
+	}
+	add("Host", r.Host)
 	if r.ContentLength > 0 || r.ContentLength == 0 && r.Header.Get("Content-Length") != "" {
-		h.Set("Content-Length", strconv.FormatInt(r.ContentLength, 10))
+		add("Content-Length", strconv.FormatInt(r.ContentLength, 10))
 	}
-	h.Del(headerRemoteAddr)
-	if addr := remoteAddr(r); addr != "" && !invalidValue(addr) {
-		h.Set(headerRemoteAddr, addr)
-	}
-	return h
+	add(headerRemoteAddr, remoteAddr(r))
+	slices.SortFunc(fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
+	return fields
 }
 
 // formatHead writes a request's head for the cl interface: "METHOD SP URI LF", then "name: value LF"
 // for each field, names in lower case and in order.
 func formatHead(r *http.Request) []byte {
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s\n", r.Method, r.URL.RequestURI())
-	h := guestHeader(r)
-	names := make([]string, 0, len(h))
-	for name := range h {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		for _, value := range h[name] {
-			fmt.Fprintf(&b, "%s: %s\n", strings.ToLower(name), value)
+	b := make([]byte, 0, 512) // most heads are shorter
+	b = append(append(b, r.Method...), ' ')
+	b = append(append(b, r.URL.RequestURI()...), '\n')
+	for _, f := range guestFields(r) {
+		for _, value := range f.values {
+			b = appendLower(b, f.name)
+			b = append(append(append(b, ": "...), value...), '\n')
 		}
 	}
-	return bytes.ToValidUTF8(b.Bytes(), []byte("\uFFFD"))
+	if !utf8.Valid(b) {
+		b = bytes.ToValidUTF8(b, []byte("\uFFFD"))
+	}
+	return b
+}
+
+func appendLower(b []byte, name string) []byte {
+	for i := range len(name) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		b = append(b, c)
+	}
+	return b
 }
 
 var errHead = errors.New("bad response head")

@@ -11,26 +11,38 @@ import (
 	"syscall"
 
 	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/sandbox/rewrite"
+	"github.com/cloudless/cloudless/sandbox/wasi"
 )
 
 // drive is how a guest is driven.
 type drive string
 
 const (
-	driveCl      drive = "cl"      // cl_handle, once a request
-	driveWAGI    drive = "wagi"    // _start, once a request
-	driveProcess drive = "process" // _start, once
+	driveCl       drive = "cl"       // cl_handle, once a request
+	driveWAGI     drive = "wagi"     // _start, once a request
+	driveListener drive = "listener" // _start, once; it accepts connections
+	driveProcess  drive = "process"  // _start, once
 )
 
 const (
 	exportHandle = "cl_handle"
+	exportResume = "cl_resume"
 	exportInit   = "_initialize"
 	exportStart  = "_start"
+
+	importAccept = "sock_accept" // a guest that accepts connections serves them
 )
+
+// entry is the export that a drive calls.
+func (d drive) entry() string {
+	if d == driveCl {
+		return exportHandle
+	}
+	return exportStart
+}
 
 var (
 	magic            = []byte("\x00asm")
@@ -89,7 +101,7 @@ func compileError(err error) error {
 }
 
 // hostModules are the modules that a guest may import from.
-var hostModules = [...]string{wasi_snapshot_preview1.ModuleName, rewrite.TickModule}
+var hostModules = [...]string{wasi.Module, rewrite.TickModule}
 
 // hostFunctions are the types of the functions that guests may import, by module and name.
 type hostFunctions map[[2]string]string
@@ -148,10 +160,13 @@ func driveOf(f *facts, spec *api.WasmSpec) (drive, error) {
 	_, handles := f.Entries[exportHandle]
 	_, starts := f.Entries[exportStart]
 	switch {
-	case spec.Interface == "listener":
-		return "", api.Errorf(api.CodeUnsupported, "wasm.interface listener is not supported by this version").WithHint("use cl or wagi")
+	case spec.Interface == "listener" && !f.Accepts:
+		return "", invalid("interface listener needs a module that imports sock_accept").
+			WithHint("serve on file descriptor 3, or use the interface cl or wagi")
+	case spec.Interface == "listener", spec.Interface == "" && !handles && starts && f.Accepts:
+		return driveListener, f.needs(exportStart, "interface listener")
 	case spec.Interface == "cl", spec.Interface == "" && handles:
-		return driveCl, f.needs(exportHandle, "interface cl")
+		return driveCl, errors.Join(f.needs(exportHandle, "interface cl"), f.entry(exportInit), f.entry(exportResume))
 	case spec.Interface == "wagi", spec.Interface == "" && starts:
 		return driveWAGI, f.needs(exportStart, "interface wagi")
 	case spec.Interface != "":
@@ -163,15 +178,22 @@ func driveOf(f *facts, spec *api.WasmSpec) (drive, error) {
 
 // needs checks that the module exports a function () -> () under name, and its memory.
 func (f *facts) needs(name, who string) error {
-	typ, ok := f.Entries[name]
-	if !ok {
+	if _, ok := f.Entries[name]; !ok {
 		return invalid("%s needs a module that exports %s; %s", who, name, f.Exports)
 	}
-	if typ != typeEntry {
-		return invalid("the module exports %s with the type %s; it must be %s", name, typ, typeEntry)
+	if err := f.entry(name); err != nil {
+		return err
 	}
 	if f.Imports && !f.SharesMemory {
 		return invalid("the module does not export its memory under the name memory")
+	}
+	return nil
+}
+
+// entry checks the type of an export that is to be called, if the module has it.
+func (f *facts) entry(name string) error {
+	if typ, ok := f.Entries[name]; ok && typ != typeEntry {
+		return invalid("the module exports %s with the type %s; it must be %s", name, typ, typeEntry)
 	}
 	return nil
 }

@@ -3,14 +3,17 @@ package wasm
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
-	wapi "github.com/tetratelabs/wazero/api"
+	"github.com/cloudless/cloudless/sandbox/linear"
 )
 
 const (
-	// maxInstances bounds the requests that a replica handles at the same time.
+	// maxInstances bounds the requests that a replica handles at the same time, unless its manifest does.
 	maxInstances = 64
 	// maxQueued bounds those that wait for an instance; the next is told to come back later.
 	maxQueued = 256
@@ -24,68 +27,78 @@ var (
 	errStopped = errors.New("the replica has been stopped")
 )
 
-// instance is a place for a request in a replica: a reservation of memory, and for cl an instance of
-// the module that is used again and again (last in, first out, so that few stay warm).
-type instance struct {
-	wapi.Module // for WAGI only while it runs
-	handle      wapi.Function
-	memory      *account
-	out, err    *lines
-	ctx         context.Context // of the running call
-}
-
-func (i *instance) current() context.Context { return i.ctx }
-
-// endLines writes out what a call left of a line.
-func (i *instance) endLines() {
-	i.out.end()
-	i.err.end()
-}
-
-func (i *instance) close() {
-	if i.Module != nil {
-		_ = i.Module.Close(context.Background()) // it only frees memory
-	}
-	i.endLines()
-	i.memory.Free()
-}
-
 // pool hands out a replica's instances. There are at most max, and only as many as the replica's
 // memory has room for, each counted at the size that others have reached (see memoryShares).
+//
+// Idle instances lie in shards, about one for each processor, so that cores do not wait for each other
+// and an instance stays where its memory is cached. Only when there is none is the pool's own lock
+// taken, to make one or to queue. Who queues looks into the shards once more after it has said so, and
+// who puts one back looks for a queue after that: one of the two finds the other.
 type pool struct {
-	memory *budget
+	memory *linear.Budget
 	max    int
-	create func(ctx context.Context, mem *account) (*instance, error)
+	create func(ctx context.Context, mem *linear.Account) (*instance, error)
+
+	shards  []shard
+	hints   sync.Pool     // of *shard: what the library keeps for each processor
+	next    atomic.Uint32 // shard to hint at
+	reserve atomic.Uint64 // bytes for the next instance
+	queued  atomic.Int32  // len(waiting), to be read without the lock
 
 	mu      sync.Mutex
 	closed  bool
-	idle    []*instance
-	live    int    // idle or handed out
-	reserve uint64 // bytes for the next instance
+	live    int // idle or handed out
 	waiting []chan *instance
 }
 
-func newPool(memory *budget, max int, initial uint64, create func(context.Context, *account) (*instance, error)) *pool {
-	return &pool{memory: memory, max: max, reserve: initial, create: create}
+// shard is a stack of idle instances, so that few stay warm.
+type shard struct {
+	mu     sync.Mutex
+	closed bool
+	idle   []*instance // least recently used first
+	_      [24]byte    // keeps shards on cache lines of their own
 }
 
-// learn reserves more for the next instance when one has grown; p.mu is held.
+func newPool(memory *linear.Budget, max int, initial uint64, create func(context.Context, *linear.Account) (*instance, error)) *pool {
+	p := &pool{memory: memory, max: max, create: create, shards: make([]shard, runtime.GOMAXPROCS(0))}
+	p.reserve.Store(initial)
+	p.hints.New = func() any { return &p.shards[int(p.next.Add(1))%len(p.shards)] }
+	return p
+}
+
+// near is the shard of the processor that asks. A hint may be wrong, which costs only time.
+func (p *pool) near() *shard {
+	s := p.hints.Get().(*shard)
+	p.hints.Put(s)
+	return s
+}
+
+// learn reserves more for the next instance when one has grown.
 func (p *pool) learn(held uint64) {
-	p.reserve = max(p.reserve, min(held, p.memory.limit/memoryShares))
+	held = min(held, p.memory.Limit()/memoryShares)
+	for old := p.reserve.Load(); held > old && !p.reserve.CompareAndSwap(old, held); old = p.reserve.Load() {
+	}
 }
 
 // get hands out an instance, waiting for one if it must.
 func (p *pool) get(ctx context.Context) (*instance, error) {
+	if i := p.takeIdle(); i != nil {
+		return i, nil
+	}
 	for {
-		i, mem, queue, err := p.next()
+		mem, queue, err := p.roomOrQueue()
 		switch {
-		case err != nil || i != nil:
-			return i, err
+		case err != nil:
+			return nil, err
 		case mem != nil:
 			return p.grow(ctx, mem)
 		}
+		if i := p.takeIdle(); i != nil {
+			p.abandon(queue)
+			return i, nil
+		}
 		select {
-		case i = <-queue:
+		case i := <-queue:
 			if i != nil {
 				return i, nil
 			} // else there is room for one more
@@ -96,36 +109,76 @@ func (p *pool) get(ctx context.Context) (*instance, error) {
 	}
 }
 
-// next finds an idle instance, or room for another, or a place in the queue.
-func (p *pool) next() (*instance, *account, chan *instance, error) {
+// takeIdle looks for an idle instance, in the nearest shard first.
+func (p *pool) takeIdle() *instance {
+	near := p.near()
+	if i := near.pop(); i != nil {
+		return i
+	}
+	for n := range p.shards {
+		if s := &p.shards[n]; s != near {
+			if i := s.pop(); i != nil {
+				return i
+			}
+		}
+	}
+	return nil
+}
+
+func (s *shard) pop() *instance {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.idle)
+	if n == 0 {
+		return nil
+	}
+	i := s.idle[n-1]
+	s.idle = s.idle[:n-1]
+	return i
+}
+
+// push keeps an instance; false once the pool is closed.
+func (s *shard) push(i *instance) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.idle = append(s.idle, i)
+	return true
+}
+
+// roomOrQueue finds room for another instance, or a place in the queue.
+func (p *pool) roomOrQueue() (*linear.Account, chan *instance, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
-		return nil, nil, nil, errStopped
-	}
-	if n := len(p.idle); n > 0 {
-		i := p.idle[n-1]
-		p.idle = p.idle[:n-1]
-		return i, nil, nil, nil
+		return nil, nil, errStopped
 	}
 	if p.live < p.max {
-		if mem := p.memory.open(p.reserve); mem != nil {
+		if mem := p.memory.Open(p.reserve.Load()); mem != nil {
 			p.live++
-			return nil, mem, nil, nil
+			return mem, nil, nil
 		}
 	}
 	if len(p.waiting) >= maxQueued {
-		return nil, nil, nil, errBusy
+		return nil, nil, errBusy
 	}
 	queue := make(chan *instance, 1)
-	p.waiting = append(p.waiting, queue)
-	return nil, nil, queue, nil
+	p.setWaiting(append(p.waiting, queue))
+	return nil, queue, nil
 }
 
-func (p *pool) grow(ctx context.Context, mem *account) (*instance, error) {
+// setWaiting replaces the queue; p.mu is held.
+func (p *pool) setWaiting(queue []chan *instance) {
+	p.waiting = queue
+	p.queued.Store(int32(len(queue)))
+}
+
+func (p *pool) grow(ctx context.Context, mem *linear.Account) (*instance, error) {
 	i, err := p.create(ctx, mem)
 	if err != nil {
-		mem.Free()
+		mem.Close()
 		p.vacate()
 	}
 	return i, err
@@ -135,7 +188,7 @@ func (p *pool) grow(ctx context.Context, mem *account) (*instance, error) {
 func (p *pool) abandon(queue chan *instance) {
 	p.mu.Lock()
 	n := len(p.waiting)
-	p.waiting = slices.DeleteFunc(p.waiting, func(q chan *instance) bool { return q == queue })
+	p.setWaiting(slices.DeleteFunc(p.waiting, func(q chan *instance) bool { return q == queue }))
 	left := len(p.waiting) < n
 	p.mu.Unlock()
 	if left {
@@ -152,57 +205,114 @@ func (p *pool) abandon(queue chan *instance) {
 func (p *pool) wake(i *instance) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.handOver(i)
-}
-
-func (p *pool) handOver(i *instance) bool {
 	if len(p.waiting) == 0 {
 		return false
 	}
 	p.waiting[0] <- i // buffered
-	p.waiting = p.waiting[1:]
+	p.setWaiting(p.waiting[1:])
 	return true
 }
 
 // put takes an instance back.
 func (p *pool) put(i *instance) {
-	p.mu.Lock()
-	p.learn(i.memory.held)
-	closed := p.closed
-	if !closed && !p.handOver(i) {
-		p.idle = append(p.idle, i)
+	p.learn(i.memory.Held())
+	if p.queued.Load() > 0 && p.wake(i) {
+		return
 	}
-	p.mu.Unlock()
-	if closed {
+	i.used, i.settled = sinceEpoch(), false
+	if !p.near().push(i) {
 		i.close()
+		p.vacate()
+		return
+	}
+	if p.queued.Load() > 0 { // who queued may have looked before the push
+		if i := p.takeIdle(); i != nil && !p.wake(i) {
+			p.put(i)
+		}
 	}
 }
 
 // drop ends an instance that failed or is for one request only.
 func (p *pool) drop(i *instance) {
-	p.mu.Lock()
-	p.learn(i.memory.held)
-	p.mu.Unlock()
+	p.learn(i.memory.Held())
 	i.close()
 	p.vacate()
 }
 
 func (p *pool) vacate() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.live--
-	p.handOver(nil)
+	p.mu.Unlock()
+	p.wake(nil)
+}
+
+// trim ends the instances that have been idle for long: those over warm after spare, all after last. It
+// tells whether none is left.
+func (p *pool) trim(warm int, spare, last time.Duration) (empty bool) {
+	now := sinceEpoch()
+	old := func(i *instance) bool {
+		idle := now - i.used
+		return idle >= last || idle >= spare && p.alive() > warm
+	}
+	for n := range p.shards {
+		for i := p.shards[n].stale(old); i != nil; i = p.shards[n].stale(old) {
+			p.drop(i)
+		}
+	}
+	return p.alive() == 0
+}
+
+func (p *pool) alive() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.live
+}
+
+// settle has instances that were idle for a while give back what they hold of memory beyond the image
+// that they share.
+func (p *pool) settle(after time.Duration) {
+	now := sinceEpoch()
+	for n := range p.shards {
+		s := &p.shards[n]
+		s.mu.Lock()
+		for _, i := range s.idle {
+			if !i.settled && now-i.used >= after {
+				_ = i.region.Trim() // it keeps its pages then, and is as good as before
+				i.settled = true
+			}
+		}
+		s.mu.Unlock()
+	}
+}
+
+// stale takes out the longest unused instance if it is old.
+func (s *shard) stale(old func(*instance) bool) *instance {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.idle) == 0 || !old(s.idle[0]) {
+		return nil
+	}
+	i := s.idle[0]
+	s.idle = s.idle[1:]
+	return i
 }
 
 // close ends the idle instances and sends away who waits; those handed out end when they come back.
 func (p *pool) close() {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.closed = true
-	for _, i := range p.idle {
-		i.close()
+	p.mu.Unlock()
+	for n := range p.shards {
+		s := &p.shards[n]
+		s.mu.Lock()
+		s.closed = true
+		idle := s.idle
+		s.idle = nil
+		s.mu.Unlock()
+		for _, i := range idle {
+			p.drop(i)
+		}
 	}
-	p.idle = nil
-	for p.handOver(nil) {
+	for p.wake(nil) {
 	}
 }

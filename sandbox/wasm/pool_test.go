@@ -16,11 +16,20 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/sandbox/linear"
 )
 
-func placesOnly(_ context.Context, mem *account) (*instance, error) {
+func placesOnly(_ context.Context, mem *linear.Account) (*instance, error) {
 	s := newSink(nil)
 	return &instance{memory: mem, out: &lines{sink: s}, err: &lines{sink: s}}, nil
+}
+
+// resting counts the idle instances.
+func (p *pool) resting() (n int) {
+	for i := range p.shards {
+		n += len(p.shards[i].idle)
+	}
+	return n
 }
 
 func mustGet(t *testing.T, p *pool) *instance {
@@ -33,7 +42,7 @@ func mustGet(t *testing.T, p *pool) *instance {
 }
 
 func TestThePoolUsesTheLastInstanceFirst(t *testing.T) {
-	p := newPool(&budget{limit: 1 << 20}, 8, pageBytes, placesOnly)
+	p := newPool(linear.NewBudget(1<<20), 8, pageBytes, placesOnly)
 	a, b := mustGet(t, p), mustGet(t, p)
 	p.put(a)
 	p.put(b)
@@ -44,7 +53,7 @@ func TestThePoolUsesTheLastInstanceFirst(t *testing.T) {
 
 func TestThePoolQueuesAndThenRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(&budget{limit: 1 << 20}, 1, 0, placesOnly)
+		p := newPool(linear.NewBudget(1<<20), 1, 0, placesOnly)
 		held := mustGet(t, p)
 		var wg sync.WaitGroup
 		for range maxQueued {
@@ -56,15 +65,15 @@ func TestThePoolQueuesAndThenRefuses(t *testing.T) {
 		}
 		p.put(held)
 		wg.Wait()
-		if len(p.idle) != 1 || p.live != 1 {
-			t.Errorf("%d idle, %d live", len(p.idle), p.live)
+		if p.resting() != 1 || p.live != 1 {
+			t.Errorf("%d idle, %d live", p.resting(), p.live)
 		}
 	})
 }
 
 func TestWhoWaitsLeavesWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(&budget{limit: 1 << 20}, 1, 0, placesOnly)
+		p := newPool(linear.NewBudget(1<<20), 1, 0, placesOnly)
 		held := mustGet(t, p)
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errDeadline)
 		defer cancel()
@@ -88,7 +97,7 @@ func TestThePoolKeepsToItsBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.Uint64Range(1, 40).Draw(t, "limit") * pageBytes
 		most := rapid.IntRange(1, 6).Draw(t, "max")
-		p := newPool(&budget{limit: limit}, most, pageBytes, placesOnly)
+		p := newPool(linear.NewBudget(limit), most, pageBytes, placesOnly)
 		var out []*instance
 		cancelled, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -107,26 +116,26 @@ func TestThePoolKeepsToItsBounds(t *testing.T) {
 				p.drop(out[0])
 				out = out[1:]
 			case step == 3:
-				out[0].memory.Reallocate(out[0].memory.held + pageBytes)
+				out[0].memory.Cover(out[0].memory.Held() + pageBytes)
 			}
-			if p.live > most || p.live != len(out)+len(p.idle) || p.memory.used > limit {
-				t.Fatalf("%d live of %d, %d out, %d idle; %d bytes of %d", p.live, most, len(out), len(p.idle), p.memory.used, limit)
+			if p.live > most || p.live != len(out)+p.resting() || p.memory.Used() > limit {
+				t.Fatalf("%d live of %d, %d out, %d idle; %d bytes of %d", p.live, most, len(out), p.resting(), p.memory.Used(), limit)
 			}
 		}
 		p.close()
 		for _, i := range out {
 			p.put(i)
 		}
-		if p.memory.used != 0 {
-			t.Fatalf("%d bytes are still held", p.memory.used)
+		if p.memory.Used() != 0 || p.live != 0 {
+			t.Fatalf("%d bytes are still held, %d instances live", p.memory.Used(), p.live)
 		}
 	})
 }
 
 func TestOneLargeInstanceLeavesRoomForOthers(t *testing.T) {
-	p := newPool(&budget{limit: 64 * pageBytes}, 8, pageBytes, placesOnly)
+	p := newPool(linear.NewBudget(64*pageBytes), 8, pageBytes, placesOnly)
 	i := mustGet(t, p)
-	if i.memory.Reallocate(40*pageBytes) == nil {
+	if !i.memory.Cover(40 * pageBytes) {
 		t.Fatal("no room to grow")
 	}
 	p.put(i)
@@ -134,47 +143,87 @@ func TestOneLargeInstanceLeavesRoomForOthers(t *testing.T) {
 	for range 4 { // the large one, then 8 pages (a share) each
 		got = append(got, mustGet(t, p))
 	}
-	if got[3].memory.held != 8*pageBytes {
-		t.Errorf("%d bytes are reserved", got[3].memory.held)
+	if got[3].memory.Held() != 8*pageBytes {
+		t.Errorf("%d bytes are reserved", got[3].memory.Held())
 	}
 }
 
-func TestMemoryIsZeroWhenItGrows(t *testing.T) {
-	b := &budget{limit: 4 * pageBytes}
-	a := b.open(0)
-	m := a.Reallocate(pageBytes)
-	m[0] = 7
-	m = a.Reallocate(3 * pageBytes)
-	if m[0] != 7 || !bytes.Equal(m[pageBytes:], make([]byte, 2*pageBytes)) {
-		t.Error("growing lost or dirtied memory")
-	}
-	if a.Reallocate(5*pageBytes) != nil || b.inUse() != 3*pageBytes {
-		t.Error("memory grew past its limit")
-	}
-	a.Free()
-	a.Free()
-	if b.inUse() != 0 {
-		t.Error("memory was not given back once")
-	}
-}
-
-func TestMeterCountsNoWaiting(t *testing.T) {
+// TestIdleInstancesAreDroppedInTime: the spare ones soon, the last one late.
+func TestIdleInstancesAreDroppedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var m meter
-		m.enter()
-		m.enter()
+		p := newPool(linear.NewBudget(1<<20), 8, pageBytes, placesOnly)
+		a, b, c := mustGet(t, p), mustGet(t, p), mustGet(t, p)
+		p.put(a)
 		time.Sleep(time.Second)
-		m.wait(func() { time.Sleep(time.Minute) })
-		m.leave()
-		if got := m.total(); got != 62*time.Second {
-			t.Errorf("total is %s: two guests for 1s, one for the minute", got)
+		p.put(b)
+		p.put(c)
+		for _, step := range []struct {
+			wait time.Duration
+			left int
+		}{{8 * time.Second, 3}, {time.Second, 2}, {time.Second, 1}, {time.Hour - 11*time.Second, 1}, {time.Second, 0}} {
+			time.Sleep(step.wait)
+			if empty := p.trim(1, 10*time.Second, time.Hour); p.live != step.left || empty != (step.left == 0) {
+				t.Fatalf("%d instances live, %d were to stay; empty: %v", p.live, step.left, empty)
+			}
 		}
-		m.leave()
-		time.Sleep(time.Hour)
-		if got := m.total(); got != 62*time.Second {
-			t.Errorf("total is %s when nothing runs", got)
+		if p.memory.Used() != 0 {
+			t.Errorf("%d bytes are still held", p.memory.Used())
 		}
 	})
+}
+
+// TestNobodyIsLeftWaiting: with one instance and many who want it, each gets it in the end.
+func TestNobodyIsLeftWaiting(t *testing.T) {
+	p := newPool(linear.NewBudget(1<<20), 1, 0, placesOnly)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 500 {
+				i, err := p.get(context.Background())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				p.put(i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestTheStopwatchCountsNoWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var u usage
+		a := stopwatch{usage: &u}
+		a.start()
+		time.Sleep(time.Second)
+		a.wait(func() { time.Sleep(time.Minute) })
+		time.Sleep(time.Second)
+		if d := a.lap(); d != time.Second || a.sum != 2*time.Second || u.cpu.Load() != int64(2*time.Second) {
+			t.Errorf("the last lap was %s, all of them %s, of all instances %s", d, a.sum, time.Duration(u.cpu.Load()))
+		}
+	})
+}
+
+// TestTheQuotaFillsAtItsRate: half a processor, with 50 ms at hand.
+func TestTheQuotaFillsAtItsRate(t *testing.T) {
+	q := newQuota(500)
+	now := q.at
+	for _, step := range []struct{ after, use, wait time.Duration }{
+		{0, 50 * time.Millisecond, 0},                            // all that is at hand
+		{0, time.Millisecond, 2 * time.Millisecond},              // one over: twice that to earn it
+		{2 * time.Millisecond, 0, 0},                             // earned
+		{time.Hour, 51 * time.Millisecond, 2 * time.Millisecond}, // no more than that is ever at hand
+		{1 << 62, 50*time.Millisecond + 1, 2 * time.Nanosecond},  // after centuries too
+	} {
+		now += step.after
+		if wait := q.take(step.use, now); wait != step.wait {
+			t.Errorf("after %s, using %s: wait %s, not %s", step.after, step.use, wait, step.wait)
+		}
+	}
+	if newQuota(0).take(time.Hour, 0) != 0 {
+		t.Error("no quota bounds something")
+	}
 }
 
 func TestOutputIsCutIntoLines(t *testing.T) {

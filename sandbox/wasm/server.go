@@ -6,48 +6,62 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/linear"
 )
 
-// server is a replica of mode http: it calls the guest for each request.
+const (
+	// spareAfter is how long an instance beyond the first lies idle before it is dropped.
+	spareAfter = 10 * time.Second
+	// settleAfter is how long one keeps pages of its own that it might not need again.
+	settleAfter = 2 * time.Second
+	// defaultIdleAfter is how long a replica keeps its last instance, and the module's code.
+	defaultIdleAfter = 5 * time.Minute
+	// warmInstances stay until then.
+	warmInstances = 1
+)
+
+// server is a replica of mode http whose guest is called for each request: by the cl interface or by
+// WAGI.
 type server struct {
 	*base
-	how     drive
-	timeout time.Duration
-	pool    *pool
-
-	mu       sync.Mutex
-	stopping bool
-	inFlight int
-	drained  chan struct{} // closed when it stops and no request is in flight
+	*traffic
+	how       drive
+	isolation string
+	timeout   time.Duration
+	idleAfter time.Duration
+	pool      *pool
+	loaded    loaded
 }
 
 // newServer makes the replica and shows, once for each environment, that an instance can be made.
 func newServer(ctx context.Context, b *base, how drive) (*server, error) {
+	w := b.spec.Wasm
 	s := &server{
-		base: b, how: how, drained: make(chan struct{}),
-		timeout: cmp.Or(b.spec.Wasm.Timeout.D(), api.DefaultHTTPTimeout),
+		base: b, traffic: newTraffic(), how: how,
+		isolation: cmp.Or(w.Isolation, api.IsolationRequest),
+		timeout:   cmp.Or(w.Timeout.D(), api.DefaultHTTPTimeout),
+		idleAfter: cmp.Or(w.IdleAfter.D(), defaultIdleAfter),
 	}
-	s.pool = newPool(b.memory, cmp.Or(b.spec.Wasm.MaxConcurrency, maxInstances), uint64(b.module.MemoryPages)*pageBytes, s.newInstance)
+	if how == driveWAGI && s.isolation == api.IsolationInstance {
+		return nil, invalid("wasm.isolation instance cannot be had with the interface wagi: _start runs once in an instance").
+			WithHint("leave it out, or export cl_handle")
+	}
+	s.pool = newPool(b.budget, cmp.Or(w.MaxConcurrency, maxInstances), uint64(b.known.MemoryPages)*pageBytes, s.newInstance)
 	ctx, cancel := initContext(ctx)
 	defer cancel()
-	if err := b.module.tried.once(b.spec, how, func() error { return s.try(ctx) }); err != nil {
-		s.pool.close()
-		b.cancel()
+	if err := b.known.tried.once(b.spec, how, func() error { return s.try(ctx) }); err != nil {
+		s.release()
 		return nil, startError(ctx, err)
 	}
 	return s, nil
 }
 
-// try makes a first instance. For cl it stays in the pool.
+// try makes a first instance, which stays in the pool.
 func (s *server) try(ctx context.Context) error {
-	if s.how == driveWAGI {
-		return s.tryWAGI(ctx)
-	}
 	i, err := s.pool.get(ctx)
 	if err == nil {
 		s.pool.put(i)
@@ -55,41 +69,54 @@ func (s *server) try(ctx context.Context) error {
 	return err
 }
 
-// newInstance makes an instance; for WAGI only the place for one.
-func (s *server) newInstance(ctx context.Context, mem *account) (*instance, error) {
-	i := &instance{memory: mem, out: &lines{sink: s.log}, err: &lines{sink: s.log}, ctx: ctx}
-	if s.how == driveWAGI {
-		return i, nil
-	}
-	ctx = s.guestContext(ctx, nil)
-	config := s.config.WithStdout(i.out).WithStderr(i.err).WithNanosleep(s.sleeper(i.current))
-	module, err := s.instantiate(ctx, config, mem)
+// restores says whether instances are put back after each request, and not used on or made anew.
+func (s *server) restores() bool {
+	return s.isolation == api.IsolationRequest && s.known.Restorable
+}
+
+// newInstance makes an instance that is ready for a request: from the image, if there is one.
+func (s *server) newInstance(bounds context.Context, mem *linear.Account) (*instance, error) {
+	s.loaded.use.RLock()
+	defer s.loaded.use.RUnlock()
+	code, im, err := s.loaded.get(bounds, s.base)
 	if err != nil {
 		return nil, err
 	}
-	i.Module, i.handle = module, module.ExportedFunction(exportHandle)
-	if err := s.initialize(ctx, i); err != nil {
-		i.close()
+	i, err := s.base.newInstance(bounds, origin{code: code, image: im}, mem)
+	if err != nil {
 		return nil, err
 	}
+	i.entry = i.ExportedFunction(s.how.entry())
+	if s.how == driveCl && s.restores() {
+		i.resume = i.ExportedFunction(exportResume)
+	}
+	if im == nil {
+		err = s.initialize(bounds, i)
+	}
+	if err != nil {
+		i.free()
+		return nil, err
+	}
+	s.driver.awake.add(s)
 	return i, nil
 }
 
-func (s *server) initialize(ctx context.Context, i *instance) error {
-	f := i.ExportedFunction(exportInit)
-	if f == nil {
+// initialize makes an instance what a request starts from, and keeps an image of that.
+func (s *server) initialize(bounds context.Context, i *instance) error {
+	if f := i.ExportedFunction(exportInit); f != nil && s.how == driveCl {
+		err := i.call(bounds, f)
+		if _, exited := exitCode(err); exited && err != nil {
+			return errors.New("the module ended itself in _initialize")
+		}
+		if err != nil {
+			return err
+		}
+		i.world.Mark()
+	}
+	if !s.restores() {
 		return nil
 	}
-	s.meter.enter()
-	_, err := f.Call(ctx)
-	s.meter.leave()
-	switch {
-	case err != nil:
-		return err
-	case i.IsClosed():
-		return errors.New("the module ended itself in _initialize")
-	}
-	return nil
+	return s.loaded.keep(i)
 }
 
 // ServeHTTP implements http.Handler.
@@ -99,16 +126,17 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer s.leave()
-	x := newExchange(s.base, w, r, s.timeout)
+	x := newExchange(s.ctx, w, r, s.timeout)
 	defer x.close()
 	if len(x.requestHead()) > maxRequestHead {
 		http.Error(w, fmt.Sprintf("the request's head is larger than %d bytes", maxRequestHead), http.StatusRequestHeaderFieldsTooLarge)
 		return
 	}
-	i, err := s.pool.get(x.ctx)
-	if err == nil {
+	i, err := s.pool.get(x)
+	switch {
+	case err == nil:
 		err = s.serve(i, x)
-	} else if errors.Is(err, errBusy) || errors.Is(err, errStopped) || errors.Is(err, errDeadline) {
+	case errors.Is(err, errBusy), errors.Is(err, errStopped), errors.Is(err, errDeadline):
 		unavailable(w, err)
 		return
 	}
@@ -117,11 +145,52 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// serve has an instance handle a request and then makes it ready for the next, or drops it.
 func (s *server) serve(i *instance, x *exchange) error {
+	i.request, x.clock = x, &i.clock
+	before := i.cost()
+	var err, answer error
 	if s.how == driveWAGI {
-		return s.serveWAGI(i, x)
+		err, answer = s.callWAGI(i, x)
+	} else {
+		err, answer = s.callCl(i, x)
 	}
-	return s.serveCl(i, x)
+	i.request = nil
+	sandbox.Count(x.r.Context(), i.cost().Minus(before))
+	if s.ready(i, err) {
+		s.pool.put(i)
+	} else {
+		s.pool.drop(i)
+	}
+	return answer
+}
+
+// ready says whether an instance can handle another request, err being how its last call ended. After a
+// trap nobody knows what it was in the middle of.
+func (s *server) ready(i *instance, err error) bool {
+	_, exited := exitCode(err)
+	switch s.isolation {
+	case api.IsolationInstance:
+		return err == nil
+	case api.IsolationRequest:
+		return exited && i.restore() == nil
+	}
+	return false
+}
+
+// callCl lets an instance handle a request by cl_handle. Returning ends the response.
+func (s *server) callCl(i *instance, x *exchange) (err, answer error) {
+	i.world.Bind(x, nil, i.out, i.err)
+	if i.resume != nil {
+		err = i.call(x, i.resume)
+	}
+	if err == nil {
+		err = i.call(x, i.entry)
+	}
+	return err, ending(x, err, func() error {
+		x.respond(http.StatusOK, nil)
+		return nil
+	})
 }
 
 // ending judges a guest's call: well when it returned, or exited with code 0, and has answered. One
@@ -133,68 +202,29 @@ func ending(x *exchange, err error, silent func() error) error {
 		return err
 	case x.sent():
 		return nil
-	case x.ctx.Err() != nil:
-		return context.Cause(x.ctx)
+	case x.Err() != nil:
+		return x.Err()
 	}
 	return silent()
-}
-
-// unavailable answers a request that no guest has seen.
-func unavailable(w http.ResponseWriter, err error) {
-	w.Header().Set("Retry-After", "1")
-	http.Error(w, err.Error(), http.StatusServiceUnavailable)
 }
 
 // fail tells of a guest that failed: in the log why, to the client that. Once the head is sent, the
 // only honest sign is to cut the connection.
 func (s *server) fail(x *exchange, err error) {
 	status, reason := http.StatusBadGateway, failure(err)
-	switch {
+	switch cause := x.Err(); {
 	case errors.Is(err, errHead), errors.Is(err, errNoCGI):
 		reason = err.Error()
-	case context.Cause(x.ctx) == errDeadline:
+	case cause == errDeadline:
 		status, reason = http.StatusGatewayTimeout, fmt.Sprintf("%v (%s)", errDeadline, s.timeout)
-	case x.ctx.Err() != nil:
-		status, reason = http.StatusServiceUnavailable, errStopped.Error()
+	case cause != nil:
+		status, reason = http.StatusServiceUnavailable, cause.Error()
 	}
 	s.log.printf("cloudless: %s %s: %s", x.r.Method, x.r.URL.Path, reason)
 	if x.sent() {
 		panic(http.ErrAbortHandler)
 	}
 	http.Error(x.w, http.StatusText(status)+": the workload's log says why", status)
-}
-
-func (s *server) enter() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopping {
-		return false
-	}
-	s.inFlight++
-	return true
-}
-
-func (s *server) leave() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.inFlight--
-	s.checkDrained()
-}
-
-func (s *server) checkDrained() {
-	if s.stopping && s.inFlight == 0 {
-		close(s.drained)
-	}
-}
-
-// refuse lets no more requests in.
-func (s *server) refuse() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.stopping {
-		s.stopping = true
-		s.checkDrained()
-	}
 }
 
 // begin implements replica: a server waits to be asked.
@@ -211,24 +241,6 @@ func (s *server) Stop(ctx context.Context, grace time.Duration) error {
 	return nil
 }
 
-// drain waits for the requests in flight; false if they did not end in time.
-func (s *server) drain(ctx context.Context, grace time.Duration) bool {
-	select {
-	case <-s.drained: // even without any grace
-		return true
-	default:
-	}
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case <-s.drained:
-		return true
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return false
-}
-
 // gone waits for the requests in flight after the replica was ended by force.
 func (s *server) gone() error {
 	timer := time.NewTimer(killWait)
@@ -242,7 +254,15 @@ func (s *server) gone() error {
 	}
 }
 
-func (s *server) end(exit sandbox.Exit) { s.finish(exit, s.pool.close) }
+func (s *server) end(exit sandbox.Exit) {
+	s.finish(exit, s.release)
+}
+
+// release gives back all that the server holds, once no request is in flight.
+func (s *server) release() {
+	s.pool.close()
+	s.loaded.forget(s.pool, s.driver.engine)
+}
 
 // abort implements replica.
 func (s *server) abort() {
@@ -254,6 +274,12 @@ func (s *server) abort() {
 func (s *server) drop() {
 	s.refuse()
 	s.end(sandbox.Exit{Reason: "stopped"})
+}
+
+// rest drops what has not been used for long; true when nothing is left.
+func (s *server) rest() bool {
+	s.pool.settle(settleAfter)
+	return s.pool.trim(warmInstances, min(spareAfter, s.idleAfter), s.idleAfter) && s.loaded.forget(s.pool, s.driver.engine)
 }
 
 // Endpoint implements sandbox.Handle.

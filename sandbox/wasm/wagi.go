@@ -2,11 +2,11 @@ package wasm
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,26 +16,23 @@ import (
 // cgiEnv is the environment that CGI/1.1 (RFC 3875) and WAGI give a request. Fields become HTTP_*,
 // but not Proxy, which programs would take for their own HTTP_PROXY.
 func cgiEnv(r *http.Request) map[string]string {
-	header := guestHeader(r)
 	host, port := hostPort(r)
-	env := map[string]string{}
-	for name, values := range header {
-		switch name {
-		case "Proxy", "Content-Length", "Content-Type":
-		default:
-			env["HTTP_"+strings.ToUpper(strings.ReplaceAll(name, "-", "_"))] = strings.Join(values, ", ")
-		}
-	}
-	fixed := map[string]string{
+	env := map[string]string{
 		"GATEWAY_INTERFACE": "CGI/1.1", "SERVER_SOFTWARE": "cloudless", "SCRIPT_NAME": "",
 		"SERVER_PROTOCOL": r.Proto, "SERVER_NAME": host, "SERVER_PORT": port,
 		"REQUEST_METHOD": r.Method, "PATH_INFO": r.URL.Path, "X_RAW_PATH_INFO": r.URL.EscapedPath(),
-		"QUERY_STRING": r.URL.RawQuery, "CONTENT_TYPE": header.Get("Content-Type"),
-		"CONTENT_LENGTH": header.Get("Content-Length"), "REMOTE_ADDR": peerIP(remoteAddr(r)),
+		"QUERY_STRING": r.URL.RawQuery, "CONTENT_TYPE": "", "CONTENT_LENGTH": "", "REMOTE_ADDR": peerIP(remoteAddr(r)),
 		"X_FULL_URL": scheme(r) + "://" + r.Host + r.URL.RequestURI(), "X_MATCHED_ROUTE": "/...",
 	}
-	for name, value := range fixed {
-		env[name] = value
+	for _, f := range guestFields(r) {
+		name, value := strings.ToUpper(strings.ReplaceAll(f.name, "-", "_")), strings.Join(f.values, ", ")
+		switch f.name {
+		case "Proxy":
+		case "Content-Length", "Content-Type":
+			env[name] = value
+		default:
+			env["HTTP_"+name] = value
+		}
 	}
 	for name, value := range env { // NUL ends a variable in C
 		env[name] = strings.ReplaceAll(value, "\x00", "")
@@ -155,27 +152,21 @@ func parseCGI(head []byte) (int, http.Header, error) {
 
 var errNoCGI = errors.New("the guest ended without a CGI head (Content-Type: …, then an empty line)")
 
-// serveWAGI runs a fresh instance's _start for a request.
-func (s *server) serveWAGI(i *instance, x *exchange) error {
-	defer s.pool.drop(i)
+// callWAGI has an instance's _start handle a request.
+func (s *server) callWAGI(i *instance, x *exchange) (err, answer error) {
 	out := &cgiResponse{x: x}
-	i.ctx = x.ctx
-	config := s.config.WithStdin(x).WithStdout(out).WithStderr(i.err).WithNanosleep(s.sleeper(i.current))
+	env := slices.Clone(s.env)
 	for name, value := range cgiEnv(x.r) {
 		if _, taken := s.spec.Env[name]; !taken || !strings.HasPrefix(name, "HTTP_") {
-			config = config.WithEnv(name, value)
+			env = append(env, name+"="+value)
 		}
 	}
-	ctx := s.guestContext(x.ctx, x)
-	s.meter.enter()
-	defer s.meter.leave()
-	module, err := s.instantiate(ctx, config, i.memory)
-	if err != nil {
-		return err
+	if err := i.world.SetEnv(env); err != nil {
+		return err, err
 	}
-	i.Module = module
-	_, err = module.ExportedFunction(exportStart).Call(ctx)
-	return wagiResult(x, out, err)
+	i.world.Bind(x, x.stdin(), out, i.err)
+	err = i.call(x, i.entry)
+	return err, wagiResult(x, out, err)
 }
 
 func wagiResult(x *exchange, out *cgiResponse, err error) error {
@@ -183,14 +174,4 @@ func wagiResult(x *exchange, out *cgiResponse, err error) error {
 		return out.err
 	}
 	return ending(x, err, func() error { return errNoCGI })
-}
-
-// tryWAGI shows that the module can be linked, without running it.
-func (s *server) tryWAGI(ctx context.Context) error {
-	mem := s.memory.open(0)
-	module, err := s.instantiate(s.guestContext(ctx, nil), s.config, mem)
-	if err != nil {
-		return err
-	}
-	return module.Close(ctx)
 }

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net/http"
@@ -135,11 +136,16 @@ func FuzzCGIHead(f *testing.F) {
 	})
 }
 
+// newTestExchange is a request that no instance handles.
+func newTestExchange(w http.ResponseWriter) *exchange {
+	x := newExchange(context.Background(), w, httptest.NewRequest(http.MethodGet, "/", nil), api.DefaultHTTPTimeout)
+	x.clock = &stopwatch{usage: &usage{}}
+	return x
+}
+
 // feed writes output to a CGI response in pieces of n bytes.
 func feed(w http.ResponseWriter, output string, n int) error {
-	b := newBase(&Driver{}, &module{}, moduleSpec("wagi", api.ModeHTTP))
-	defer b.cancel()
-	x := newExchange(b, w, httptest.NewRequest(http.MethodGet, "/", nil), api.DefaultHTTPTimeout)
+	x := newTestExchange(w)
 	defer x.close()
 	c := &cgiResponse{x: x}
 	for len(output) > 0 {
@@ -158,10 +164,8 @@ func FuzzResponseHead(f *testing.F) {
 	f.Add(-1, "a: b\r\nc: d")
 	f.Add(599, ":\n")
 	f.Fuzz(func(t *testing.T, status int, text string) {
-		b := newBase(&Driver{}, &module{}, moduleSpec("hello", api.ModeHTTP))
-		defer b.cancel()
 		w := httptest.NewRecorder()
-		x := newExchange(b, w, httptest.NewRequest(http.MethodGet, "/", nil), api.DefaultHTTPTimeout)
+		x := newTestExchange(w)
 		defer x.close()
 		switch answerHead(x, status, []byte(text)) {
 		case errnoOK:

@@ -222,14 +222,6 @@ func TestAModuleMayDeclareMoreMemoryThanItsLimit(t *testing.T) {
 	}
 }
 
-func TestAListenerIsNotBuiltYet(t *testing.T) {
-	spec := moduleSpec("wagi", api.ModeHTTP)
-	spec.Wasm.Interface = "listener"
-	if err := newDriver(t).Prepare(t.Context(), spec); api.CodeOf(err) != api.CodeUnsupported {
-		t.Errorf("error is %v", err)
-	}
-}
-
 func TestAMissingFileIsNotTheModulesFault(t *testing.T) {
 	spec := fileSpec(filepath.Join(t.TempDir(), "none.wasm"), api.ModeHTTP)
 	if err := newDriver(t).Prepare(t.Context(), spec); api.CodeOf(err) != api.CodeNotFound {
@@ -387,7 +379,9 @@ func TestAGuestsFailureBeforeTheHeadIs502AndItsErrorIsLogged(t *testing.T) {
 }
 
 func TestAnInstanceThatTrappedIsNotUsedAgain(t *testing.T) {
-	server, _, _ := serve(t, newDriver(t), moduleSpec("evil", api.ModeHTTP))
+	spec := moduleSpec("evil", api.ModeHTTP)
+	spec.Wasm.Isolation = api.IsolationInstance
+	server, _, _ := serve(t, newDriver(t), spec)
 	for i, step := range []struct {
 		path  string
 		count uint32
@@ -429,7 +423,7 @@ func TestPastItsDeadlineARequestIs504(t *testing.T) {
 			t.Errorf("%s: the log is %q", path, log)
 		}
 		if status, _ := get(t, server.URL+"/c"); status != 200 {
-			t.Errorf("the next request: status %d", status)
+			t.Errorf("the request after %s: status %d", path, status)
 		}
 	}
 }
@@ -521,7 +515,7 @@ func TestResponseHeadsAreChecked(t *testing.T) {
 
 func TestMemoryGrowStopsAtTheLimit(t *testing.T) {
 	spec := moduleSpec("evil", api.ModeHTTP)
-	spec.Memory = 32 * pageBytes
+	spec.Memory, spec.Wasm.Isolation = 32*pageBytes, api.IsolationInstance
 	server, h, _ := serve(t, newDriver(t), spec)
 	if _, body := get(t, server.URL+"/g"); number(body) != 32 {
 		t.Errorf("the guest grew to %d pages, want 32", number(body))

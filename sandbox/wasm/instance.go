@@ -1,0 +1,269 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	wapi "github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+
+	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/linear"
+	"github.com/cloudless/cloudless/sandbox/wasi"
+)
+
+// growthBound is how much more memory than its image an instance may keep from one request to the next.
+const growthBound = 1 << 20
+
+// instance is one instance of a module: its memory, what it sees of the world, and the call that it
+// is in. Calls come one after the other.
+type instance struct {
+	*base
+	code *module
+	wapi.Module
+	region   *linear.Region
+	memory   *linear.Account
+	world    *wasi.World
+	out, err *lines
+
+	globals []wapi.MutableGlobal // all that the module can change
+	stack   wapi.Global
+	tank    tank
+	clock   stopwatch
+
+	ctx     context.Context // carries the instance into host functions
+	bounds  context.Context // of the present call
+	request *exchange       // that is being handled, if one is
+
+	entry, resume wapi.Function // of a server's instance; resume may be nil
+
+	image   *image        // what it can be put back to; nil if to nothing
+	used    time.Duration // when it was put into the pool, since epoch
+	settled bool          // it has been idle since, and gave back what memory it could
+}
+
+type instanceKey struct{}
+
+// caller is the instance that calls a host function.
+func caller(ctx context.Context) *instance { return ctx.Value(instanceKey{}).(*instance) }
+
+// image is what an instance's memory and globals were at a moment between calls.
+type image struct {
+	memory  *linear.Image
+	globals []uint64
+}
+
+func (im *image) close() { _ = im.memory.Close() } // it only frees memory
+
+// origin is what an instance is made of.
+type origin struct {
+	code     *module
+	image    *image         // what it begins as; nil for what the module says
+	listener *wasi.Listener // what it accepts connections on; nil for nothing
+}
+
+// newInstance links an instance and runs its start section within bounds. The caller keeps mem if that
+// fails.
+func (b *base) newInstance(bounds context.Context, o origin, mem *linear.Account) (*instance, error) {
+	i := &instance{base: b, code: o.code, memory: mem, out: &lines{sink: b.log}, err: &lines{sink: b.log}, bounds: bounds, image: o.image}
+	i.ctx = context.WithValue(context.Background(), instanceKey{}, i)
+	i.clock.usage, i.tank.usage = &b.usage, &b.usage
+	err := i.openWorld(o.listener)
+	if err == nil {
+		err = i.openMemory()
+	}
+	if err == nil {
+		err = i.link()
+	}
+	if err == nil && i.image != nil {
+		err = i.become(i.image)
+	}
+	if err != nil {
+		i.free()
+		return nil, err
+	}
+	i.world.Mark()
+	return i, nil
+}
+
+func (i *instance) openMemory() (err error) {
+	if i.image == nil {
+		i.region, err = i.driver.arena.Region(i.budget.Limit(), i.memory)
+	} else {
+		i.region, err = i.driver.arena.Restored(i.image.memory, i.budget.Limit(), i.memory)
+	}
+	return err
+}
+
+// link instantiates the module. A bad initial value in it may panic in wazero: that is the module's
+// fault and an error.
+func (i *instance) link() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	i.begin()
+	defer i.finish()
+	ctx := experimental.WithMemoryAllocator(i.ctx, regionAllocator{i.region})
+	i.Module, err = i.driver.engine.runtime.InstantiateModule(ctx, i.code.compiled, linkConfig)
+	if err == nil {
+		i.bindGlobals(i.Module)
+	}
+	return err
+}
+
+// linkConfig gives nothing: what a guest sees comes from our own host modules. The name is empty so
+// that a module can be instantiated many times.
+var linkConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions()
+
+// bindGlobals finds the globals that the rewriter has exported. A start section may tick before the
+// instance is known to be one.
+func (i *instance) bindGlobals(m wapi.Module) {
+	i.tank.level = m.ExportedGlobal(i.code.metered.Fuel).(wapi.MutableGlobal)
+	i.stack = m.ExportedGlobal(i.code.metered.Stack)
+	i.globals = i.globals[:0]
+	for _, name := range i.code.metered.Globals {
+		i.globals = append(i.globals, m.ExportedGlobal(name).(wapi.MutableGlobal))
+	}
+}
+
+// begin and finish surround a call into the guest.
+func (i *instance) begin() {
+	i.tank.fill()
+	i.clock.start()
+}
+
+func (i *instance) finish() {
+	i.tank.count()
+	i.quota.take(i.clock.lap(), sinceEpoch())
+}
+
+// cost is what all calls so far have used.
+func (i *instance) cost() sandbox.Cost { return sandbox.Cost{Fuel: i.tank.sum, CPU: i.clock.sum} }
+
+// call runs an exported function () -> () within bounds.
+func (i *instance) call(bounds context.Context, f wapi.Function) error {
+	i.bounds = bounds
+	if err := i.throttle(0); err != nil {
+		return err
+	}
+	i.begin()
+	err := f.CallWithStack(i.ctx, nil)
+	i.finish()
+	i.out.end()
+	i.err.end()
+	return err
+}
+
+// throttle counts d of CPU time and waits until the replica's share of the processors allows for more.
+func (i *instance) throttle(d time.Duration) error {
+	wait := i.quota.take(d, sinceEpoch())
+	if wait == 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-i.bounds.Done():
+		return errEnded
+	}
+}
+
+// capture keeps what the instance is now, so that it and others can be put back to it.
+func (i *instance) capture() (*image, error) {
+	memory, err := i.region.Image()
+	if err != nil {
+		return nil, err
+	}
+	im := &image{memory: memory, globals: make([]uint64, len(i.globals))}
+	for n, g := range i.globals {
+		im.globals[n] = g.Get()
+	}
+	i.image = im
+	return im, nil
+}
+
+// become makes a new instance what im was. wazero has put the module's data into memory once more,
+// on pages that were shared with the image.
+func (i *instance) become(im *image) error {
+	if m := i.Memory(); m != nil {
+		if grown := (im.memory.Size() - uint64(m.Size())) / pageBytes; grown > 0 {
+			if _, ok := m.Grow(uint32(grown)); !ok {
+				return errors.New("there is no memory for an image of the module")
+			}
+		}
+	}
+	if err := i.region.Trim(); err != nil {
+		return err
+	}
+	i.setGlobals(im)
+	return nil
+}
+
+func (i *instance) setGlobals(im *image) {
+	for n, g := range i.globals {
+		g.Set(im.globals[n])
+	}
+}
+
+// restore puts the instance back to its image after a call that has returned. After an error it must
+// not be used again.
+func (i *instance) restore() error {
+	switch {
+	case i.image == nil:
+		return errors.New("the instance has no image")
+	case uint64(len(i.region.Bytes())) > i.image.memory.Size()+growthBound:
+		return errors.New("the instance has grown")
+	case !i.world.Restore():
+		return errors.New("the instance has changed its descriptors")
+	}
+	if err := i.region.Restore(i.image.memory); err != nil {
+		return err
+	}
+	i.setGlobals(i.image)
+	return nil
+}
+
+// close ends the instance and gives back what it holds.
+func (i *instance) close() {
+	i.free()
+	i.memory.Close()
+}
+
+// free is close but for the account. What it closes only frees memory and descriptors.
+func (i *instance) free() {
+	if i.Module != nil {
+		_ = i.Module.Close(i.ctx)
+	}
+	if i.region != nil {
+		_ = i.region.Close()
+	}
+	if i.world != nil {
+		_ = i.world.Close()
+	}
+	i.out.end()
+	i.err.end()
+}
+
+// regionAllocator gives a module its region as memory; it has at most one.
+type regionAllocator struct{ region *linear.Region }
+
+// Allocate implements experimental.MemoryAllocator.
+func (a regionAllocator) Allocate(uint64, uint64) experimental.LinearMemory { return a }
+
+// Reallocate implements experimental.LinearMemory.
+func (a regionAllocator) Reallocate(size uint64) []byte {
+	if p := a.region.Grow(size); p != nil {
+		return p[:size]
+	}
+	return nil
+}
+
+// Free implements experimental.LinearMemory: the instance closes its region itself.
+func (a regionAllocator) Free() {}

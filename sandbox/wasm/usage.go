@@ -1,0 +1,85 @@
+package wasm
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// usage is what a replica's guests have used.
+type usage struct {
+	cpu  atomic.Int64 // nanoseconds
+	fuel atomic.Int64
+}
+
+// epoch makes times of a monotonic clock small numbers.
+var epoch = time.Now()
+
+func sinceEpoch() time.Duration { return time.Since(epoch) }
+
+// stopwatch adds up the time that one instance runs. What it waits for outside of the guest (a body, a
+// client, a sleep) does not count. It belongs to the goroutine that calls the guest.
+type stopwatch struct {
+	usage  *usage
+	since  time.Duration // of the last lap, since epoch
+	sum    time.Duration
+	waited atomic.Int64 // when it last waited, since epoch
+}
+
+func (s *stopwatch) start() { s.since = sinceEpoch() }
+
+// lap counts the time since start or the last lap and returns it.
+func (s *stopwatch) lap() time.Duration {
+	now := sinceEpoch()
+	d := now - s.since
+	s.since = now
+	s.sum += d
+	s.usage.cpu.Add(int64(d))
+	return d
+}
+
+// wait runs f, which waits for something outside of the guest.
+func (s *stopwatch) wait(f func()) {
+	s.lap()
+	f()
+	s.start()
+	s.waited.Store(int64(s.since))
+}
+
+// quotaPeriod is how much of its share a replica may use at once, as the kernel's quotas have it.
+const quotaPeriod = 100 * time.Millisecond
+
+// quota bounds a replica's share of the processors: a bucket of CPU time that fills at a rate. Nil
+// bounds nothing.
+type quota struct {
+	mu    sync.Mutex
+	milli int64         // of one processor
+	level time.Duration // CPU time left; negative: used ahead
+	at    time.Duration // when level was true, since epoch
+}
+
+func newQuota(milli int64) *quota {
+	if milli <= 0 {
+		return nil
+	}
+	q := &quota{milli: milli, at: sinceEpoch()}
+	q.level = q.burst()
+	return q
+}
+
+func (q *quota) burst() time.Duration { return quotaPeriod * time.Duration(q.milli) / 1000 }
+
+// take uses up d and tells how long to wait until the share allows for it.
+func (q *quota) take(d, now time.Duration) time.Duration {
+	if q == nil {
+		return 0
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	earned := min(now-q.at, time.Hour) * time.Duration(q.milli) / 1000
+	q.level, q.at = min(q.level+earned, q.burst())-d, now
+	if q.level >= 0 {
+		return 0
+	}
+	return -q.level * 1000 / time.Duration(q.milli)
+}
