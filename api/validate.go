@@ -247,7 +247,7 @@ func (v *validator) wasm(s *WorkloadSpec) {
 	}
 	v.oneOf("spec.wasm.mode", string(w.Mode), string(ModeHTTP), string(ModeService), string(ModeJob))
 	v.oneOf("spec.wasm.interface", w.Interface, "", "cl", "wagi", "listener")
-	v.unsupported(w.Interface == "listener", "spec.wasm.interface (listener)")
+
 	v.check(len(w.Args) <= MaxArgs, "spec.wasm.args", "has %d entries, at most %d are allowed", len(w.Args), MaxArgs)
 	v.signature("spec.wasm.signature", w.Signature)
 	v.served(w)
@@ -268,13 +268,10 @@ func (v *validator) served(w *WasmSpec) {
 		v.check(!f.set || w.Mode == ModeHTTP, "spec.wasm."+f.name, "is for mode http only")
 	}
 	v.oneOf("spec.wasm.isolation", w.Isolation, "", IsolationRequest, IsolationInstance, IsolationFresh)
-	v.unsupported(w.Isolation != "", "spec.wasm.isolation")
 	v.check(w.Timeout >= 0 && w.Timeout.D() <= MaxHTTPTimeout, "spec.wasm.timeout", "%s is not between 0 and %s", w.Timeout, MaxHTTPTimeout)
 	v.check(w.MaxConcurrency >= 0 && w.MaxConcurrency <= MaxConcurrency, "spec.wasm.maxConcurrency", "%d is not between 1 and %d", w.MaxConcurrency, MaxConcurrency)
-	v.unsupported(w.MaxConcurrency != 0, "spec.wasm.maxConcurrency")
 	idle := w.IdleAfter.D()
 	v.check(idle == 0 || idle >= MinIdleAfter && idle <= MaxIdleAfter, "spec.wasm.idleAfter", "%s is not between %s and %s", w.IdleAfter, MinIdleAfter, MaxIdleAfter)
-	v.unsupported(w.IdleAfter != 0, "spec.wasm.idleAfter")
 }
 
 // egress checks what a module may reach. Of containers nothing would hold them to it yet.
