@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -79,8 +80,9 @@ type Chunks struct {
 	budget          *semaphore.Weighted
 	closing         context.CancelFunc
 
-	open   sync.RWMutex // held for reading by every call, for writing by Close
+	life   sync.Mutex // guards closed, and that no call begins after it is set
 	closed bool
+	calls  sync.WaitGroup // those that have begun
 
 	queue      queue
 	committing sync.Mutex // held by whoever commits; guards the three below
@@ -115,6 +117,9 @@ func Open(fs vfs.FS, dir string, o Options) (*Chunks, error) {
 		return nil, openError(dir, err)
 	}
 	c.room.openReserve()
+	if !c.room.have(c.room.least()) {
+		return nil, openError(dir, syscall.ENOSPC)
+	}
 	if err := c.openIndex(); err != nil {
 		return nil, err
 	}
@@ -127,13 +132,16 @@ func Open(fs vfs.FS, dir string, o Options) (*Chunks, error) {
 
 // enter begins a call, leave ends it: Close waits for those that have begun.
 func (c *Chunks) enter() error {
-	c.open.RLock()
+	c.life.Lock()
+	defer c.life.Unlock()
 	if c.closed {
-		c.open.RUnlock()
 		return api.Errorf(api.CodeUnavailable, "the chunk store in %s is closed", c.dir).WithHint("the agent is ending; ask another node")
 	}
+	c.calls.Add(1)
 	return nil
 }
+
+func (c *Chunks) leave() { c.calls.Done() }
 
 // begin is enter for a call about one chunk.
 func (c *Chunks) begin(digest string) (key, error) {
@@ -153,17 +161,18 @@ func (c *Chunks) beginAll(digests []string) ([]key, error) {
 	return keys, c.enter()
 }
 
-func (c *Chunks) leave() { c.open.RUnlock() }
-
-// Close waits for the calls that have begun and releases the folder. Nothing needs to be flushed.
+// Close waits for the calls that have begun and releases the folder. Nothing needs to be flushed. Who
+// has a long pass under way ends its context first.
 func (c *Chunks) Close() error {
 	c.closing()
-	c.open.Lock()
-	defer c.open.Unlock()
-	if c.closed {
+	c.life.Lock()
+	again := c.closed
+	c.closed = true
+	c.life.Unlock()
+	c.calls.Wait()
+	if again {
 		return nil
 	}
-	c.closed = true
 	err := errors.Join(c.writer.close(), c.readers.close())
 	if closing := c.db.Close(); c.fault.get() == nil {
 		err = errors.Join(err, closing) // else it reports once more what was told already

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -256,6 +259,105 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 	_, err := s.Get(DigestOf([]byte("x")), nil)
 	mustBe(t, err, api.CodeUnavailable, nil)
 	mustBe(t, s.Put(t.Context(), PutOptions{}, chunkOf([]byte("x"))), api.CodeUnavailable, nil)
+}
+
+// Close waits for a call that has begun, and no call begins after it.
+func TestCloseWaitsForCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := Open(vfs.NewMem(), "chunks", small)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.enter(); err != nil {
+			t.Fatal(err)
+		}
+		closed := make(chan error, 1)
+		go func() { closed <- s.Close() }()
+		synctest.Wait()
+		select {
+		case <-closed:
+			t.Fatal("it did not wait")
+		default:
+		}
+		mustBe(t, s.Delete(DigestOf([]byte("x"))), api.CodeUnavailable, nil)
+		s.leave()
+		if err := <-closed; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A put waits for the memory that others hold, no longer than its context lasts.
+func TestAPutWaitsForMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openChunks(t, vfs.NewMem(), small)
+		if err := s.budget.Acquire(t.Context(), s.options.budget()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		mustBe(t, s.Put(ctx, PutOptions{}, chunkOf([]byte("a"))), api.CodeTimeout, context.DeadlineExceeded)
+		done := make(chan error, 1)
+		go func() { done <- s.Put(t.Context(), PutOptions{}, chunkOf([]byte("b"))) }()
+		synctest.Wait()
+		if len(done) > 0 {
+			t.Fatal("it did not wait")
+		}
+		s.budget.Release(s.options.budget())
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Segments that were not read for longest are closed; one that is being read stays readable.
+func TestSegmentsOpenForReadingAreBounded(t *testing.T) {
+	fs := vfs.NewMem()
+	r := newReaders(fs, "")
+	for id := range uint64(maxReaders + 3) {
+		w, err := openWriter(fs, "", id, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.file.WriteAt([]byte{byte(id)}, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := func(id uint64) error {
+		return r.read(id, func(f vfs.File) error {
+			var b [1]byte
+			if err := readFull(f, b[:], 0); err != nil || b[0] != byte(id) {
+				t.Errorf("segment %d: %v, %v", id, b, err)
+			}
+			return nil
+		})
+	}
+	err := r.read(0, func(f vfs.File) error {
+		for id := range uint64(maxReaders + 3) {
+			if err := first(id); err != nil {
+				return err
+			}
+		}
+		if _, open := r.open[0]; open || r.order.Len() != maxReaders {
+			t.Errorf("%d are open", r.order.Len())
+		}
+		if err := r.remove(0); err != nil {
+			return err
+		}
+		return readFull(f, make([]byte, 1), 0)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if err := first(0); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a removed segment: %v", err)
+	}
+	if err := r.close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAFolderIsForOneStore(t *testing.T) {

@@ -93,7 +93,7 @@ func (c *Chunks) worthCompacting() []uint64 {
 // compactSegment moves what lives in a segment and removes it, and returns its size.
 func (c *Chunks) compactSegment(ctx context.Context, id uint64, report *CompactReport) (size int64, done bool, err error) {
 	s := c.state(id)
-	if !c.room.have(s.live) {
+	if !c.room.have(s.live + c.room.least()) {
 		return 0, false, nil
 	}
 	if s.live > 0 {

@@ -232,6 +232,44 @@ func TestASegmentThatLostItsEnd(t *testing.T) {
 	}
 }
 
+// Behind the end that the index knows lie a whole record and a torn one, as a power cut leaves them
+// between the flush of the segment and that of the index. The whole one is taken up, the torn one is
+// passed over, and what comes next is put behind both.
+func TestATornTail(t *testing.T) {
+	whole, torn := &record{data: noise(2, 100_000)}, &record{data: noise(3, 100_000)}
+	for _, cut := range []int{1, headBytes - 1, headBytes, headBytes + 1, headBytes + 99_999} {
+		fs := vfs.NewMem()
+		c := openChunks(t, fs, small)
+		putChunks(t, c, "o", noise(1, 100_000))
+		end := c.writer.end
+		var tail []byte
+		for _, r := range []*record{whole, torn} {
+			r.key = must(parseDigest(DigestOf(r.data)))
+			r.encode()
+			tail = append(append(tail, r.head().append(nil)...), r.body...)
+		}
+		tail = tail[:headBytes+100_000+cut]
+		if _, err := c.writer.file.WriteAt(tail, end); err != nil {
+			t.Fatal(err)
+		}
+		c = reopen(t, c)
+		mustGet(t, c, noise(1, 100_000))
+		mustGet(t, c, whole.data)
+		if _, err := c.Get(torn.key.String(), nil); !isMissing(err) {
+			t.Errorf("%d bytes of the torn one: %v", cut, err)
+		}
+		if s := c.Stats(); s.Chunks != 2 || s.DeadBytes != int64(cut) {
+			t.Errorf("%d bytes: %+v", cut, s)
+		}
+		putChunks(t, c, "o", torn.data)
+		c = reopen(t, c)
+		mustGet(t, c, torn.data)
+		if err := consistent(c); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestASegmentThatIsGone(t *testing.T) {
 	fs := vfs.NewMem()
 	c := openChunks(t, fs, small)

@@ -216,3 +216,56 @@ func TestCloseEndsTheWaitForRoom(t *testing.T) {
 		}
 	})
 }
+
+// A store on a full disk opens with the help of its reserve. With no reserve it says why it cannot.
+func TestOpeningOnAFullDisk(t *testing.T) {
+	for _, reserve := range []bool{true, false} {
+		d := newDisk(vfs.NewMem())
+		d.setSize(8 << 20)
+		c := openChunks(t, d, small)
+		data := noise(1, 100_000)
+		putChunks(t, c, "o", data)
+		if !reserve {
+			c.room.spend()
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		d.fill(0)
+		again, err := Open(d, "chunks", small)
+		if !reserve {
+			mustBe(t, err, api.CodeNoRoom, nil)
+			d.setSize(8 << 20)
+			again, err = Open(d, "chunks", small)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustGet(t, again, data)
+		drop(t, again, data)
+		if err := again.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A compaction that has no room for what lives in a segment leaves it, until another makes room.
+func TestCompactionWithoutRoomLeavesTheSegment(t *testing.T) {
+	d := newDisk(vfs.NewMem())
+	d.setSize(64 << 20)
+	c := openChunks(t, d, small)
+	s := fillSegments(t, c, 2)
+	drop(t, c, s[0][:5]...)
+	c.room.spend()
+	d.fill(400_000) // less than what lives in the first
+	if r, err := c.Compact(t.Context()); err != nil || r.Segments != 0 || r.Skipped != 1 {
+		t.Errorf("no room: %+v, %v", r, err)
+	}
+	drop(t, c, s[1]...)
+	if r, err := c.Compact(t.Context()); err != nil || r.Segments != 2 || r.Skipped != 0 {
+		t.Errorf("the empty one makes room for the other: %+v, %v", r, err)
+	}
+	for _, data := range s[0][5:] {
+		mustGet(t, c, data)
+	}
+}

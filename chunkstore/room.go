@@ -144,7 +144,7 @@ func (r *room) spend() {
 func (r *room) exhausted() {
 	for {
 		r.spend()
-		if free, known := r.free(); !known || free >= r.headroom/8 {
+		if free, known := r.free(); !known || free >= r.least() {
 			return
 		}
 		if run.Sleep(r.closing, roomPoll) != nil {
@@ -153,10 +153,15 @@ func (r *room) exhausted() {
 	}
 }
 
-// have makes room for n bytes of work that frees more than it takes, from the reserve if need be.
+// least is the room without which the index cannot go on, nor be opened: Pebble writes then, and
+// would wait for ever.
+func (r *room) least() int64 { return r.headroom / 8 }
+
+// have tells whether there is room for n bytes of work that frees more than it takes, if need be with
+// what the reserve holds.
 func (r *room) have(n int64) bool {
 	free, known := r.free()
-	if known && free < n+r.headroom {
+	if known && free < n {
 		r.spend()
 		free, _ = r.free()
 	}
