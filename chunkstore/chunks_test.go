@@ -399,8 +399,8 @@ func TestAFlushThatFailsIsNeverTrusted(t *testing.T) {
 		t.Errorf("has what was not flushed: %v", err)
 	}
 	putChunks(t, s, "o", second)
-	if s.writer.id != 2 {
-		t.Errorf("segment %d is still written to", s.writer.id)
+	if s.writer.id != 2 || s.state(1).size != 100_000+headBytes {
+		t.Errorf("segment %d is written to, of the first %+v is known", s.writer.id, s.state(1))
 	}
 	mustGet(t, s, first)
 	mustGet(t, s, second)

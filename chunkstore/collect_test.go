@@ -257,3 +257,36 @@ func TestCompactionStopsWithItsContext(t *testing.T) {
 		mustGet(t, c, data)
 	}
 }
+
+// A chunk that is deleted while a compaction has it in its hands does not come back.
+func TestADeleteDuringACompactionWins(t *testing.T) {
+	o := small
+	var during func()
+	o.Pace = func(context.Context, int64) error {
+		if during != nil {
+			during()
+		}
+		return nil
+	}
+	c := openChunks(t, vfs.NewMem(), o)
+	s := fillSegments(t, c, 1)
+	drop(t, c, s[0][:6]...)
+	moving := 0
+	during = func() {
+		if moving++; moving == 2 { // the first is read and waits
+			drop(t, c, s[0][6])
+		}
+	}
+	if r, err := c.Compact(t.Context()); err != nil || r.Segments != 1 {
+		t.Fatalf("%+v: %v", r, err)
+	}
+	if _, err := c.Get(DigestOf(s[0][6]), nil); !isMissing(err) {
+		t.Errorf("the deleted chunk: %v", err)
+	}
+	for _, data := range s[0][7:] {
+		mustGet(t, c, data)
+	}
+	if err := consistent(c); err != nil {
+		t.Error(err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
+
+	"github.com/cloudless/cloudless/api"
 )
 
 // model is a store of maps.
@@ -265,6 +268,27 @@ func TestWhatAGroupTakes(t *testing.T) {
 	}
 }
 
+// together queues calls behind a commit that is under way, in their order, so that they are one group.
+func together(t *testing.T, c *Chunks, calls ...func() error) {
+	t.Helper()
+	c.committing.Lock()
+	var wg sync.WaitGroup
+	for i, call := range calls {
+		wg.Go(func() {
+			if err := call(); err != nil {
+				t.Error(err)
+			}
+		})
+		for waiting := 0; waiting <= i; runtime.Gosched() {
+			c.queue.mu.Lock()
+			waiting = len(c.queue.waiting)
+			c.queue.mu.Unlock()
+		}
+	}
+	c.committing.Unlock()
+	wg.Wait()
+}
+
 // While one commit is on its way to the disk the next ones gather, and share one flush.
 func TestPutsShareAFlush(t *testing.T) {
 	d := newDisk(vfs.NewMem())
@@ -276,23 +300,45 @@ func TestPutsShareAFlush(t *testing.T) {
 		}
 		return nil
 	})
-	c.committing.Lock()
-	var wg sync.WaitGroup
+	var calls []func() error
 	for i := range 8 {
-		wg.Go(func() {
-			if err := c.Put(t.Context(), PutOptions{}, chunkOf(noise(uint64(i), 70_000))); err != nil {
-				t.Error(err)
-			}
-		})
+		calls = append(calls, func() error { return c.Put(t.Context(), PutOptions{}, chunkOf(noise(uint64(i), 70_000))) })
 	}
-	for waiting := 0; waiting < 8; { // all are queued behind the commit that is under way
-		c.queue.mu.Lock()
-		waiting = len(c.queue.waiting)
-		c.queue.mu.Unlock()
-	}
-	c.committing.Unlock()
-	wg.Wait()
+	together(t, c, calls...)
 	if syncs != 1 {
 		t.Errorf("%d flushes of the segment", syncs)
+	}
+}
+
+// A put that found its chunk here keeps it, although a delete of it is in the same group, and before it.
+func TestAPutWinsOverADeleteInItsGroup(t *testing.T) {
+	c := openChunks(t, vfs.NewMem(), small)
+	data := noise(1, 100_000)
+	d := putChunks(t, c, "", data)[0]
+	err := make(chan error, 1)
+	together(t, c,
+		func() error { err <- c.Delete(d); return nil },
+		func() error { return c.Put(t.Context(), PutOptions{Owner: "o"}, chunkOf(data)) },
+	)
+	mustBe(t, <-err, api.CodeConflict, nil)
+	mustGet(t, c, data)
+}
+
+// Of two puts of a new chunk in one group one stores it, and the other is told that it is there.
+func TestTwoPutsOfOneChunkInAGroup(t *testing.T) {
+	for _, size := range []int{100, 100_000} {
+		c := openChunks(t, vfs.NewMem(), small)
+		data := noise(1, size)
+		put := func(owner string) func() error {
+			return func() error { return c.Put(t.Context(), PutOptions{Owner: owner}, chunkOf(data)) }
+		}
+		together(t, c, put("a"), put("b"))
+		if s := c.Stats(); s.Chunks != 1 || s.Hits != 1 || s.DeadBytes != 0 {
+			t.Errorf("%+v", s)
+		}
+		if owners, err := c.Owners(DigestOf(data), 9); err != nil || !slices.Equal(owners, []string{"a", "b"}) {
+			t.Errorf("owners %q: %v", owners, err)
+		}
+		mustGet(t, c, data)
 	}
 }
