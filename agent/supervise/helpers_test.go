@@ -61,7 +61,7 @@ type node struct {
 	mu     sync.Mutex
 	told   map[string][]api.ReplicaReport
 	admit  func(a api.Assignment, path string) error // nil admits all
-	early  []api.ReplicaReport // ends by themselves that were told before the ledger had them
+	early  []api.ReplicaReport                       // ends by themselves that were told before the ledger had them
 	events []api.Event
 }
 
@@ -81,7 +81,7 @@ func (n *node) start(drivers ...sandbox.Driver) {
 	}
 	n.Supervisor = New(Config{
 		NodeID: "n-1", Cluster: "c-1", Drivers: byVariant, Ledger: n.ledger, LogDir: n.dir, Log: zerolog.New(zerolog.NewTestWriter(n.t)),
-		Fetch:    func(_ context.Context, digest string) (string, error) { return "/store/" + digest, nil },
+		Fetch: func(_ context.Context, digest string) (string, error) { return "/store/" + digest, nil },
 		Admit: func(a api.Assignment, _ *api.WorkloadSpec, path string) error {
 			if n.admit == nil {
 				return nil
