@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -200,21 +201,27 @@ func (r slowReader) Read(p []byte) (int, error) {
 }
 
 func TestStdinThatDoesNotComeEndsWithTheCall(t *testing.T) {
-	g := newGuest(t, Config{})
-	r := make(slowReader)
-	defer close(r)
-	ctx, cancel := context.WithCancelCause(background())
-	g.w.Bind(ctx, r, nil, nil)
-	gone := errors.New("the client is gone")
-	time.AfterFunc(time.Millisecond, func() { cancel(gone) })
-	err, _ := panicOf(func() { g.read(0, 1) }).(error)
-	if !errors.Is(err, gone) {
-		t.Errorf("the read ends with %v", err)
-	}
-	g.w.Mark()
-	if g.w.Restore() {
-		t.Error("restored though the reader has not returned")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		g := bubbleGuest(t, Config{})
+		r := make(slowReader)
+		gone := errors.New("the client is gone")
+		ctx, cancel := context.WithTimeoutCause(background(), time.Second, gone)
+		defer cancel()
+		g.w.Bind(ctx, r, nil, nil)
+		g.w.Mark()
+		err, _ := panicOf(func() { g.read(0, 1) }).(error)
+		if !errors.Is(err, gone) {
+			t.Errorf("the read ends with %v", err)
+		}
+		if g.w.Restore() {
+			t.Error("restored though the reader has not returned")
+		}
+		close(r)
+		synctest.Wait()
+		if !g.w.Restore() {
+			t.Error("not restored though it has")
+		}
+	})
 }
 
 func TestNonblockingStdin(t *testing.T) {
