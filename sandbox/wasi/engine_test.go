@@ -22,15 +22,32 @@ import (
 
 // These tests run a real guest, built by Go from testdata/guest, on a real engine.
 
-// engine runs guests. Compiling one takes seconds, so all tests share it.
-type engine struct {
-	wazero.Runtime
+// engine runs guests, on the functions of this package.
+type engine struct{ wazero.Runtime }
+
+// goEngine has a Go guest compiled, which takes seconds: all tests share it.
+type goEngine struct {
+	engine
 	guest wazero.CompiledModule
 }
 
 type worldKey struct{}
 
-var sharedEngine = sync.OnceValues(func() (*engine, error) {
+func newEngine() (engine, error) {
+	ctx := context.Background()
+	e := engine{wazero.NewRuntime(ctx)}
+	b := e.NewHostModuleBuilder(Module)
+	for _, f := range Functions() {
+		call := func(ctx context.Context, m wapi.Module, stack []uint64) {
+			f.Call(ctx.Value(worldKey{}).(*World), m.Memory(), stack)
+		}
+		b.NewFunctionBuilder().WithGoModuleFunction(wapi.GoModuleFunc(call), f.Params, f.Results).Export(f.Name)
+	}
+	_, err := b.Instantiate(ctx)
+	return e, err
+}
+
+var sharedEngine = sync.OnceValues(func() (*goEngine, error) {
 	dir, err := os.MkdirTemp("", "guest")
 	if err != nil {
 		return nil, err
@@ -46,26 +63,20 @@ var sharedEngine = sync.OnceValues(func() (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx := context.Background()
-	e := &engine{Runtime: wazero.NewRuntime(ctx)}
-	b := e.NewHostModuleBuilder(Module)
-	for _, f := range Functions() {
-		call := func(ctx context.Context, m wapi.Module, stack []uint64) {
-			f.Call(ctx.Value(worldKey{}).(*World), m.Memory(), stack)
-		}
-		b.NewFunctionBuilder().WithGoModuleFunction(wapi.GoModuleFunc(call), f.Params, f.Results).Export(f.Name)
-	}
-	if _, err := b.Instantiate(ctx); err != nil {
+	e, err := newEngine()
+	if err != nil {
 		return nil, err
 	}
-	e.guest, err = e.CompileModule(ctx, code)
-	return e, err
+	guest, err := e.CompileModule(context.Background(), code)
+	return &goEngine{e, guest}, err
 })
 
-// run runs the guest's _start in a world.
-func (e *engine) run(w *World) error {
+func (e *goEngine) run(w *World) error { return e.start(e.guest, w) }
+
+// start runs a guest's _start in a world.
+func (e engine) start(guest wazero.CompiledModule, w *World) error {
 	ctx := context.WithValue(context.Background(), worldKey{}, w)
-	m, err := e.InstantiateModule(ctx, e.guest, wazero.NewModuleConfig().WithName(""))
+	m, err := e.InstantiateModule(ctx, guest, wazero.NewModuleConfig().WithName(""))
 	if m != nil {
 		_ = m.Close(context.Background())
 	}
@@ -73,7 +84,7 @@ func (e *engine) run(w *World) error {
 }
 
 // needEngine is the engine, for tests that may take their time.
-func needEngine(t *testing.T) *engine {
+func needEngine(t testing.TB) *goEngine {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("building and compiling a Go guest takes a while")
@@ -86,7 +97,7 @@ func needEngine(t *testing.T) *engine {
 }
 
 // exitCode is the code of a guest that has exited by itself.
-func exitCode(t *testing.T, err error) uint32 {
+func exitCode(t testing.TB, err error) uint32 {
 	t.Helper()
 	var exit *Exit
 	if !errors.As(err, &exit) {
@@ -95,7 +106,7 @@ func exitCode(t *testing.T, err error) uint32 {
 	return exit.Code
 }
 
-func newWorld(t *testing.T, c Config) *World {
+func newWorld(t testing.TB, c Config) *World {
 	t.Helper()
 	w, err := New(c)
 	if err != nil {
@@ -103,6 +114,36 @@ func newWorld(t *testing.T, c Config) *World {
 	}
 	t.Cleanup(func() { _ = w.Close() })
 	return w
+}
+
+func TestACGuestUsesItsLibrary(t *testing.T) {
+	code, err := os.ReadFile("testdata/libc/libc.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := newEngine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close(background())
+	guest, err := e.CompileModule(background(), code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := openVolume(t, t.TempDir(), VolumeLimits{})
+	w := newWorld(t, Config{Args: []string{"libc", "arg"}, Env: []string{"NAME=value"}, Mounts: []Mount{{"/data", v, false}}})
+	var out, errs bytes.Buffer
+	w.Bind(background(), strings.NewReader("the input"), &out, &errs)
+	err = e.start(guest, w)
+	if errs.Len() > 0 {
+		t.Fatalf("the guest says: %s", &errs)
+	}
+	if code := exitCode(t, err); code != 3 || out.String() != "the input" {
+		t.Errorf("the guest exits with %d: %s", code, &out)
+	}
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestAGoGuestUsesFiles(t *testing.T) {
@@ -163,7 +204,7 @@ func TestASleepingGoGuestEndsWithItsCall(t *testing.T) {
 }
 
 // serveGuest runs the guest as a server.
-func serveGuest(t *testing.T, l *Listener) (ended chan error, client *http.Client) {
+func serveGuest(t testing.TB, l *Listener) (ended chan error, client *http.Client) {
 	t.Helper()
 	e := needEngine(t)
 	w := newWorld(t, Config{Args: []string{"guest", "serve"}, Listener: l})
@@ -228,7 +269,7 @@ func TestAGoGuestServesHTTP(t *testing.T) {
 	}
 }
 
-func echo(t *testing.T, client *http.Client, text string) string {
+func echo(t testing.TB, client *http.Client, text string) string {
 	res, err := client.Post("http://guest/echo", "text/plain", strings.NewReader(text))
 	if err != nil {
 		t.Error(err)
@@ -240,4 +281,17 @@ func echo(t *testing.T, client *http.Client, text string) string {
 		t.Error(err)
 	}
 	return string(got)
+}
+
+// What a request costs a Go guest that serves, by the listener.
+func BenchmarkAGoGuestServes(b *testing.B) {
+	_, client := serveGuest(b, NewListener())
+	echo(b, client, "are you there?")
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			echo(b, client, "hello")
+		}
+	})
 }

@@ -3,6 +3,7 @@ package wasi
 import (
 	"encoding/binary"
 	"os"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -119,12 +120,7 @@ func (d *directory) openAs(o opening) (*descriptor, error) {
 	if d.readOnly && o.writes() {
 		return nil, eRofs
 	}
-	p, err := d.place(o.path)
-	if err != nil {
-		return nil, err
-	}
-	defer p.close()
-	if p.slash {
+	if strings.HasSuffix(o.path, "/") {
 		if o.has(openCreate) {
 			return nil, eIsdir
 		}
@@ -133,6 +129,11 @@ func (d *directory) openAs(o opening) (*descriptor, error) {
 	flags := o.hostFlags()
 	open := func(more int) (*os.File, error) { return d.root.OpenFile(o.path, flags|more, newFileMode) }
 	if !o.follow {
+		p, err := d.place(o.path)
+		if err != nil {
+			return nil, err
+		}
+		defer p.close()
 		open = func(more int) (*os.File, error) { return p.open(flags | more) }
 	}
 	f, n, err := d.volume.openFile(o.create(), d.readOnly, open)

@@ -249,9 +249,9 @@ func TestABlockingReadDoesNotWaitForMore(t *testing.T) {
 	r := make(slowReader, 1)
 	defer close(r)
 	g.w.Bind(background(), r, nil, nil)
-	r <- strings.Repeat("x", chunkBytes)
-	got, e := g.read(0, 2*chunkBytes)
-	if len(got) != chunkBytes || e != success {
+	r <- strings.Repeat("x", aheadBytes)
+	got, e := g.read(0, 2*aheadBytes)
+	if len(got) != aheadBytes || e != success {
 		t.Errorf("got %d bytes, errno %d", len(got), e)
 	}
 }

@@ -6,6 +6,9 @@ import (
 	"sync"
 )
 
+// aheadBytes is how much is read ahead at most.
+const aheadBytes = 16 << 10
+
 // input is the guest's standard input.
 //
 // An io.Reader cannot be asked whether a Read would wait, and cannot be told to give up. So a goroutine
@@ -33,12 +36,17 @@ func (in *input) close() error       { return nil }
 
 // bind begins anew with another reader; what was read of the old one is forgotten.
 func (in *input) bind(from io.Reader) {
-	in.ahead = &ahead{from: from, wake: in.wake}
-	if from == nil {
-		in.ahead.err = io.EOF
+	next := &ahead{from: from, wake: in.wake}
+	if in.ahead != nil && in.idle() {
+		next.space = in.ahead.space
 	}
+	if from == nil {
+		next.err = io.EOF
+	}
+	in.ahead = next
 }
 
+// idle tells that no Read is under way.
 func (in *input) idle() bool {
 	in.ahead.mu.Lock()
 	defer in.ahead.mu.Unlock()
@@ -81,7 +89,7 @@ func (a *ahead) ask() {
 	}
 	a.reading = true
 	if a.space == nil {
-		a.space = make([]byte, chunkBytes)
+		a.space = make([]byte, aheadBytes)
 	}
 	go func() {
 		n, err := a.from.Read(a.space)
