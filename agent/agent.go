@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -56,7 +57,8 @@ type Config struct {
 	Log           zerolog.Logger
 	NetDial       link.NetDial     // nil: the machine's network
 	GossipNet     gossip.Transport // nil: the machine's network, at GossipAddr
-	Drivers       func(id Identity) (map[api.Variant]sandbox.Driver, error)
+	// Drivers makes the sandboxes. machines tells the cluster's ports that are known at the time.
+	Drivers func(id Identity, machines func() []netip.AddrPort) (map[api.Variant]sandbox.Driver, error)
 }
 
 // Settings are what of a Config can change while the node runs.
@@ -158,7 +160,7 @@ func (a *Agent) openLink(context.Context) error {
 }
 
 func (a *Agent) openSandboxes(ctx context.Context) (err error) {
-	drivers, err := a.cfg.Drivers(a.id)
+	drivers, err := a.cfg.Drivers(a.id, a.machines)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync"
 	"testing"
@@ -251,7 +252,7 @@ func (c *coordinator) config(name string, drivers ...sandbox.Driver) Config {
 	return Config{
 		DataDir: c.TempDir(), Name: name, Region: "eu", Zone: "a", AdvertiseHost: "127.0.0.1", GossipAddr: "127.0.0.1:0", Join: []string{c.addr}, Token: token,
 		Version: "test", Tel: tel, Log: zerolog.Nop(),
-		Drivers: func(Identity) (map[api.Variant]sandbox.Driver, error) {
+		Drivers: func(Identity, func() []netip.AddrPort) (map[api.Variant]sandbox.Driver, error) {
 			m := map[api.Variant]sandbox.Driver{}
 			for _, d := range drivers {
 				m[d.Variant()] = d

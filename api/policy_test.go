@@ -50,6 +50,21 @@ func TestSignaturesAreRead(t *testing.T) {
 	}
 }
 
+// What is read as a signature or a key has all its parts, whatever the text was.
+func FuzzSignature(f *testing.F) {
+	f.Add(signatureOf(300))
+	f.Add(keyText("Ed", 32))
+	f.Add(strings.ReplaceAll(signatureOf(300), "\n", "\r\n"))
+	f.Fuzz(func(t *testing.T, text string) {
+		if s, err := ParseSignature(text); err == nil && (len(text) > MaxSignatureBytes || strings.ContainsAny(s.TrustedComment, "\n")) {
+			t.Errorf("%q became %+v", text, s)
+		}
+		if k, err := ParsePublicKey(text); err == nil && len(k.Key) != 32 {
+			t.Errorf("%q became a key of %d bytes", text, len(k.Key))
+		}
+	})
+}
+
 func TestPolicyLimits(t *testing.T) {
 	keys := func(n int) []string {
 		return many(n, func(i int) string {

@@ -118,8 +118,8 @@ func (c *closers) serveMetrics(ln net.Listener, tel *telemetry.Telemetry) string
 	return "http://" + ln.Addr().String()
 }
 
-// clusterPorts lists the ports that containers may not reach: the coordinators' standard ones and
-// this node's own.
+// clusterPorts lists the ports that containers and guests may not reach: the coordinators' standard
+// ones and this node's own.
 func clusterPorts(addrs ...string) []int {
 	ports := []int{7700, 7701, 7702, 7711, 7712, 9090, 9091}
 	for _, a := range addrs {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/telemetry"
 	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/egress"
 	"github.com/cloudless/cloudless/sandbox/oci"
 	"github.com/cloudless/cloudless/sandbox/wasm"
 )
@@ -84,9 +86,11 @@ func (e *Env) agentConfig(o agentOptions, token string, tel *telemetry.Telemetry
 }
 
 // drivers makes the sandboxes of a node.
-func (e *Env) drivers(o agentOptions, ports []int, tel *telemetry.Telemetry) func(agent.Identity) (map[api.Variant]sandbox.Driver, error) {
-	return func(id agent.Identity) (map[api.Variant]sandbox.Driver, error) {
-		w, err := wasm.New(wasm.Config{CacheDir: filepath.Join(o.DataDir, "wasm-cache"), Log: tel.Log})
+func (e *Env) drivers(o agentOptions, ports []int, tel *telemetry.Telemetry) func(agent.Identity, func() []netip.AddrPort) (map[api.Variant]sandbox.Driver, error) {
+	return func(id agent.Identity, machines func() []netip.AddrPort) (map[api.Variant]sandbox.Driver, error) {
+		w, err := wasm.New(wasm.Config{
+			CacheDir: filepath.Join(o.DataDir, "wasm-cache"), Log: tel.Log, Network: egress.Network{Own: egress.OwnPorts(ports, machines)},
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -75,6 +75,7 @@ type Spec struct {
 	Memory   api.Bytes    // 0: the driver's default
 	Ports    []api.Port
 	Mounts   []Mount
+	Egress   []string // what a wasm guest may reach, as api.Egress.Allow has it
 	Hostname string
 
 	// Log receives what the replica writes. Drivers whose replicas outlive the process write to

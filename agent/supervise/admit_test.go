@@ -42,6 +42,14 @@ func TestEachStartIsAskedAbout(t *testing.T) {
 	})
 }
 
+// A module's driver is told what it may reach; nothing, where the manifest says nothing.
+func TestADriverIsToldWhatMayBeReached(t *testing.T) {
+	w := wasm(nil)
+	same(t, "without rules", 0, len(sandboxSpec(Config{}, assignment("r-1", api.VariantWasm), &w).Egress))
+	w.Egress = &api.Egress{Allow: []string{"example.com:443"}}
+	same(t, "with a rule", []string{"example.com:443"}, sandboxSpec(Config{}, assignment("r-1", api.VariantWasm), &w).Egress)
+}
+
 // A version that is refused is not prepared either: its module is not even compiled.
 func TestWhatIsRefusedIsNotPrepared(t *testing.T) {
 	bubble(t, func(t *testing.T) {

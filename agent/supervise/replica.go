@@ -385,6 +385,9 @@ func sandboxSpec(cfg Config, a api.Assignment, w *api.WorkloadSpec) sandbox.Spec
 	}
 	if a.Variant == api.VariantWasm {
 		spec.Wasm = w.Wasm
+		if w.Egress != nil {
+			spec.Egress = w.Egress.Allow
+		}
 		return spec
 	}
 	spec.Container = w.Container

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/egress"
 	"github.com/cloudless/cloudless/sandbox/linear"
 	"github.com/cloudless/cloudless/sandbox/wasi"
 )
@@ -36,6 +37,7 @@ type base struct {
 	budget *linear.Budget
 	usage  usage
 	quota  *quota
+	egress *egress.Client // nil where the manifest allows nothing
 
 	// ctx ends when the replica is ended by force.
 	ctx    context.Context
@@ -187,6 +189,7 @@ func failure(err error) string {
 func (b *base) finish(exit sandbox.Exit, free func()) {
 	b.ends.Do(func() {
 		b.cancel()
+		b.closeEgress()
 		free()
 		exit.At = time.Now()
 		b.exit = exit

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/tetratelabs/wazero"
 	wapi "github.com/tetratelabs/wazero/api"
@@ -38,6 +39,9 @@ func exportCl(ctx context.Context, r wazero.Runtime) error {
 	add("body_write", bodyWrite, one, i32, i32)
 	add("flush", flush, nil)
 	add("log", logLine, nil, i32, i32, i32)
+	for name, f := range fetchFunctions {
+		add(name, f.call, one, slices.Repeat(one, f.params)...)
+	}
 	add(rewrite.TickName, tick, nil)
 	_, err := b.Instantiate(ctx)
 	return err

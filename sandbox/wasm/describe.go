@@ -52,10 +52,11 @@ type facts struct {
 	MemoryPages  uint32            `json:"memoryPages,omitempty"`
 	Accepts      bool              `json:"accepts,omitempty"`    // it imports sock_accept
 	Restorable   bool              `json:"restorable,omitempty"` // what it changes can be put back
+	Fetch        string            `json:"fetch,omitempty"`      // the first of the functions that it imports to reach the world
 }
 
 // descriptionFormat counts the changes of what a description says; entries of another are not used.
-const descriptionFormat = 2
+const descriptionFormat = 3
 
 // typeEntry is the type of every function that a host calls without an argument.
 const typeEntry = "() -> ()"
@@ -91,6 +92,9 @@ func describe(metered *rewrite.Output, m wazero.CompiledModule) *description {
 		d.Imports = append(d.Imports, f)
 		d.Facts.Imports = d.Facts.Imports || !isTick(f)
 		d.Facts.Accepts = d.Facts.Accepts || name == importAccept
+		if d.Facts.Fetch == "" && isFetch(module, name) {
+			d.Facts.Fetch = name
+		}
 	}
 	return d
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/run"
 	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/egress"
 	"github.com/cloudless/cloudless/sandbox/linear"
 )
 
@@ -28,7 +29,8 @@ import (
 type Config struct {
 	CacheDir  string // compiled modules are kept here, readable by the owner only
 	Log       zerolog.Logger
-	MaxMemory api.Bytes // the most that one replica may ask for; 0: no bound but wasm's own 4 GiB
+	MaxMemory api.Bytes      // the most that one replica may ask for; 0: no bound but wasm's own 4 GiB
+	Network   egress.Network // through which guests reach what their manifests allow
 }
 
 // Driver implements sandbox.Driver.
@@ -114,6 +116,9 @@ func (d *Driver) inspect(ctx context.Context, spec sandbox.Spec) (*entry, drive,
 	if err := known.fits(pages); err != nil {
 		return nil, "", err
 	}
+	if err := known.granted(spec.Egress); err != nil {
+		return nil, "", err
+	}
 	how, err := driveOf(&known.facts, spec.Wasm)
 	return known, how, err
 }
@@ -145,7 +150,11 @@ func (d *Driver) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Handle, 
 	if err != nil {
 		return nil, err
 	}
-	r, err := d.build(ctx, newBase(d, known, spec), how)
+	b := newBase(d, known, spec)
+	if err := b.openEgress(); err != nil {
+		return nil, err
+	}
+	r, err := d.build(ctx, b, how)
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +178,7 @@ func (d *Driver) build(ctx context.Context, b *base, how drive) (r replica, err 
 	}
 	if err != nil {
 		b.cancel()
+		b.closeEgress()
 		return nil, err
 	}
 	return r, nil

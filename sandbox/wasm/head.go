@@ -106,7 +106,12 @@ func formatHead(r *http.Request) []byte {
 	b := make([]byte, 0, 512) // most heads are shorter
 	b = append(append(b, r.Method...), ' ')
 	b = append(append(b, r.URL.RequestURI()...), '\n')
-	for _, f := range guestFields(r) {
+	return appendFields(b, guestFields(r))
+}
+
+// appendFields adds the lines of fields to a head, and makes the whole valid UTF-8.
+func appendFields(b []byte, fields []field) []byte {
+	for _, f := range fields {
 		for _, value := range f.values {
 			b = appendLower(b, f.name)
 			b = append(append(append(b, ": "...), value...), '\n')

@@ -11,6 +11,7 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/egress"
 	"github.com/cloudless/cloudless/sandbox/linear"
 	"github.com/cloudless/cloudless/sandbox/wasi"
 )
@@ -37,6 +38,7 @@ type instance struct {
 	ctx     context.Context // carries the instance into host functions
 	bounds  context.Context // of the present call
 	request *exchange       // that is being handled, if one is
+	fetches *egress.Fetches // that the present call has under way; nil before its first
 
 	entry, resume wapi.Function // of a server's instance; resume may be nil
 
@@ -147,7 +149,7 @@ func (i *instance) cost() sandbox.Cost { return sandbox.Cost{Fuel: i.tank.sum, C
 
 // call runs an exported function () -> () within bounds.
 func (i *instance) call(bounds context.Context, f wapi.Function) error {
-	i.bounds = bounds
+	i.bounds, i.fetches = bounds, nil
 	if err := i.throttle(0); err != nil {
 		return err
 	}

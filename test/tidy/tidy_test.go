@@ -87,7 +87,7 @@ var sideways = map[string][]string{
 	"agent/ingress":         {"sandbox"},
 	"agent/ledger":          {},
 	"sandbox":               {},
-	"sandbox/wasm":          {"sandbox", "sandbox/linear", "sandbox/wasi"}, // and rewrite, which is pure
+	"sandbox/wasm":          {"sandbox", "sandbox/egress", "sandbox/linear", "sandbox/wasi"}, // and rewrite, which is pure
 	"sandbox/linear":        {},
 	"sandbox/egress":        {},
 	"sandbox/wasi":          {}, // and no engine: sandbox/wasm binds it
