@@ -14,7 +14,7 @@ FUZZTIME  ?= 30s
 PACKAGES  := containerd runc containernetworking-plugins iptables nftables iproute2
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
-.PHONY: build build-cli dev test test-long test-integration race lint fuzz bench benchmark bench-scheduler bench-storage bench-report examples \
+.PHONY: build build-cli dev test test-long test-integration test-cgroup2 race lint fuzz bench benchmark bench-scheduler bench-storage bench-report examples \
 	install man build-linux-amd64 build-linux-arm64 build-linux-armv7 build-all clean deps test-deps
 
 build: ## one static binary, bin/cloudless; test/tidy holds it to 40 MB
@@ -51,6 +51,9 @@ race: test-deps
 
 test-integration: test-deps
 	$(ASBUILT) $(GO) test -count=1 -timeout 20m ./test/... ./sandbox/...
+
+test-cgroup2: ## the tests of containers on a virtual machine with cgroup v2 alone, about 15 minutes; as root
+	./test/vm/run.sh
 
 # The seed of the properties is told, so that a failure can be repeated: make test-long SEED=N.
 SEED      := $(or $(SEED),$(shell date +%s))
