@@ -2,10 +2,13 @@ package agent
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/gossip"
+	"github.com/cloudless/cloudless/sandbox"
 )
 
 func TestThePortsOfACoordinator(t *testing.T) {
@@ -31,4 +34,33 @@ func TestThePortsOfAMember(t *testing.T) {
 			t.Errorf("%+v: %s, want %s", m, got, want)
 		}
 	}
+}
+
+// What a node's sandboxes are told stays current: its coordinators, the nodes of the table that it
+// routes by, and itself.
+func TestSandboxesAreToldTheClustersPorts(t *testing.T) {
+	s := newSite(t)
+	c := s.coordinator("s-1", "127.0.0.1:0")
+	cfg := c.config("edge")
+	var machines func() []netip.AddrPort
+	drivers := cfg.Drivers
+	cfg.Drivers = func(id Identity, m func() []netip.AddrPort) (map[api.Variant]sandbox.Driver, error) {
+		machines = m
+		return drivers(id, m)
+	}
+	a := s.open(cfg)
+	other := "10.9.9.9:7711"
+	if knows(machines, other) {
+		t.Error("a node is known before it was told of")
+	}
+	a.takeEndpoints(tableOf(1<<40, map[string]string{"n-9": other}))
+	for what, addr := range map[string]string{"a node of the table": other, "the coordinator": c.addr, "its own gossip": a.GossipAddr(), "its own node port": a.cfg.Listener.Addr().String()} {
+		if !knows(machines, addr) {
+			t.Errorf("%s (%s) is not among %v", what, addr, machines())
+		}
+	}
+}
+
+func knows(machines func() []netip.AddrPort, addr string) bool {
+	return slices.Contains(machines(), netip.MustParseAddrPort(addr))
 }

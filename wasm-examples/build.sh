@@ -78,6 +78,7 @@ prebuilt() {
 
 go_guest hello-go -buildmode=c-shared
 go_guest echo-go -buildmode=c-shared
+go_guest fetch-go -buildmode=c-shared
 go_guest hello-wagi-go
 go_guest echo-wagi-go
 go_guest hello-listener-go

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -24,6 +25,7 @@ import (
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/manifest"
 	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/egress"
 	"github.com/cloudless/cloudless/sandbox/wasm"
 )
 
@@ -94,6 +96,38 @@ func TestEchoReturnsBody(t *testing.T) {
 				t.Errorf("%s, %d bytes: got %d with %d bytes", module, size, status, len(got))
 			}
 		}
+	}
+}
+
+// A guest passes on what it fetched, and says so when it may not fetch it.
+func TestFetchPassesOnWhatUpstreamAnswers(t *testing.T) {
+	t.Parallel()
+	page := bytes.Repeat([]byte("page "), 50_000)
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Asked", r.Host+r.URL.Path+" by "+r.UserAgent())
+		w.WriteHeader(http.StatusAccepted)
+		_, _ = w.Write(page)
+	}))
+	t.Cleanup(upstream.Close)
+	d := newDriverOn(t, egress.Network{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", upstream.Listener.Addr().String())
+	}})
+	module := buildGo(t, "fetch-go", "-buildmode=c-shared")
+	ask := func(url string, log *logBuffer) *httptest.ResponseRecorder {
+		h := run(t, d, sandbox.Spec{
+			Wasm: &api.WasmSpec{Mode: api.ModeHTTP}, Artifact: module, Env: map[string]string{"UPSTREAM": url}, Egress: []string{"example.com:80"}, Log: log,
+		})
+		w := httptest.NewRecorder()
+		h.Endpoint().Handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+		return w
+	}
+	w := ask("http://example.com/page", &logBuffer{})
+	if w.Code != http.StatusAccepted || w.Header().Get("X-Asked") != "example.com/page by fetch-go" || !bytes.Equal(w.Body.Bytes(), page) {
+		t.Errorf("status %d, %v, %d bytes", w.Code, w.Header(), w.Body.Len())
+	}
+	log := &logBuffer{}
+	if w := ask("http://example.org/", log); w.Code != http.StatusBadGateway || w.Body.String() != "fetch failed: errno 13\n" || !strings.Contains(log.String(), "names example.org:80") {
+		t.Errorf("status %d, %q, log %q", w.Code, w.Body, log)
 	}
 }
 
@@ -179,7 +213,13 @@ func TestManifests(t *testing.T) {
 
 func newDriver(t *testing.T) *wasm.Driver {
 	t.Helper()
-	d, err := wasm.New(wasm.Config{CacheDir: t.TempDir(), Log: zerolog.Nop()})
+	return newDriverOn(t, egress.Network{})
+}
+
+// newDriverOn makes a driver whose guests reach the world through a network.
+func newDriverOn(t *testing.T, network egress.Network) *wasm.Driver {
+	t.Helper()
+	d, err := wasm.New(wasm.Config{CacheDir: t.TempDir(), Log: zerolog.Nop(), Network: network})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,18 +247,22 @@ func buildGo(t *testing.T, name string, flags ...string) string {
 // start runs a module until the test ends.
 func start(t *testing.T, d *wasm.Driver, module string, mode api.WasmMode, env map[string]string, log io.Writer) sandbox.Handle {
 	t.Helper()
+	return run(t, d, sandbox.Spec{Wasm: &api.WasmSpec{Mode: mode}, Artifact: module, Env: env, Log: log})
+}
+
+// run fills in what a spec leaves out, and runs its module until the test ends.
+func run(t *testing.T, d *wasm.Driver, spec sandbox.Spec) sandbox.Handle {
+	t.Helper()
+	module := spec.Artifact
 	code, err := os.ReadFile(module)
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256(code)
+	spec.ID, spec.Workload, spec.Digest = api.NewID("r"), api.Ref{Namespace: "default", Name: "example"}, "sha256:"+hex.EncodeToString(sum[:])
 	ctx, cancel := context.WithTimeout(t.Context(), runTime)
 	defer cancel()
-	h, err := d.Start(ctx, sandbox.Spec{
-		ID: api.NewID("r"), Workload: api.Ref{Namespace: "default", Name: "example"},
-		Wasm: &api.WasmSpec{Mode: mode}, Artifact: module, Digest: "sha256:" + hex.EncodeToString(sum[:]),
-		Env: env, Log: log,
-	})
+	h, err := d.Start(ctx, spec)
 	if err != nil {
 		t.Fatalf("start %s: %v", module, err)
 	}

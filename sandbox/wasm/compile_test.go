@@ -264,7 +264,9 @@ func TestThoseWhoWaitForACompilerAreBounded(t *testing.T) {
 }
 
 // compiled counts the children that a driver has run, by its log.
-func compiled(log *logBuffer) int { return strings.Count(log.String(), "the compiler of a wasm module has ended") }
+func compiled(log *logBuffer) int {
+	return strings.Count(log.String(), "the compiler of a wasm module has ended")
+}
 
 func newLoggedDriver(t testing.TB, dir string) (*Driver, *logBuffer) {
 	t.Helper()

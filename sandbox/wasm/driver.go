@@ -5,7 +5,8 @@
 // replica is then one of two things: a server, which calls the guest for
 // each HTTP request (server.go; by the cl interface, clhost.go, or by CGI, wagi.go), or a process,
 // which runs the guest's _start once (process.go). Guests see their manifest's environment, the
-// clock, random numbers and standard output; they have no files and no network.
+// clock, random numbers and standard output; they have no files. By HTTP they reach what their manifest
+// names (fetchhost.go), and nothing else.
 package wasm
 
 import (
