@@ -33,6 +33,7 @@ type base struct {
 	known  *entry // the module
 	spec   sandbox.Spec
 	env    []string // NAME=value of the manifest, in order
+	mounts []wasi.Mount
 	log    *sink
 	budget *linear.Budget
 	usage  usage
@@ -48,13 +49,49 @@ type base struct {
 	exit sandbox.Exit
 }
 
-func newBase(d *Driver, known *entry, spec sandbox.Spec) *base {
+func newBase(d *Driver, known *entry, spec sandbox.Spec) (*base, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &base{
+	b := &base{
 		driver: d, known: known, spec: spec, env: environ(spec.Env),
 		log: newSink(spec.Log), budget: linear.NewBudget(uint64(pagesOf(cmp.Or(spec.Memory, api.DefaultWasmMemory))) * pageBytes), quota: newQuota(int64(spec.CPU)),
 		ctx: ctx, cancel: cancel, done: make(chan struct{}),
 	}
+	if err := errors.Join(b.openEgress(), b.openVolumes()); err != nil {
+		b.abandon()
+		return nil, err
+	}
+	return b, nil
+}
+
+// openVolumes opens the replica's volumes, which its instances share.
+func (b *base) openVolumes() error {
+	for _, m := range b.spec.Mounts {
+		v, err := wasi.OpenVolume(m.Source, wasi.VolumeLimits{})
+		if err != nil {
+			return fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
+		}
+		b.mounts = append(b.mounts, wasi.Mount{Guest: m.Target, Volume: v, ReadOnly: m.ReadOnly})
+	}
+	return nil
+}
+
+// abandon gives back what a replica holds that has not started.
+func (b *base) abandon() {
+	b.cancel()
+	b.closeShared()
+}
+
+// closeShared gives back what the replica's instances shared.
+func (b *base) closeShared() {
+	b.closeEgress()
+	for _, m := range b.mounts {
+		_ = m.Volume.Close() // nothing was written through it that closing could lose
+	}
+}
+
+// cost is what all instances have used so far.
+func (b *base) cost() sandbox.Cost {
+	return sandbox.Cost{Fuel: b.usage.fuel.Load(), CPU: time.Duration(b.usage.cpu.Load())}
 }
 
 // args are a guest's arguments, the first being its name.
@@ -189,7 +226,7 @@ func failure(err error) string {
 func (b *base) finish(exit sandbox.Exit, free func()) {
 	b.ends.Do(func() {
 		b.cancel()
-		b.closeEgress()
+		b.closeShared()
 		free()
 		exit.At = time.Now()
 		b.exit = exit

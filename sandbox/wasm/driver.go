@@ -151,8 +151,8 @@ func (d *Driver) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Handle, 
 	if err != nil {
 		return nil, err
 	}
-	b := newBase(d, known, spec)
-	if err := b.openEgress(); err != nil {
+	b, err := newBase(d, known, spec)
+	if err != nil {
 		return nil, err
 	}
 	r, err := d.build(ctx, b, how)
@@ -178,8 +178,7 @@ func (d *Driver) build(ctx context.Context, b *base, how drive) (r replica, err 
 		r, err = newServer(ctx, b, how)
 	}
 	if err != nil {
-		b.cancel()
-		b.closeEgress()
+		b.abandon()
 		return nil, err
 	}
 	return r, nil

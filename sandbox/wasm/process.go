@@ -14,6 +14,7 @@ type process struct {
 	group    *run.Group
 	code     *module
 	instance *instance
+	streams  *Streams // nil: output goes to the log, and there is no input
 }
 
 // newProcess links the module and runs its start section, if it has one; _start comes with begin.
@@ -38,7 +39,11 @@ func newProcess(ctx context.Context, b *base) (*process, error) {
 func (p *process) begin() {
 	p.group.Go("wasm replica "+p.ID(), func(context.Context) error {
 		i := p.instance
-		i.world.Bind(p.ctx, nil, i.out, i.err)
+		if s := p.streams; s != nil {
+			i.world.Bind(p.ctx, s.In, s.Out, s.Err)
+		} else {
+			i.world.Bind(p.ctx, nil, i.out, i.err)
+		}
 		p.close(p.exitOf(i.call(p.ctx, i.ExportedFunction(exportStart))))
 		return nil
 	})

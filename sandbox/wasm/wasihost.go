@@ -28,7 +28,7 @@ func wasiFunction(f wasi.Function) wapi.GoModuleFunc {
 // openWorld makes what the guest sees.
 func (i *instance) openWorld(l *wasi.Listener) (err error) {
 	i.world, err = wasi.New(wasi.Config{
-		Args: i.args(), Env: i.env, Listener: l,
+		Args: i.args(), Env: i.env, Mounts: i.mounts, Listener: l,
 		Wait: i.clock.wait, Charge: i.tank.charge,
 	})
 	return err
