@@ -195,6 +195,36 @@ func TestFetchFunctionsWithHostileArguments(t *testing.T) {
 	}
 }
 
+// A job fetches too; what it has under way ends with it.
+func TestAJobFetches(t *testing.T) {
+	silent := make(chan struct{})
+	d, _ := newReachingDriver(t, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-silent:
+			<-r.Context().Done()
+		default:
+			w.WriteHeader(http.StatusNoContent)
+		}
+	})
+	spec := moduleSpec("fetchjob", api.ModeJob)
+	spec.Egress = []string{"example.com:443"}
+	h, log := start(t, d, spec)
+	<-h.Done()
+	if exit := h.Exit(); exit.Code != 0 || !strings.Contains(log.String(), "INFO 204") {
+		t.Errorf("%+v, log %q", exit, log)
+	}
+
+	close(silent)
+	spec.ID = api.NewID("r")
+	h, _ = start(t, d, spec)
+	if err := h.Stop(context.Background(), 0); err != nil {
+		t.Error(err)
+	}
+	if exit := h.Exit(); exit.Code != codeForced {
+		t.Errorf("stopped while it waits for a response: %+v", exit)
+	}
+}
+
 // A head of any bytes is refused or opened, and never more than that.
 func FuzzFetchHead(f *testing.F) {
 	for _, seed := range []string{"GET https://example.com/\n", "POST https://example.com:443/?q HTTP/1.1\r\nA: b\r\n", "GET https://example.com@evil.test/\n", "\n\n", "GET https://EXAMPLE.com.:443/\nHost: example.com\n"} {

@@ -1,0 +1,15 @@
+;; Fetches one page, with no request of its own, and logs the response's head.
+(module
+  (import "cl" "log" (func $log (param i32 i32 i32)))
+  (import "cl" "fetch_open" (func $open (param i32 i32) (result i32)))
+  (import "cl" "fetch_head" (func $head (param i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "GET https://example.com/\n")
+  (func (export "_start")
+    (local $n i32)
+    (local.set $n (call $open (i32.const 0) (i32.const 25)))
+    (if (i32.lt_s (local.get $n) (i32.const 1)) (then (call $exit (i32.const 1))))
+    (local.set $n (call $head (local.get $n) (i32.const 1024) (i32.const 4096)))
+    (if (i32.lt_s (local.get $n) (i32.const 1)) (then (call $exit (i32.const 2))))
+    (call $log (i32.const 1) (i32.const 1024) (local.get $n))))
