@@ -79,27 +79,31 @@ func (h *hostile) run() {
 
 func newHostile(t *testing.T, data []byte) *hostile {
 	p := newPrison(t)
-	l := NewListener()
-	limited := openVolume(t, p.dir, VolumeLimits{Bytes: 1 << 20, Names: 64})
-	p.guest = newGuest(t, Config{Listener: l, Descriptors: 16, Mounts: []Mount{{"/", limited, false}, {"/ro", limited, true}}})
-	for range 2 {
-		c, err := l.Dial(background())
-		if err != nil {
-			t.Fatal(err)
+	p.onHost("file", "text")
+	if err := errors.Join(os.Mkdir(filepath.Join(p.dir, "dir"), 0o755), os.Symlink("../outside", filepath.Join(p.dir, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	dir, limits := p.dir, VolumeLimits{Bytes: 1 << 20, Names: 64}
+	v := openVolume(t, dir, limits)
+	t.Cleanup(func() { // after the world is closed
+		if got, want := v.Used(), openVolume(t, dir, limits).Used(); got != want {
+			t.Errorf("the volume counts %+v, but there is %+v", got, want)
 		}
+	})
+	l := NewListener()
+	p.guest = newGuest(t, Config{Listener: l, Descriptors: 16, Mounts: []Mount{{"/", v, false}, {"/ro", v, true}}})
+	for range 2 {
+		c := dial(t, l)
 		t.Cleanup(func() { _ = c.Close() })
 		if _, err := c.Write([]byte("hello")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	_ = os.WriteFile(filepath.Join(limited.root.Name(), "file"), []byte("text"), 0o644)
-	_ = os.Mkdir(filepath.Join(limited.root.Name(), "dir"), 0o755)
-	_ = os.Symlink("../outside", filepath.Join(limited.root.Name(), "link"))
 	return &hostile{p, data}
 }
 
-// Whatever a guest calls with whatever it has, the host neither panics nor waits, tells an errno, and
-// what lies beside the mount is as it was.
+// Whatever a guest calls with whatever it has, the host neither panics nor waits, tells an errno, what
+// lies beside the mount is as it was, and the volume knows what is in it.
 func FuzzCalls(f *testing.F) {
 	for i := range uint64(8) {
 		data := make([]byte, 256)
