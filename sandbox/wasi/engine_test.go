@@ -125,15 +125,15 @@ func TestACGuestUsesItsLibrary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.Close(background())
-	guest, err := e.CompileModule(background(), code)
+	defer e.Close(context.Background())
+	guest, err := e.CompileModule(context.Background(), code)
 	if err != nil {
 		t.Fatal(err)
 	}
 	v := openVolume(t, t.TempDir(), VolumeLimits{})
 	w := newWorld(t, Config{Args: []string{"libc", "arg"}, Env: []string{"NAME=value"}, Mounts: []Mount{{"/data", v, false}}})
 	var out, errs bytes.Buffer
-	w.Bind(background(), strings.NewReader("the input"), &out, &errs)
+	w.Bind(context.Background(), strings.NewReader("the input"), &out, &errs)
 	err = e.start(guest, w)
 	if errs.Len() > 0 {
 		t.Fatalf("the guest says: %s", &errs)
@@ -151,7 +151,7 @@ func TestAGoGuestUsesFiles(t *testing.T) {
 	v := openVolume(t, t.TempDir(), VolumeLimits{Bytes: 4 << 20, Names: 20})
 	w := newWorld(t, Config{Args: []string{"guest", "files"}, Mounts: []Mount{{"/data", v, false}}})
 	var out, errs bytes.Buffer
-	w.Bind(background(), nil, &out, &errs)
+	w.Bind(context.Background(), nil, &out, &errs)
 	if code := exitCode(t, e.run(w)); code != 0 || out.String() != "ok\n" {
 		t.Errorf("the guest exits with %d: %s%s", code, &out, &errs)
 	}
@@ -169,7 +169,7 @@ func TestAGoGuestCopiesItsInput(t *testing.T) {
 	w := newWorld(t, Config{Args: []string{"guest", "copy"}})
 	text := strings.Repeat("text ", 100_000)
 	var out bytes.Buffer
-	w.Bind(background(), strings.NewReader(text), &out, nil)
+	w.Bind(context.Background(), strings.NewReader(text), &out, nil)
 	if code := exitCode(t, e.run(w)); code != 0 || out.String() != text {
 		t.Errorf("the guest exits with %d after %d bytes", code, out.Len())
 	}
@@ -194,7 +194,7 @@ func TestASleepingGoGuestEndsWithItsCall(t *testing.T) {
 		f()
 	}})
 	gone := errors.New("gone")
-	ctx, cancel := context.WithCancelCause(background())
+	ctx, cancel := context.WithCancelCause(context.Background())
 	go func() { <-asleep; cancel(gone) }()
 	w.Bind(ctx, nil, nil, nil)
 	if err := e.run(w); !errors.Is(err, gone) {
@@ -208,7 +208,7 @@ func serveGuest(t testing.TB, l *Listener) (ended chan error, client *http.Clien
 	t.Helper()
 	e := needEngine(t)
 	w := newWorld(t, Config{Args: []string{"guest", "serve"}, Listener: l})
-	ctx, cancel := context.WithCancel(background())
+	ctx, cancel := context.WithCancel(context.Background())
 	var errs bytes.Buffer
 	w.Bind(ctx, nil, &errs, &errs)
 	ended = make(chan error, 1)

@@ -1,7 +1,6 @@
 package wasi
 
 import (
-	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -18,7 +17,6 @@ const (
 	eAcces       errno = 2
 	eAgain       errno = 6
 	eBadf        errno = 8
-	eConnaborted errno = 13
 	eConnreset   errno = 15
 	eDquot       errno = 19
 	eExist       errno = 20
@@ -35,7 +33,6 @@ const (
 	eNotempty    errno = 55
 	eNotsock     errno = 57
 	eNotsup      errno = 58
-	eOverflow    errno = 61
 	ePerm        errno = 63
 	ePipe        errno = 64
 	eRofs        errno = 69
@@ -54,7 +51,7 @@ var hostErrnos = map[syscall.Errno]errno{
 	syscall.EMFILE: eMfile, syscall.EMLINK: 34, syscall.ENAMETOOLONG: eNametoolong, syscall.ENFILE: 41,
 	syscall.ENODEV: 43, syscall.ENOENT: eNoent, syscall.ENOMEM: 48, syscall.ENOSPC: 51, syscall.ENOSYS: 52,
 	syscall.ENOTDIR: eNotdir, syscall.ENOTEMPTY: eNotempty, syscall.ENOTSUP: eNotsup, syscall.ENXIO: 60,
-	syscall.EOVERFLOW: eOverflow, syscall.EPERM: ePerm, syscall.EPIPE: ePipe, syscall.EROFS: eRofs,
+	syscall.EOVERFLOW: 61, syscall.EPERM: ePerm, syscall.EPIPE: ePipe, syscall.EROFS: eRofs,
 	syscall.ESPIPE: eSpipe, syscall.ESTALE: 72, syscall.ETXTBSY: 74, syscall.EXDEV: eXdev,
 }
 
@@ -81,8 +78,6 @@ func errnoOf(err error) errno {
 		return eBadf
 	case errors.Is(err, io.ErrClosedPipe):
 		return ePipe
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return eIo
 	case errors.As(err, &path), errors.As(err, &link):
 		return ePerm
 	}

@@ -162,7 +162,7 @@ func TestALinkThatIsMovedUpDoesNotLeadOut(t *testing.T) {
 	p.must("path_create_directory", rootFD, "outside") // so that the link is good where it is made
 	p.create("outside/secret", "the guest's own")
 	p.must("path_symlink", "../../outside/secret", rootFD, "a/b/link")
-	p.wantRead(p.open2("a/b/link"), 99, "the guest's own")
+	p.wantRead(p.follow("a/b/link"), 99, "the guest's own")
 	p.must("path_rename", rootFD, "a/b/link", rootFD, "a/link")
 	p.openFails(ePerm, lookupFollow, "a/link", 0, rightRead)
 	p.must("path_rename", rootFD, "a/link", rootFD, "a/b/link")
@@ -181,7 +181,7 @@ func TestALinkThatIsMovedUpDoesNotLeadOut(t *testing.T) {
 	}
 }
 
-func (p *prison) open2(path string) uint32 {
+func (p *prison) follow(path string) uint32 {
 	p.t.Helper()
 	fd, e := p.tryOpen(rootFD, lookupFollow, path, 0, rightRead, 0, 0)
 	if e != success {
@@ -197,7 +197,7 @@ func TestADirectoryThatIsSwappedForALinkDoesNotLeadOut(t *testing.T) {
 	if err := os.Symlink("../outside/full", filepath.Join(p.dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(background())
+	ctx, cancel := context.WithCancel(context.Background())
 	var swapper sync.WaitGroup
 	swapper.Go(func() {
 		a, b := filepath.Join(p.dir, "dir"), filepath.Join(p.dir, "link")

@@ -27,7 +27,7 @@ func TestSeekAndTell(t *testing.T) {
 	g.fails(eInval, "fd_seek", fd, -11, 1, at)
 	g.fails(eInval, "fd_seek", fd, -1, 0, at)
 	g.fails(eInval, "fd_seek", fd, -101, 2, at)
-	g.fails(eInval, "fd_seek", fd, math.MaxInt64, 1, at)
+	g.fails(eInval, "fd_seek", fd, int64(math.MaxInt64), 1, at)
 	g.fails(eInval, "fd_seek", fd, 0, 3, at)
 	g.fails(eFault, "fd_seek", fd, 5, 0, outside)
 	if g.tell(fd) != 10 {
@@ -66,7 +66,7 @@ func TestPreadAndPwrite(t *testing.T) {
 	}
 	g.fails(eInval, "fd_pread", fd, vector, count, uint64(1)<<63, n)
 	g.fails(eInval, "fd_pwrite", fd, vector, count, uint64(1)<<63, n)
-	g.fails(22, "fd_pwrite", fd, vector, count, math.MaxInt64, n)
+	g.fails(22, "fd_pwrite", fd, vector, count, int64(math.MaxInt64), n)
 	g.fails(eSpipe, "fd_pread", 0, vector, count, 0, n)
 	g.fails(eSpipe, "fd_pwrite", 1, vector, count, 0, n)
 }
@@ -178,7 +178,7 @@ func TestBuffersAreCheckedAndBounded(t *testing.T) {
 	ok := g.put([]byte("ok"))
 	for name, c := range map[string]struct {
 		ptr   uint32
-		count int
+		count uint32
 		want  errno
 	}{
 		"none":                      {0, 0, success},
@@ -206,6 +206,17 @@ func TestBuffersAreCheckedAndBounded(t *testing.T) {
 		t.Errorf("wrote %d bytes", g.u32(n))
 	}
 	g.fails(eFault, "fd_write", fd, vector, count, outside-3)
+}
+
+func TestAGuestWithoutMemory(t *testing.T) {
+	g := newGuest(t, Config{Args: []string{"x"}})
+	for _, f := range []string{"args_sizes_get", "random_get", "fd_fdstat_get"} {
+		stack := []uint64{0, 8}
+		byName[f].Call(g.w, nil, stack)
+		if errno(stack[0]) != eFault {
+			t.Errorf("%s gives errno %d", f, stack[0])
+		}
+	}
 }
 
 func TestMoreThanTwoGiBAtOnceIsRefused(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -51,7 +52,7 @@ func (h *hostile) value() uint64 {
 // run calls functions until the data is used up, or the call ends: as soon as the guest would wait.
 func (h *hostile) run() {
 	functions := Functions()
-	ctx, cancel := context.WithCancel(background())
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	h.w.config.Wait = func(f func()) { cancel(); f() }
 	stdin := make(slowReader)
@@ -131,6 +132,6 @@ func TestRandomCalls(t *testing.T) {
 	for seed := range uint64(sequences) {
 		data := make([]byte, 2048)
 		random(seed).Read(data)
-		t.Run("", func(t *testing.T) { newHostile(t, data).run() })
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { newHostile(t, data).run() })
 	}
 }

@@ -1,7 +1,6 @@
 package wasi
 
 import (
-	"context"
 	"encoding/binary"
 	"os"
 	"path/filepath"
@@ -296,5 +295,3 @@ func (g *guest) onHost(path, content string) {
 		g.t.Fatal(err)
 	}
 }
-
-func background() context.Context { return context.Background() }

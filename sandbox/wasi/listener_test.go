@@ -25,7 +25,7 @@ func serving(t *testing.T) (*guest, *Listener) {
 
 func dial(t *testing.T, l *Listener) net.Conn {
 	t.Helper()
-	c, err := l.Dial(background())
+	c, err := l.Dial(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,14 +99,14 @@ func TestAccept(t *testing.T) {
 		began := time.Now()
 		go func() {
 			time.Sleep(time.Minute)
-			c, _ := l.Dial(background())
+			c, _ := l.Dial(context.Background())
 			c.Close()
 		}()
 		g.accept(0)
 		if time.Since(began) != time.Minute {
 			t.Errorf("accept waited %v", time.Since(began))
 		}
-		ctx, cancel := context.WithTimeout(background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		g.w.Bind(ctx, nil, nil, nil)
 		if err, _ := panicOf(func() { g.accept(0) }).(error); !errors.Is(err, context.DeadlineExceeded) {
@@ -321,7 +321,7 @@ func TestTheBacklogIsBounded(t *testing.T) {
 		for range listenerBacklog {
 			defer dial(t, l).Close()
 		}
-		ctx, cancel := context.WithTimeout(background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if _, err := l.Dial(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("one too many: %v", err)
@@ -349,7 +349,7 @@ func TestClosingTheListener(t *testing.T) {
 		if _, err := io.ReadAll(waiting); !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("who waited reads %v", err)
 		}
-		if _, err := l.Dial(background()); !errors.Is(err, net.ErrClosed) {
+		if _, err := l.Dial(context.Background()); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("dial: %v", err)
 		}
 		_, _ = io.WriteString(accepted, "still")
@@ -369,7 +369,7 @@ func TestInstancesShareAListener(t *testing.T) {
 		done := make(chan bool, 2)
 		for _, g := range []*guest{a, b} { // who comes too late waits on, for the other has it
 			go func() {
-				ctx, cancel := context.WithTimeout(background(), time.Minute)
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
 				g.w.Bind(ctx, nil, nil, nil)
 				done <- panicOf(func() { g.accept(0) }) == nil

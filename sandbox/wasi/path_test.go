@@ -127,16 +127,13 @@ func TestTruncatingNeedsNoRightToWrite(t *testing.T) {
 	g := newGuest(t, Config{})
 	g.create("file", "text")
 	fd := g.open(rootFD, "file", openTruncate, 0, 0)
-	if size := g.stat2(fd).size; size != 0 {
+	if size := g.pathStat("file", 0).size; size != 0 {
 		t.Errorf("the file has %d bytes", size)
 	}
 	if _, e := g.write(fd, "x"); e != eBadf {
 		t.Errorf("written without the right: errno %d", e)
 	}
 }
-
-// stat2 is the file's stat whatever rights the descriptor has.
-func (g *guest) stat2(fd uint32) stat { g.t.Helper(); return g.pathStat("file", 0) }
 
 func TestReadAndWriteNeedTheirRights(t *testing.T) {
 	g := newGuest(t, Config{})

@@ -124,7 +124,7 @@ func TestPollEndsWithTheCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := bubbleGuest(t, Config{})
 		began := time.Now()
-		ctx, cancel := context.WithTimeout(background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		g.w.Bind(ctx, nil, nil, nil)
 		err, _ := panicOf(func() { g.poll(sub{kind: eventClock, what: clockMonotonic, timeout: math.MaxUint64}) }).(error)
@@ -185,7 +185,7 @@ func TestPollOfStdin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := bubbleGuest(t, Config{})
 		r := make(slowReader)
-		g.w.Bind(background(), r, nil, nil)
+		g.w.Bind(context.Background(), r, nil, nil)
 		stdin, second := sub{1, eventFdRead, 0, 0, 0}, sub{2, eventClock, clockMonotonic, 1e9, 0}
 		g.wantEvents(g.poll(stdin, second), event{id: 2})
 		go func() {
@@ -216,7 +216,7 @@ func TestAnIdlePollDoesNotSpin(t *testing.T) {
 
 func TestAWriterThatFailsAtTheEndOfTheCallEndsIt(t *testing.T) {
 	g := newGuest(t, Config{})
-	ctx, cancel := context.WithCancel(background())
+	ctx, cancel := context.WithCancel(context.Background())
 	g.w.Bind(ctx, nil, writerFunc(func(p []byte) (int, error) { cancel(); return 0, ctx.Err() }), nil)
 	if err, _ := panicOf(func() { g.write(1, "x") }).(error); !errors.Is(err, context.Canceled) {
 		t.Errorf("the write ends with %v", err)

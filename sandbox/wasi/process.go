@@ -2,7 +2,6 @@ package wasi
 
 import (
 	"io"
-	"math"
 	"runtime"
 )
 
@@ -11,32 +10,25 @@ func argsSizesGet(w *World, m memory, a args) error    { return m.putSizes(a.u32
 func environGet(w *World, m memory, a args) error      { return m.putStrings(a.u32(0), a.u32(1), w.env) }
 func environSizesGet(w *World, m memory, a args) error { return m.putSizes(a.u32(0), a.u32(1), w.env) }
 
-// stringBytes is how much room all take, each with a NUL.
-func stringBytes(all []string) (n uint64) {
+// stringBytes is how much room all take, each with a NUL. It is no more than maxStringBytes.
+func stringBytes(all []string) uint32 {
+	n := 0
 	for _, s := range all {
-		n += uint64(len(s)) + 1
+		n += len(s) + 1
 	}
-	return n
+	return uint32(n)
 }
 
 func (m memory) putSizes(count, bytes uint32, all []string) error {
-	n := stringBytes(all)
-	if n > math.MaxUint32 {
-		return eOverflow
-	}
 	if err := m.putU32(count, uint32(len(all))); err != nil {
 		return err
 	}
-	return m.putU32(bytes, uint32(n))
+	return m.putU32(bytes, stringBytes(all))
 }
 
 // putStrings puts the strings one behind the other to buf, and the address of each to list.
 func (m memory) putStrings(list, buf uint32, all []string) error {
-	n := stringBytes(all)
-	if n > math.MaxUint32 {
-		return eOverflow
-	}
-	p, err := m.view(buf, uint32(n))
+	p, err := m.view(buf, stringBytes(all))
 	if err != nil {
 		return err
 	}

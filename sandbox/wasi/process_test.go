@@ -57,6 +57,15 @@ func TestArgsAndEnviron(t *testing.T) {
 			_ = w.Close()
 		}
 	}
+	if err := g.w.SetArgs([]string{strings.Repeat("x", maxStringBytes-1)}); err != nil {
+		t.Errorf("the most that may be: %v", err)
+	}
+	if g.w.SetArgs([]string{strings.Repeat("x", maxStringBytes-2), ""}) != nil || g.w.SetArgs([]string{strings.Repeat("x", maxStringBytes)}) == nil {
+		t.Error("the limit is elsewhere")
+	}
+	if err := g.w.SetArgs(nil); err != nil {
+		t.Fatal(err)
+	}
 	at := g.alloc(4)
 	for _, name := range []string{"environ_sizes_get", "environ_get", "args_sizes_get"} {
 		g.fails(eFault, name, outside, at)
@@ -148,7 +157,7 @@ func TestExit(t *testing.T) {
 func TestStandardStreams(t *testing.T) {
 	g := newGuest(t, Config{})
 	var out, errs strings.Builder
-	g.w.Bind(background(), strings.NewReader("input"), &out, &errs)
+	g.w.Bind(context.Background(), strings.NewReader("input"), &out, &errs)
 	g.wantRead(0, 3, "inp")
 	g.wantRead(0, 99, "ut")
 	g.wantRead(0, 99, "")
@@ -165,12 +174,12 @@ func TestStandardStreams(t *testing.T) {
 	if _, e := g.read(1, 1); e != eBadf {
 		t.Errorf("read from stdout: errno %d", e)
 	}
-	g.w.Bind(background(), nil, nil, nil)
+	g.w.Bind(context.Background(), nil, nil, nil)
 	g.wantRead(0, 99, "")
 	if n, e := g.write(1, "nobody"); n != 6 || e != success {
 		t.Errorf("write to nobody: %d, errno %d", n, e)
 	}
-	g.w.Bind(background(), io.MultiReader(strings.NewReader("a"), brokenReader{}), brokenWriter{}, nil)
+	g.w.Bind(context.Background(), io.MultiReader(strings.NewReader("a"), brokenReader{}), brokenWriter{}, nil)
 	g.wantRead(0, 1, "a")
 	if _, e := g.read(0, 1); e != eIo {
 		t.Errorf("a broken reader gives errno %d", e)
@@ -205,7 +214,7 @@ func TestStdinThatDoesNotComeEndsWithTheCall(t *testing.T) {
 		g := bubbleGuest(t, Config{})
 		r := make(slowReader)
 		gone := errors.New("the client is gone")
-		ctx, cancel := context.WithTimeoutCause(background(), time.Second, gone)
+		ctx, cancel := context.WithTimeoutCause(context.Background(), time.Second, gone)
 		defer cancel()
 		g.w.Bind(ctx, r, nil, nil)
 		g.w.Mark()
@@ -228,7 +237,7 @@ func TestNonblockingStdin(t *testing.T) {
 	g := newGuest(t, Config{})
 	r := make(slowReader)
 	defer close(r)
-	g.w.Bind(background(), r, nil, nil)
+	g.w.Bind(context.Background(), r, nil, nil)
 	g.must("fd_fdstat_set_flags", 0, int(flagNonblock))
 	if _, e := g.read(0, 9); e != eAgain {
 		t.Fatalf("nothing is there: errno %d", e)
@@ -248,7 +257,7 @@ func TestABlockingReadDoesNotWaitForMore(t *testing.T) {
 	g := newGuest(t, Config{})
 	r := make(slowReader, 1)
 	defer close(r)
-	g.w.Bind(background(), r, nil, nil)
+	g.w.Bind(context.Background(), r, nil, nil)
 	r <- strings.Repeat("x", aheadBytes)
 	got, e := g.read(0, 2*aheadBytes)
 	if len(got) != aheadBytes || e != success {

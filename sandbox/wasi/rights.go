@@ -78,7 +78,7 @@ const (
 	typeCharacterDevice
 	typeDirectory
 	typeRegular
-	typeSocketDatagram
+	_ // a socket for datagrams
 	typeSocketStream
 	typeSymlink
 )

@@ -32,6 +32,9 @@ const Module = "wasi_snapshot_preview1"
 // DefaultDescriptors is how many descriptors a guest may have open when its Config does not say.
 const DefaultDescriptors = 256
 
+// maxStringBytes is what a guest's arguments may take, and its environment, each with a NUL.
+const maxStringBytes = 1 << 20
+
 // firstPreopen is the first descriptor after the standard streams. With a Listener it is the
 // listener's; the mounts follow.
 const firstPreopen = 3
@@ -138,7 +141,7 @@ func (c Config) withDefaults() Config {
 }
 
 func (w *World) mount(m Mount) error {
-	if err := checkStrings("the path of a mount", []string{m.Guest}); err != nil {
+	if err := checkStrings("the path of a mount", m.Guest); err != nil {
 		return err
 	}
 	if len(w.table) >= w.config.Descriptors {
@@ -154,7 +157,7 @@ func (w *World) mount(m Mount) error {
 
 // SetArgs gives the guest other arguments, until they are set again.
 func (w *World) SetArgs(args []string) error {
-	if err := checkStrings("an argument", args); err != nil {
+	if err := checkStrings("the arguments", args...); err != nil {
 		return err
 	}
 	w.args = slices.Clone(args)
@@ -163,19 +166,24 @@ func (w *World) SetArgs(args []string) error {
 
 // SetEnv gives the guest another environment, until it is set again.
 func (w *World) SetEnv(env []string) error {
-	if err := checkStrings("a variable of the environment", env); err != nil {
+	if err := checkStrings("the environment", env...); err != nil {
 		return err
 	}
 	w.env = slices.Clone(env)
 	return nil
 }
 
-// checkStrings refuses what C could not hold.
-func checkStrings(what string, all []string) error {
+// checkStrings refuses what C could not hold, and more than maxStringBytes.
+func checkStrings(what string, all ...string) error {
+	total := 0
 	for _, s := range all {
 		if strings.ContainsRune(s, 0) {
-			return api.Errorf(api.CodeInvalid, "%s holds a NUL: %q", what, s)
+			return api.Errorf(api.CodeInvalid, "%s: a NUL in %q", what, s)
 		}
+		total += len(s) + 1
+	}
+	if total > maxStringBytes {
+		return api.Errorf(api.CodeInvalid, "%s: %d bytes, at most %d", what, total, maxStringBytes)
 	}
 	return nil
 }
