@@ -4,6 +4,7 @@
 package minisign
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
@@ -33,27 +34,55 @@ func Admit(p *api.NamespacePolicy, s *api.WorkloadSpec, module func() (io.ReadCl
 	if err != nil {
 		return err
 	}
-	code, err := read(module)
+	if !sig.Hashed {
+		whole <- struct{}{}
+		defer func() { <-whole }()
+	}
+	digest, signed, err := read(module, sig.Hashed)
 	if err != nil {
 		return err
 	}
-	if sum := sha256.Sum256(code); "sha256:"+hex.EncodeToString(sum[:]) != s.Wasm.Module {
+	if digest != s.Wasm.Module {
 		return refused("the module's bytes are not those of %s", s.Wasm.Module)
 	}
-	return verify(keys, sig, code)
+	return verify(keys, sig, signed)
 }
 
-func read(module func() (io.ReadCloser, error)) ([]byte, error) {
+// whole has a place for each module that is held in memory, as a signature of the file itself needs it.
+// Many replicas may start at once; the others wait a moment.
+var whole = make(chan struct{}, maxWhole)
+
+const maxWhole = 4
+
+// read gives a module's digest and what a signature of it signs: its hash, or all of it.
+func read(module func() (io.ReadCloser, error), hashed bool) (digest string, signed []byte, err error) {
 	f, err := module()
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	defer f.Close()
-	code, err := io.ReadAll(io.LimitReader(f, api.MaxModuleBytes+1))
-	if err == nil && len(code) > api.MaxModuleBytes {
-		err = api.Errorf(api.CodeInvalid, "the module is larger than %d bytes, the most that a module may have", api.MaxModuleBytes)
+	sum := sha256.New()
+	hash, err := blake2b.New512(nil)
+	if err != nil {
+		return "", nil, err
 	}
-	return code, err
+	var file bytes.Buffer
+	to := io.Writer(&file)
+	if hashed {
+		to = hash
+	}
+	n, err := io.Copy(io.MultiWriter(sum, to), io.LimitReader(f, api.MaxModuleBytes+1))
+	switch {
+	case err != nil:
+		return "", nil, err
+	case n > api.MaxModuleBytes:
+		return "", nil, api.Errorf(api.CodeInvalid, "the module is larger than %d bytes, the most that a module may have", api.MaxModuleBytes)
+	case hashed:
+		signed = hash.Sum(nil)
+	default:
+		signed = file.Bytes()
+	}
+	return "sha256:" + hex.EncodeToString(sum.Sum(nil)), signed, nil
 }
 
 func refused(format string, args ...any) *api.Error {
@@ -82,12 +111,7 @@ func signers(p *api.NamespacePolicy, id uint64) ([]ed25519.PublicKey, error) {
 }
 
 // verify checks the signature of the file, then that of the comment.
-func verify(keys []ed25519.PublicKey, sig api.Signature, code []byte) error {
-	signed := code
-	if sig.Hashed {
-		sum := blake2b.Sum512(code)
-		signed = sum[:]
-	}
+func verify(keys []ed25519.PublicKey, sig api.Signature, signed []byte) error {
 	by := slices.IndexFunc(keys, func(k ed25519.PublicKey) bool { return ed25519.Verify(k, signed, sig.File[:]) })
 	if by < 0 {
 		return refused("the signature by key %s is not of this module: one of the two was changed, or it is another module's", api.KeyName(sig.KeyID))

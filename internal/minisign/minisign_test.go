@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/crypto/blake2b"
@@ -176,6 +178,46 @@ func TestAModuleOfTheLargestSize(t *testing.T) {
 		if err := Admit(demand(one.public()), module(large, one.sign("ED", large, "")), opens(large)); api.CodeOf(err) != want {
 			t.Errorf("%d bytes: %v", size, err)
 		}
+	}
+}
+
+// counted is a module that is being read: it waits until as many as may be at once have come.
+type counted struct {
+	io.Reader
+	now  *atomic.Int32
+	full <-chan struct{}
+}
+
+func (c counted) Read(p []byte) (int, error) { <-c.full; return c.Reader.Read(p) }
+func (c counted) Close() error               { c.now.Add(-1); return nil }
+
+// However many replicas start at once, only so many modules are held in memory.
+func TestModulesInMemoryAreBounded(t *testing.T) {
+	one := newSigner(t, 1)
+	spec := module(code, one.sign("Ed", code, ""))
+	var now, most atomic.Int32
+	var once sync.Once
+	full := make(chan struct{})
+	opened := func() (io.ReadCloser, error) {
+		n := now.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		if n == maxWhole {
+			once.Do(func() { close(full) })
+		}
+		return counted{bytes.NewReader(code), &now, full}, nil
+	}
+	var all sync.WaitGroup
+	for range 5 * maxWhole {
+		all.Go(func() {
+			if err := Admit(demand(one.public()), spec, opened); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if most.Load() != maxWhole {
+		t.Errorf("%d modules at the same time, want %d", most.Load(), maxWhole)
 	}
 }
 

@@ -345,7 +345,7 @@ func TestTheTableIsBounded(t *testing.T) {
 func TestConnectionsAreSharedAndBounded(t *testing.T) {
 	const calls = maxConns + 10
 	var now, most atomic.Int32
-	full := make(chan struct{})
+	full, once := make(chan struct{}), sync.Once{}
 	w := newWorld(t, false, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/quick" {
 			return
@@ -355,7 +355,7 @@ func TestConnectionsAreSharedAndBounded(t *testing.T) {
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
 		if n == maxConns {
-			close(full)
+			once.Do(func() { close(full) })
 		}
 		<-full
 	})
