@@ -9,7 +9,7 @@ import (
 	"github.com/cloudless/cloudless/coordinator/state"
 )
 
-// The times of the liveness rules (docs/GUARANTEES.md).
+// The times of the liveness rules (docs/ARCHITECTURE.md).
 const (
 	suspectAfter   = 2500 * time.Millisecond // of silence
 	lostAfter      = 4500 * time.Millisecond // of silence, if Serf or probes agree
