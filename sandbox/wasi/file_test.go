@@ -247,6 +247,10 @@ func TestWorkIsChargedBeforeItIsDone(t *testing.T) {
 		}
 	}})
 	fd := g.open(rootFD, "file", openCreate, fileRights, 0)
+	if charged != pathCharge {
+		t.Errorf("charged %d for a path", charged)
+	}
+	charged = 0
 	g.write(fd, strings.Repeat("x", 2*chunkBytes))
 	if charged != 2*chunkBytes {
 		t.Errorf("charged %d for a write of %d bytes", charged, 2*chunkBytes)

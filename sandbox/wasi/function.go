@@ -73,11 +73,12 @@ func Functions() []Function {
 	}
 }
 
-// function is a Function that answers with an errno. params has an i for each i32 and an I for each i64.
+// function is a Function that answers with an errno, if the call has not ended. params has an i for each i32 and an I for each i64.
 func function(name, params string, do func(*World, memory, args) error) Function {
 	return Function{
 		Name: name, Params: types(params), Results: types("i"),
 		Call: func(w *World, m Memory, stack []uint64) {
+			w.ended()
 			stack[0] = uint64(errnoOf(do(w, memory{m}, args(stack))))
 		},
 	}

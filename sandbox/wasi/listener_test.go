@@ -380,6 +380,7 @@ func TestInstancesShareAListener(t *testing.T) {
 		if one, other := <-done, <-done; one == other {
 			t.Errorf("accepted: %t, %t", one, other)
 		}
+		a.w.Bind(context.Background(), nil, nil, nil)
 		a.must("fd_close", listenFD)
 		if len(l.wakes) != 1 {
 			t.Errorf("%d guests listen", len(l.wakes))

@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// pathCharge is what a path is charged: to resolve one takes about as long as to move so many bytes.
+const pathCharge = 16 << 10
+
 // lookupFollow makes a path's last component be followed if it is a symbolic link.
 const lookupFollow = 1
 
@@ -29,6 +32,7 @@ func (w *World) named(m memory, fd, ptr, length uint32, needs rights) (*director
 	if err != nil {
 		return nil, "", err
 	}
+	w.config.Charge(pathCharge)
 	name, err := m.path(ptr, length)
 	return dir, name, err
 }

@@ -88,7 +88,7 @@ func TestClocks(t *testing.T) {
 			t.Errorf("the resolution is %d", got)
 		}
 	}
-	for _, clock := range []int{2, 3, 4, 1<<32 - 1} {
+	for _, clock := range []uint32{2, 3, 4, 1<<32 - 1} {
 		g.fails(eInval, "clock_time_get", clock, 0, at)
 		g.fails(eInval, "clock_res_get", clock, at)
 	}

@@ -44,8 +44,12 @@ func TestDescriptorsAreLimited(t *testing.T) {
 		t.Errorf("got descriptor %d, want the one that was closed", fd)
 	}
 	g.openFails(eMfile, 0, "file", 0, 0)
-	dir := t.TempDir()
-	v := openVolume(t, dir, VolumeLimits{})
+	for range 1000 { // and what is closed is open no more
+		g.must("fd_close", last)
+		g.heap = heapStart
+		last = g.open(rootFD, "file", 0, 0, 0)
+	}
+	v := openVolume(t, t.TempDir(), VolumeLimits{})
 	if w, err := New(Config{Descriptors: 4, Mounts: []Mount{{"/", v, false}}}); err != nil {
 		t.Error(err)
 	} else {
