@@ -1,0 +1,125 @@
+package wasm
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// TestAGuestEndsWithItsClient: one that computes and never writes, too.
+func TestAGuestEndsWithItsClient(t *testing.T) {
+	spec := moduleSpec("evil", api.ModeHTTP)
+	spec.Wasm.Timeout = api.Duration(time.Hour)
+	web, h, log := serve(t, newDriver(t), spec)
+	ctx, cancel := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, web.URL+"/l", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := h.(*server)
+	go func() {
+		for s.usage.fuel.Load() < 10*fuelSlice { // it runs
+			runtime.Gosched()
+		}
+		cancel()
+	}()
+	if res, err := http.DefaultClient.Do(req); err == nil {
+		res.Body.Close()
+		t.Error("a guest that loops has answered")
+	}
+	eventually(t, "the guest is ended", func() bool { return strings.Contains(log.String(), "/l: the client is gone") })
+	if status, _ := get(t, web.URL+"/c"); status != 200 {
+		t.Errorf("the next request: status %d", status)
+	}
+}
+
+// TestASlowClientHoldsUpNobody: it holds an instance, and others have theirs.
+func TestASlowClientHoldsUpNobody(t *testing.T) {
+	server, _, _ := serve(t, newDriver(t), moduleSpec("evil", api.ModeHTTP))
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /k HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(conn, first); err != nil { // the guest writes now, and we read no more
+		t.Fatal(err)
+	}
+	for range 3 {
+		if status, _ := get(t, server.URL+"/c"); status != 200 {
+			t.Errorf("status %d while a client is slow", status)
+		}
+	}
+}
+
+// TestTooManyRequestsAreToldToComeBack: with one instance busy and the queue full.
+func TestTooManyRequestsAreToldToComeBack(t *testing.T) {
+	spec := moduleSpec("evil", api.ModeHTTP)
+	spec.Wasm.MaxConcurrency, spec.Wasm.Timeout = 1, api.Duration(time.Hour)
+	h, _ := start(t, newDriver(t), spec)
+	s := h.(*server)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	ask := func() *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/l", nil))
+		return w
+	}
+	for range 1 + maxQueued {
+		wg.Go(func() { ask() })
+	}
+	eventually(t, "the queue is full", func() bool { return s.pool.queued.Load() == maxQueued })
+	if w := ask(); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("status %d, header %v", w.Code, w.Header())
+	}
+	cancel()
+	wg.Wait()
+}
+
+// TestRequestsSeeNothingOfEachOther: under the default isolation a counter stays at one, whichever
+// instance answers; with isolation instance it counts.
+func TestRequestsSeeNothingOfEachOther(t *testing.T) {
+	for isolation, want := range map[string]uint32{"": 1, api.IsolationRequest: 1, api.IsolationFresh: 1, api.IsolationInstance: 5} {
+		spec := moduleSpec("evil", api.ModeHTTP)
+		spec.Wasm.Isolation = isolation
+		server, _, _ := serve(t, newDriver(t), spec)
+		last := uint32(0)
+		for range 5 {
+			_, body := get(t, server.URL+"/c")
+			last = number(body)
+		}
+		if last != want {
+			t.Errorf("isolation %q: the fifth request counts %d, not %d", isolation, last, want)
+		}
+	}
+}
+
+// TestAnIdleServerHoldsNothing: neither instances nor code nor an image, and it answers again.
+func TestAnIdleServerHoldsNothing(t *testing.T) {
+	d := newDriver(t)
+	web, h, _ := serve(t, d, moduleSpec("hello", api.ModeHTTP))
+	get(t, web.URL+"/")
+	s := h.(*server)
+	s.idleAfter = 0
+	if !s.rest() {
+		t.Fatal("it does not rest")
+	}
+	if u := d.arena.Usage(); s.loaded.code != nil || s.loaded.image != nil || u.Regions != 0 || s.budget.Used() != 0 {
+		t.Errorf("it holds %+v, %d regions, %d bytes", &s.loaded, u.Regions, s.budget.Used())
+	}
+	if status, _ := get(t, web.URL+"/"); status != 200 {
+		t.Errorf("afterwards: status %d", status)
+	}
+}
