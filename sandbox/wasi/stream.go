@@ -36,6 +36,9 @@ func (in *input) close() error       { return nil }
 
 // bind begins anew with another reader; what was read of the old one is forgotten.
 func (in *input) bind(from io.Reader) {
+	if from == nil && in.ahead != nil && in.ahead.from == nil {
+		return // it is at its end, and stays there
+	}
 	next := &ahead{from: from, wake: in.wake}
 	if in.ahead != nil && in.idle() {
 		next.space = in.ahead.space

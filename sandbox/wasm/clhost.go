@@ -93,11 +93,13 @@ func answerHead(x *exchange, status int, text []byte) int32 {
 	if x.sent() {
 		return errnoExist
 	}
-	header, err := parseFields(text)
-	if err != nil || !validStatus(status) {
+	header := x.heads.answers
+	clear(header)
+	if addFields(header, text) != nil || !validStatus(status) {
 		return errnoInvalid
 	}
-	x.respond(status, endToEnd(header))
+	keepEndToEnd(header)
+	x.respond(status, header)
 	return errnoOK
 }
 
@@ -117,6 +119,7 @@ func flush(ctx context.Context, _ wapi.Module, _ []uint64) { request(ctx).flush(
 var levels = [...]string{"DEBUG", "INFO", "WARN", "ERROR"}
 
 func logLine(ctx context.Context, m wapi.Module, stack []uint64) {
-	level := min(wapi.DecodeU32(stack[0]), uint32(len(levels)-1))
-	caller(ctx).log.printf("%s %s", levels[level], view(m, stack[1], stack[2]))
+	i, level := caller(ctx), min(wapi.DecodeU32(stack[0]), uint32(len(levels)-1))
+	i.line = appendOneLine(append(append(i.line[:0], levels[level]...), ' '), view(m, stack[1], stack[2]))
+	i.log.line(i.line)
 }

@@ -30,15 +30,14 @@ const neverBlocks = 2048
 type exchange struct {
 	w       http.ResponseWriter
 	r       *http.Request
-	control *http.ResponseController
 	replica context.Context
 	clock   *stopwatch // of the instance that handles the request
 	timeout time.Duration
 	written int
-	head    []byte // of the request, made when first asked for
+	heads   *heads
 
 	mu       sync.Mutex
-	deadline time.Time
+	deadline time.Duration // since epoch
 	done     chan struct{} // made when first asked for
 	timer    *time.Timer   // with done
 	unwatch  [2]func() bool
@@ -52,9 +51,10 @@ type exchange struct {
 var _ context.Context = (*exchange)(nil)
 
 func newExchange(replica context.Context, w http.ResponseWriter, r *http.Request, timeout time.Duration) *exchange {
-	x := &exchange{w: w, r: r, control: http.NewResponseController(w), replica: replica, timeout: timeout, deadline: time.Now().Add(timeout)}
+	x := &exchange{w: w, r: r, replica: replica, timeout: timeout, deadline: sinceEpoch() + timeout, heads: spareHeads.Get().(*heads)}
+	x.heads.format(r)
 	if r.Body != nil && r.Body != http.NoBody {
-		_ = x.control.EnableFullDuplex() // or HTTP/1 would read the whole body before the first answer
+		_ = x.control().EnableFullDuplex() // or HTTP/1 would read the whole body before the first answer
 	}
 	return x
 }
@@ -66,13 +66,20 @@ func (x *exchange) close() {
 	x.over = true
 	x.mu.Unlock()
 	x.readers.Wait()
+	x.heads.recycle()
+	x.heads = nil
 }
+
+func (x *exchange) control() *http.ResponseController { return http.NewResponseController(x.w) }
+
+// left is the time until the deadline; x.mu is held.
+func (x *exchange) left() time.Duration { return x.deadline - sinceEpoch() }
 
 // Deadline implements context.Context.
 func (x *exchange) Deadline() (time.Time, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.deadline, true
+	return time.Now().Add(x.left()), true
 }
 
 // Value implements context.Context: a guest's call carries what the request's does not.
@@ -88,7 +95,7 @@ func (x *exchange) Err() error {
 		x.end(errStopped)
 	case x.r.Context().Err() != nil:
 		x.end(errClientGone)
-	case !time.Now().Before(x.deadline):
+	case x.left() <= 0:
 		x.end(errDeadline)
 	}
 	return x.cause
@@ -107,7 +114,7 @@ func (x *exchange) Done() <-chan struct{} {
 		return x.done
 	}
 	check := func() { _ = x.Err() }
-	x.timer = time.AfterFunc(time.Until(x.deadline), func() {
+	x.timer = time.AfterFunc(x.left(), func() {
 		if x.Err() == nil { // the deadline was moved while the timer fired
 			x.extend(0)
 		}
@@ -133,10 +140,10 @@ func (x *exchange) end(cause error) {
 	x.unwatch[1]()
 	past := time.Unix(1, 0)
 	if x.reading > 0 { // else net/http would take the waking of its own read for the client's going
-		_ = x.control.SetReadDeadline(past)
+		_ = x.control().SetReadDeadline(past)
 	}
 	if cause != errOver && x.answered {
-		_ = x.control.SetWriteDeadline(past)
+		_ = x.control().SetWriteDeadline(past)
 	}
 }
 
@@ -145,20 +152,15 @@ func (x *exchange) extend(d time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if d > 0 {
-		x.deadline = time.Now().Add(d)
+		x.deadline = sinceEpoch() + d
 	}
 	if x.timer != nil && x.cause == nil {
-		x.timer.Reset(time.Until(x.deadline))
+		x.timer.Reset(x.left())
 	}
 }
 
 // requestHead is the request's head as the cl interface has it.
-func (x *exchange) requestHead() []byte {
-	if x.head == nil {
-		x.head = formatHead(x.r)
-	}
-	return x.head
-}
+func (x *exchange) requestHead() []byte { return x.heads.text }
 
 // Read implements io.Reader: the request's body. It is for the goroutine that calls the guest.
 func (x *exchange) Read(p []byte) (n int, err error) {
@@ -235,14 +237,20 @@ func (x *exchange) respond(status int, header http.Header) {
 // Write implements io.Writer: the response's body. The head is sent first, with status 200, if it
 // was not.
 func (x *exchange) Write(p []byte) (n int, err error) {
-	if x.written += len(p); x.written > neverBlocks {
+	blocks := x.written+len(p) > neverBlocks
+	x.written += len(p)
+	if blocks {
 		x.Done() // so that the end wakes the write
 	}
 	if err := x.Err(); err != nil {
 		return 0, err
 	}
 	x.respond(http.StatusOK, nil)
-	x.clock.wait(func() { n, err = x.w.Write(p) })
+	if blocks {
+		x.clock.wait(func() { n, err = x.w.Write(p) })
+	} else {
+		n, err = x.w.Write(p)
+	}
 	if errors.Is(err, http.ErrBodyNotAllowed) { // 204, 304: the body is dropped
 		return len(p), nil
 	}
@@ -259,7 +267,7 @@ func (x *exchange) flush() {
 		return
 	}
 	x.respond(http.StatusOK, nil)
-	x.clock.wait(func() { _ = x.control.Flush() }) // the next write tells of a client that is gone
+	x.clock.wait(func() { _ = x.control().Flush() }) // the next write tells of a client that is gone
 }
 
 // sent tells whether the response's head is out.

@@ -88,7 +88,8 @@ func openFetch(f *egress.Fetches, head []byte) (int, error) {
 	if err != nil {
 		return 0, &egress.Error{Errno: egress.ErrnoInvalid, Reason: err.Error()}
 	}
-	return f.Open(method, target, endToEnd(header))
+	keepEndToEnd(header)
+	return f.Open(method, target, header)
 }
 
 func fetchWrite(ctx context.Context, m wapi.Module, stack []uint64) {

@@ -2,7 +2,6 @@ package wasm
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
@@ -30,12 +30,22 @@ var hopByHop = []string{
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade",
 }
 
+// keepEndToEnd takes out of a header that was read by addFields what is for the connection.
+func keepEndToEnd(h http.Header) {
+	connection := h["Connection"]
+	for name := range h {
+		if !forwarded(connection, name) {
+			delete(h, name)
+		}
+	}
+}
+
 // endToEnd copies a header without the fields of the connection, those that Connection names, and
 // what is no field at all.
 func endToEnd(h http.Header) http.Header {
 	out := http.Header{}
 	for name, values := range h {
-		if forwarded(h, name) {
+		if forwarded(h["Connection"], name) {
 			if values = slices.DeleteFunc(slices.Clone(values), invalidValue); len(values) > 0 {
 				out[name] = values
 			}
@@ -44,12 +54,13 @@ func endToEnd(h http.Header) http.Header {
 	return out
 }
 
-// forwarded says whether a field of h is for the other end and not for the connection.
-func forwarded(h http.Header, name string) bool {
+// forwarded says whether a field is for the other end and not for the connection, whose own field says
+// more.
+func forwarded(connection []string, name string) bool {
 	if !httpguts.ValidHeaderFieldName(name) || slices.Contains(hopByHop, name) {
 		return false
 	}
-	for _, list := range h["Connection"] {
+	for _, list := range connection {
 		for named := range strings.SplitSeq(list, ",") {
 			if strings.EqualFold(strings.TrimSpace(named), name) {
 				return false
@@ -63,7 +74,10 @@ func invalidValue(v string) bool { return !httpguts.ValidHeaderFieldValue(v) }
 
 // remoteAddr is the peer as the ingress tells it, else as the connection does.
 func remoteAddr(r *http.Request) string {
-	return cmp.Or(r.Header.Get(headerRemoteAddr), r.RemoteAddr)
+	if told := r.Header[headerRemoteAddr]; len(told) > 0 && told[0] != "" {
+		return told[0]
+	}
+	return r.RemoteAddr
 }
 
 // field is a header field with all its values.
@@ -72,17 +86,47 @@ type field struct {
 	values []string
 }
 
+// heads is memory for the heads of one exchange at a time.
+type heads struct {
+	text    []byte // of the request
+	fields  []field
+	single  [3]string   // values of fields that net/http keeps elsewhere
+	answers http.Header // of the response
+}
+
+// spareHeads keeps memory for the next exchange: a head is most of what handling a request allocates.
+var spareHeads = sync.Pool{New: func() any {
+	return &heads{text: make([]byte, 0, 1024), fields: make([]field, 0, 16), answers: http.Header{}}
+}}
+
+// maxSpareText bounds the texts that are kept.
+const maxSpareText = 16 << 10
+
+// recycle keeps h for another exchange, without anything of the present one.
+func (h *heads) recycle() {
+	if cap(h.text) > maxSpareText {
+		return
+	}
+	clear(h.fields)
+	clear(h.single[:])
+	clear(h.answers)
+	h.text, h.fields = h.text[:0], h.fields[:0]
+	spareHeads.Put(h)
+}
+
 // guestFields is what a guest sees of a request's header, in order, with what net/http keeps elsewhere.
-func guestFields(r *http.Request) []field {
-	fields := make([]field, 0, 12) // few requests have more
+func (h *heads) guestFields(r *http.Request) []field {
+	fields, singles := h.fields[:0], h.single[:0]
 	add := func(name string, value string) {
 		if value != "" && !invalidValue(value) {
-			fields = append(fields, field{name, []string{value}})
+			singles = append(singles, value)
+			fields = append(fields, field{name, singles[len(singles)-1:]})
 		}
 	}
+	connection := r.Header["Connection"]
 	for name, values := range r.Header {
 		switch {
-		case name == "Host", name == "Content-Length", name == headerRemoteAddr, !forwarded(r.Header, name):
+		case name == "Host", name == "Content-Length", name == headerRemoteAddr, !forwarded(connection, name):
 			continue
 		case slices.ContainsFunc(values, invalidValue):
 			values = slices.DeleteFunc(slices.Clone(values), invalidValue)
@@ -92,21 +136,21 @@ func guestFields(r *http.Request) []field {
 		}
 	}
 	add("Host", r.Host)
-	if r.ContentLength > 0 || r.ContentLength == 0 && r.Header.Get("Content-Length") != "" {
+	if r.ContentLength > 0 || r.ContentLength == 0 && len(r.Header["Content-Length"]) > 0 {
 		add("Content-Length", strconv.FormatInt(r.ContentLength, 10))
 	}
 	add(headerRemoteAddr, remoteAddr(r))
 	slices.SortFunc(fields, func(a, b field) int { return strings.Compare(a.name, b.name) })
+	h.fields = fields
 	return fields
 }
 
-// formatHead writes a request's head for the cl interface: "METHOD SP URI LF", then "name: value LF"
-// for each field, names in lower case and in order.
-func formatHead(r *http.Request) []byte {
-	b := make([]byte, 0, 512) // most heads are shorter
-	b = append(append(b, r.Method...), ' ')
+// format writes a request's head for the cl interface: "METHOD SP URI LF", then "name: value LF" for
+// each field, names in lower case and in order.
+func (h *heads) format(r *http.Request) {
+	b := append(append(h.text[:0], r.Method...), ' ')
 	b = append(append(b, r.URL.RequestURI()...), '\n')
-	return appendFields(b, guestFields(r))
+	h.text = appendFields(b, h.guestFields(r))
 }
 
 // appendFields adds the lines of fields to a head, and makes the whole valid UTF-8.
@@ -138,23 +182,28 @@ var errHead = errors.New("bad response head")
 
 // parseFields reads "name: value" lines that end in LF or CRLF; the last may lack its end.
 func parseFields(text []byte) (http.Header, error) {
-	if len(text) > api.MaxHeaderBytes {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", errHead, len(text), api.MaxHeaderBytes)
-	}
 	h := http.Header{}
-	for line := range bytes.Lines(text) {
-		line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
-		if len(line) == 0 {
+	return h, addFields(h, text)
+}
+
+// addFields is parseFields into a header that is there.
+func addFields(h http.Header, text []byte) error {
+	if len(text) > api.MaxHeaderBytes {
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed", errHead, len(text), api.MaxHeaderBytes)
+	}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+		if line == "" {
 			continue
 		}
-		name, value, ok := strings.Cut(string(line), ":")
+		name, value, ok := strings.Cut(line, ":")
 		value = textproto.TrimString(value)
 		if !ok || !httpguts.ValidHeaderFieldName(name) || invalidValue(value) {
-			return nil, fmt.Errorf("%w: %.80q is not a header field", errHead, line)
+			return fmt.Errorf("%w: %.80q is not a header field", errHead, line)
 		}
 		h.Add(name, value)
 	}
-	return h, nil
+	return nil
 }
 
 // validStatus tells whether a guest may answer with the status: final ones only, as 1xx concerns the

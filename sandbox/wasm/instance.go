@@ -39,6 +39,7 @@ type instance struct {
 	bounds  context.Context // of the present call
 	request *exchange       // that is being handled, if one is
 	fetches *egress.Fetches // that the present call has under way; nil before its first
+	line    []byte          // that the guest logged last, for its space
 
 	entry, resume wapi.Function // of a server's instance; resume may be nil
 
@@ -141,7 +142,7 @@ func (i *instance) begin() {
 
 func (i *instance) finish() {
 	i.tank.count()
-	i.quota.take(i.clock.lap(), sinceEpoch())
+	i.quota.take(i.clock.lap(), i.clock.since)
 }
 
 // cost is what all calls so far have used.
@@ -163,6 +164,9 @@ func (i *instance) call(bounds context.Context, f wapi.Function) error {
 
 // throttle counts d of CPU time and waits until the replica's share of the processors allows for more.
 func (i *instance) throttle(d time.Duration) error {
+	if i.quota == nil {
+		return nil
+	}
 	wait := i.quota.take(d, sinceEpoch())
 	if wait == 0 {
 		return nil

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/time/rate"
 
@@ -46,19 +46,22 @@ func (s *sink) line(line []byte) {
 }
 
 func (s *sink) printf(format string, args ...any) {
-	s.line([]byte(oneLine(fmt.Sprintf(format, args...)) + "\n"))
+	s.line(appendOneLine(nil, fmt.Appendf(nil, format, args...)))
 }
 
-func oneLine(s string) string {
-	if len(s) > api.MaxLogLineBytes {
-		s = s[:api.MaxLogLineBytes]
-	}
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\r' {
-			return ' '
+// appendOneLine adds text to the beginning of a line and ends it. What would end it before is a space.
+func appendOneLine(line, text []byte) []byte {
+	begun := len(line)
+	line = append(line, text[:min(len(text), api.MaxLogLineBytes)]...)
+	for n, c := range line[begun:] {
+		if c == '\n' || c == '\r' {
+			line[begun+n] = ' '
 		}
-		return r
-	}, s)
+	}
+	if !utf8.Valid(line) {
+		line = bytes.ToValidUTF8(line, []byte("\uFFFD"))
+	}
+	return append(line, '\n')
 }
 
 func (s *sink) lost(n int) {

@@ -24,7 +24,7 @@ func cgiEnv(r *http.Request) map[string]string {
 		"QUERY_STRING": r.URL.RawQuery, "CONTENT_TYPE": "", "CONTENT_LENGTH": "", "REMOTE_ADDR": peerIP(remoteAddr(r)),
 		"X_FULL_URL": scheme(r) + "://" + r.Host + r.URL.RequestURI(), "X_MATCHED_ROUTE": "/...",
 	}
-	for _, f := range guestFields(r) {
+	for _, f := range (&heads{}).guestFields(r) {
 		name, value := strings.ToUpper(strings.ReplaceAll(f.name, "-", "_")), strings.Join(f.values, ", ")
 		switch f.name {
 		case "Proxy":
@@ -147,7 +147,8 @@ func parseCGI(head []byte) (int, http.Header, error) {
 		}
 	}
 	header.Del("Status")
-	return status, endToEnd(header), nil
+	keepEndToEnd(header)
+	return status, header, nil
 }
 
 var errNoCGI = errors.New("the guest ended without a CGI head (Content-Type: …, then an empty line)")

@@ -191,7 +191,9 @@ func FuzzRequestHead(f *testing.F) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.URL.Path, r.Host = path, host
 		r.Header[http.CanonicalHeaderKey(name)] = []string{value}
-		head := string(formatHead(r))
+		h := &heads{}
+		h.format(r)
+		head := string(h.text)
 		first, rest, _ := strings.Cut(head, "\n")
 		if !strings.HasPrefix(first, "GET ") || strings.Contains(first, "\r") {
 			t.Fatalf("the first line is %q", first)
