@@ -90,7 +90,18 @@ func (f *file) settle(flags fdflags) error {
 	return nil
 }
 
-func datasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
+func datasync(f *os.File) error {
+	return retry(func() error { return unix.Fdatasync(int(f.Fd())) })
+}
+
+// retry repeats a system call that a signal has interrupted; Go's scheduler sends some.
+func retry(call func() error) error {
+	for {
+		if err := call(); err != unix.EINTR {
+			return err
+		}
+	}
+}
 
 func (f *file) size() (int64, error) {
 	info, err := f.Stat()
@@ -131,7 +142,7 @@ func (f *file) truncate(size int64) error {
 // system that cannot set space aside it only makes the file longer.
 func (f *file) allocate(from, end int64) error {
 	return f.resize(func(size int64) int64 { return max(size, end) }, func(size int64) error {
-		err := unix.Fallocate(int(f.Fd()), 0, from, end-from)
+		err := retry(func() error { return unix.Fallocate(int(f.Fd()), 0, from, end-from) })
 		if errors.Is(err, unix.ENOTSUP) && end > size {
 			err = f.Truncate(end)
 		}

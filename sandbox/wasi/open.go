@@ -145,7 +145,11 @@ func (d *directory) openAs(o opening) (*descriptor, error) {
 
 // open opens the name itself, and fails if it is a symbolic link.
 func (p place) open(flags int) (*os.File, error) {
-	fd, err := unix.Openat(p.fd(), p.base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, newFileMode)
+	var fd int
+	err := retry(func() (err error) {
+		fd, err = unix.Openat(p.fd(), p.base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, newFileMode)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
