@@ -1,6 +1,7 @@
 package supervise
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,17 +17,21 @@ func TestEachStartIsAskedAbout(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		d := wasmDriver(fake.Script{})
 		n := newNode(t, d)
-		asked, refusal := 0, error(nil)
+		var asked atomic.Int32
+		var refused atomic.Bool
 		n.admit = func(a api.Assignment, path string) error {
-			asked++
+			asked.Add(1)
 			same(t, "asked about", []string{"r-1", "/store/" + digest}, []string{a.ReplicaID, path})
-			return refusal
+			if refused.Load() {
+				return api.Errorf(api.CodeForbidden, "nobody signed it")
+			}
+			return nil
 		}
 		n.run("r-1", api.VariantWasm, wasm(policy(api.RestartAlways)))
 		synctest.Wait()
-		same(t, "asked, and started", []int{1, 1}, []int{asked, d.Starts("r-1")})
+		same(t, "asked, and started", []int{1, 1}, []int{int(asked.Load()), d.Starts("r-1")})
 
-		refusal = api.Errorf(api.CodeForbidden, "nobody signed it")
+		refused.Store(true)
 		synctest.Wait()
 		same(t, "what runs goes on", true, n.last("r-1").Ready)
 		d.Kill("r-1")
@@ -34,7 +39,7 @@ func TestEachStartIsAskedAbout(t *testing.T) {
 		rep := n.last("r-1")
 		same(t, "a start that is refused", []any{api.ReplicaBackoff, "nobody signed it", 1}, []any{rep.State, rep.Reason, d.Starts("r-1")})
 
-		refusal = nil
+		refused.Store(false)
 		after(2 * time.Minute)
 		same(t, "starts", 2, d.Starts("r-1"))
 		same(t, "ready", true, n.last("r-1").Ready)
