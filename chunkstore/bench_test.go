@@ -7,7 +7,9 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -74,6 +76,8 @@ func benchPut(b *testing.B, size, group int, put func([]Chunk) error) {
 	s := newStream(size)
 	b.SetBytes(int64(size * group))
 	var ready [][]Chunk
+	var cpu time.Duration
+	puts := 0
 	for b.Loop() {
 		if len(ready) == 0 {
 			b.StopTimer()
@@ -82,11 +86,28 @@ func benchPut(b *testing.B, size, group int, put func([]Chunk) error) {
 			}
 			b.StartTimer()
 		}
+		before := cpuTime(b)
 		if err := put(ready[0]); err != nil {
 			b.Fatal(err)
 		}
+		cpu += cpuTime(b) - before
+		puts++
 		ready = ready[1:]
 	}
+	reportCPU(b, puts*size*group, cpu)
+}
+
+// cpuTime is what the process has used. Unlike MB/s it hardly depends on what else the machine does.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func reportCPU(b *testing.B, bytes int, cpu time.Duration) {
+	b.ReportMetric(float64(bytes)/1e6/cpu.Seconds(), "MB/cpu-s")
 }
 
 func reportAmplification(b *testing.B, written, put int64) {
@@ -158,31 +179,50 @@ func BenchmarkPebbleAlone(b *testing.B) {
 	}
 }
 
-// Writers that know nothing of each other share their flushes.
+// Writers that know nothing of each other share their flushes, and hash while the disk works.
 func BenchmarkConcurrentWrite(b *testing.B) {
+	const round = 64 << 20 // bytes between two stops of the clock
 	for _, size := range []int{4 << 10, 256 << 10, 1 << 20} {
 		for _, writers := range []int{8, 32} {
 			b.Run(fmt.Sprintf("%s/writers%d", sizeName(size), writers), func(b *testing.B) {
-				c, _ := benchStore(b, Options{})
-				benchPut(b, size, writers, func(chunks []Chunk) error {
-					var wg sync.WaitGroup
-					var failed atomic.Pointer[error]
-					for _, ch := range chunks {
-						wg.Go(func() {
-							if err := c.Put(b.Context(), PutOptions{Owner: "bench"}, ch); err != nil {
-								failed.Store(&err)
-							}
-						})
+				c, d := benchStore(b, Options{})
+				s := newStream(size)
+				n := min(round/size, 2048)
+				b.SetBytes(int64(n * size))
+				var cpu time.Duration
+				for b.Loop() {
+					b.StopTimer()
+					todo := make(chan Chunk, n)
+					for range n {
+						todo <- s.chunk()
 					}
-					wg.Wait()
-					if err := failed.Load(); err != nil {
-						return *err
-					}
-					return nil
-				})
+					close(todo)
+					b.StartTimer()
+					before := cpuTime(b)
+					writeAll(b, c, writers, todo)
+					cpu += cpuTime(b) - before
+				}
+				reportCPU(b, n*size*b.N, cpu)
+				b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "puts/s")
+				reportAmplification(b, d.written.Load(), c.Stats().RawBytes)
 			})
 		}
 	}
+}
+
+func writeAll(b *testing.B, c *Chunks, writers int, todo chan Chunk) {
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for ch := range todo {
+				if err := c.Put(b.Context(), PutOptions{Owner: "bench"}, ch); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func benchFilled(b *testing.B, c *Chunks, size, n int) []Chunk {

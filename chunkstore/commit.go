@@ -158,8 +158,7 @@ func (g *group) keep(records []*record) error {
 }
 
 func (g *group) place(rec *record) (err error) {
-	rec.encode()
-	h := rec.head()
+	h := rec.encode()
 	e := entry{codec: h.codec, raw: h.raw, stored: h.stored, inline: rec.inline()}
 	if !e.inline {
 		e.segment, e.offset, err = g.append(h, rec.body)

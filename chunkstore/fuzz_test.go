@@ -10,8 +10,7 @@ import (
 
 func FuzzRecordHead(f *testing.F) {
 	r := &record{key: key{1}, data: text(1, 1000), codec: S2}
-	r.encode()
-	f.Add(append(r.head().append(nil), r.body...))
+	f.Add(append(r.encode().append(nil), r.body...))
 	f.Add([]byte(recordMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := decodeHead(b)
@@ -78,8 +77,7 @@ func FuzzScan(f *testing.F) {
 		var want, got []int64
 		for i := range 2 {
 			r := &record{key: key{byte(i)}, data: []byte("chunk"), codec: Raw}
-			r.encode()
-			at, err := w.append(r.head(), r.body)
+			at, err := w.append(r.encode(), r.body)
 			if err != nil {
 				t.Fatal(err)
 			}

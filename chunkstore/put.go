@@ -3,8 +3,11 @@ package chunkstore
 import (
 	"context"
 	"crypto/sha256"
+	"runtime"
+	"sync/atomic"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/run"
 )
 
 // Chunk is bytes with the digest that they are to have.
@@ -78,29 +81,18 @@ func (c *Chunks) records(o PutOptions, chunks []Chunk) ([]*record, error) {
 }
 
 func (c *Chunks) put(owner string, records []*record, bytes int64) error {
-	var missing int64
-	for _, r := range records {
-		if got := key(sha256.Sum256(r.data)); got != r.key {
-			return api.Errorf(api.CodeUnsupMedia, "the bytes are %s, announced was %s", got, r.key).
-				WithHint("the chunk was changed on its way; send it again")
+	defer func() {
+		for _, r := range records {
+			r.release()
 		}
-		has, err := c.has(r.key)
-		if err != nil {
-			return err
-		}
-		if !has {
-			missing += headBytes + int64(len(r.data))
-		}
+	}()
+	missing, err := c.prepare(records)
+	if err != nil {
+		return err
 	}
 	if missing > 0 {
 		if err := c.room.admit(missing, c.used()); err != nil {
 			return err
-		}
-	}
-	for _, r := range records {
-		defer r.release()
-		if missing > 0 {
-			r.encode()
 		}
 	}
 	return c.submit(&request{
@@ -108,6 +100,46 @@ func (c *Chunks) put(owner string, records []*record, bytes int64) error {
 		store: func(g *group) error { return g.keep(records) },
 		stage: func(g *group) error { g.stagePut(owner, records); return nil },
 	})
+}
+
+// prepare does, on all processors, what can be done before a put's turn to commit comes, and returns
+// how many bytes are not here yet.
+func (c *Chunks) prepare(records []*record) (int64, error) {
+	var next, missing atomic.Int64
+	work := func(context.Context) error {
+		for i := next.Add(1) - 1; i < int64(len(records)); i = next.Add(1) - 1 {
+			n, err := c.prepareOne(records[i])
+			if err != nil {
+				return err
+			}
+			missing.Add(n)
+		}
+		return nil
+	}
+	workers := min(runtime.GOMAXPROCS(0), len(records))
+	if workers == 1 {
+		err := work(nil)
+		return missing.Load(), err
+	}
+	group := run.New(context.Background())
+	for range workers {
+		group.Go("prepare a put", work)
+	}
+	err := group.Wait()
+	return missing.Load(), err
+}
+
+// prepareOne compares the digest and, unless the chunk is here, compresses it and returns its size.
+func (c *Chunks) prepareOne(r *record) (int64, error) {
+	if got := key(sha256.Sum256(r.data)); got != r.key {
+		return 0, api.Errorf(api.CodeUnsupMedia, "the bytes are %s, announced was %s", got, r.key).
+			WithHint("the chunk was changed on its way; send it again")
+	}
+	if has, err := c.has(r.key); has || err != nil {
+		return 0, err
+	}
+	r.encode()
+	return headBytes + int64(len(r.body)), nil
 }
 
 func (g *group) stagePut(owner string, records []*record) {
@@ -118,8 +150,7 @@ func (g *group) stagePut(owner string, records []*record) {
 			e := g.placed[r.key]
 			g.setEntry(r.key, e)
 			if e.inline {
-				r.encode()
-				g.set(indexKey(valueKeys, r.key[:]), append(r.head().append(nil), r.body...))
+				g.set(indexKey(valueKeys, r.key[:]), append(r.encode().append(nil), r.body...))
 			}
 		}
 		if owner != "" {

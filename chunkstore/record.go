@@ -49,6 +49,7 @@ type record struct {
 	data  []byte // the chunk, as the caller has it
 	codec Codec  // asked for, then used
 	body  []byte // what is stored; nil until encode
+	sum   uint32 // its checksum
 	from  *[]byte
 }
 
@@ -95,15 +96,13 @@ func (h head) open(buf, stored []byte) ([]byte, error) {
 	return decompress(h.codec, buf, stored, int(h.raw))
 }
 
-func (r *record) head() head {
-	return head{codec: r.codec, raw: uint32(len(r.data)), stored: uint32(len(r.body)), key: r.key, sum: crc32.Checksum(r.body, castagnoli)}
-}
-
-// encode compresses the chunk, unless it is done already.
-func (r *record) encode() {
+// encode compresses the chunk and makes its head, unless that is done already.
+func (r *record) encode() head {
 	if r.body == nil {
 		r.codec, r.body, r.from = compress(r.codec, r.data)
+		r.sum = crc32.Checksum(r.body, castagnoli)
 	}
+	return head{codec: r.codec, raw: uint32(len(r.data)), stored: uint32(len(r.body)), key: r.key, sum: r.sum}
 }
 
 // release gives back what encode took.

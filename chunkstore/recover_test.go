@@ -57,8 +57,7 @@ func TestATornTail(t *testing.T) {
 		var tail []byte
 		for _, r := range []*record{whole, torn} {
 			r.key = must(parseDigest(DigestOf(r.data)))
-			r.encode()
-			tail = append(append(tail, r.head().append(nil)...), r.body...)
+			tail = append(append(tail, r.encode().append(nil)...), r.body...)
 		}
 		tail = tail[:headBytes+100_000+cut]
 		if _, err := c.writer.file.WriteAt(tail, end); err != nil {
