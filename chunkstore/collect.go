@@ -1,6 +1,7 @@
 package chunkstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
@@ -99,19 +100,18 @@ func (p *pass) eachPage(ctx context.Context, letter byte, f func(context.Context
 	return nil
 }
 
-// mark notes since when chunks have no pin.
+// mark notes since when chunks have no pin. Most have one, so that is looked at first without holding
+// up those who commit, and in the commit only of those that seem to have none.
 func (p *pass) mark(_ context.Context, keys []key) error {
+	keys, err := p.c.unpinned(keys)
+	if err != nil || len(keys) == 0 {
+		return err
+	}
 	marked := 0
-	err := p.c.submit(&request{stage: func(g *group) error {
+	err = p.c.submit(&request{stage: func(g *group) error {
 		marked = 0
 		for _, k := range keys {
-			_, here := g.entry(k)
-			_, damaged := g.read(indexKey(damageKeys, k[:]))
-			if !here && !damaged || g.pinned(k) {
-				continue
-			}
-			if _, marks := g.read(indexKey(markKeys, k[:])); !marks {
-				g.set(indexKey(markKeys, k[:]), encodeTime(p.o.Now))
+			if g.mark(k, p.o.Now) {
 				marked++
 			}
 		}
@@ -119,6 +119,44 @@ func (p *pass) mark(_ context.Context, keys []key) error {
 	}})
 	p.report.Marked += marked
 	return err
+}
+
+// unpinned are those of the keys that have neither a pin nor a mark.
+func (c *Chunks) unpinned(keys []key) (out []key, err error) {
+	pins, err := c.db.NewIter(under([]byte{pinKeys}))
+	if err != nil {
+		return nil, c.unreadable(err)
+	}
+	marks, err := c.db.NewIter(under([]byte{markKeys}))
+	if err != nil {
+		return nil, c.unreadable(errors.Join(err, pins.Close()))
+	}
+	for _, k := range keys {
+		if !seek(pins, indexKey(pinKeys, k[:])) && !seek(marks, indexKey(markKeys, k[:])) {
+			out = append(out, k)
+		}
+	}
+	if err := errors.Join(pins.Close(), marks.Close()); err != nil {
+		return nil, c.unreadable(err)
+	}
+	return out, nil
+}
+
+// seek tells whether there is a key that begins with prefix.
+func seek(it *pebble.Iterator, prefix []byte) bool {
+	return it.SeekGE(prefix) && bytes.HasPrefix(it.Key(), prefix)
+}
+
+// mark marks a chunk that is here, or was damaged here, and has neither pin nor mark.
+func (g *group) mark(k key, now time.Time) bool {
+	_, here := g.entry(k)
+	_, damaged := g.read(indexKey(damageKeys, k[:]))
+	_, marked := g.read(indexKey(markKeys, k[:]))
+	if !here && !damaged || marked || g.pinned(k) {
+		return false
+	}
+	g.set(indexKey(markKeys, k[:]), encodeTime(now))
+	return true
 }
 
 // weigh adds up what the pass would remove.
