@@ -59,7 +59,7 @@ test-cgroup2: ## the tests of containers on a virtual machine with cgroup v2 alo
 SEED      := $(or $(SEED),$(shell date +%s))
 test-long: test-deps ## the large counts, about an hour; docs/TESTING.md keeps the last result
 	@echo "commit $(COMMIT), seed $(SEED), $$(date -u +%FT%TZ)"
-	$(ASBUILT) $(GO) test -count=1 -timeout 60m ./coordinator/state ./coordinator/schedule ./coordinator/reconcile ./agent/converge -rapid.checks=5000 -rapid.seed=$(SEED)
+	$(ASBUILT) $(GO) test -count=1 -timeout 60m ./coordinator/state ./coordinator/schedule ./coordinator/reconcile ./agent/converge ./chunkstore/place -rapid.checks=5000 -rapid.seed=$(SEED)
 	$(ASBUILT) CLOUDLESS_TEST_LONG=1 $(GO) test -count=1 -timeout 90m ./...
 
 lint: ## golangci-lint must be on the PATH: go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

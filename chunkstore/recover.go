@@ -46,7 +46,7 @@ func (c *Chunks) openIndex() error {
 
 // tryIndex opens the database and reads what is kept in memory.
 func (c *Chunks) tryIndex() error {
-	disk := vfs.OnDiskFull(c.fs, c.room.exhausted)
+	disk := vfs.OnDiskFull(ordered{c.fs}, c.room.exhausted)
 	c.fault = &fault{log: c.options.Log}
 	options := indexOptions(disk, c.options, c.fault)
 	options.EventListener = &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
