@@ -31,7 +31,7 @@ type instance struct {
 	out, err *lines
 
 	globals []wapi.MutableGlobal // all that the module can change
-	stack   wapi.Global
+	stack   wapi.MutableGlobal
 	tank    tank
 	clock   stopwatch
 
@@ -127,16 +127,20 @@ var linkConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions()
 // instance is known to be one.
 func (i *instance) bindGlobals(m wapi.Module) {
 	i.tank.level = m.ExportedGlobal(i.code.metered.Fuel).(wapi.MutableGlobal)
-	i.stack = m.ExportedGlobal(i.code.metered.Stack)
+	i.stack = m.ExportedGlobal(i.code.metered.Stack).(wapi.MutableGlobal)
 	i.globals = i.globals[:0]
 	for _, name := range i.code.metered.Globals {
 		i.globals = append(i.globals, m.ExportedGlobal(name).(wapi.MutableGlobal))
 	}
 }
 
-// begin and finish surround a call into the guest.
+// begin and finish surround a call into the guest. A call that the guest ended from deep down, by an
+// exit, has given none of its stack back.
 func (i *instance) begin() {
 	i.tank.fill()
+	if i.stack != nil { // a start section runs before the globals are known
+		i.stack.Set(stackBytes)
+	}
 	i.clock.start()
 }
 

@@ -206,3 +206,14 @@ func FuzzRequestHead(f *testing.F) {
 		}
 	})
 }
+
+// TestAnExitDeepDownCostsTheNextRequestNothing: the calls that it leaves behind do not count against the
+// stack of the next.
+func TestAnExitDeepDownCostsTheNextRequestNothing(t *testing.T) {
+	server, _, log := serve(t, newDriver(t), moduleSpec("exits-deep", api.ModeHTTP))
+	for n := range 20 { // the stack has room for some 200,000 such calls
+		if status, body := get(t, server.URL+"/"); status != 200 || body != "deep" {
+			t.Fatalf("request %d: status %d, %q; the log is %s", n, status, body, log)
+		}
+	}
+}
