@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -69,6 +70,22 @@ func (s *Server) admitWorkload(v state.View, w *api.Workload) error {
 		return nil
 	}
 	return err
+}
+
+// admitRollback is admitWorkload of an earlier version, 0 for the one before. What is not there is for
+// the log to refuse.
+func (s *Server) admitRollback(v state.View, ref api.Ref, version uint64) error {
+	w, ok := v.Workload(ref)
+	if !ok {
+		return nil
+	}
+	old, ok := v.Version(ref, w.Metadata.UID, cmp.Or(version, w.Metadata.Version-1))
+	if !ok {
+		return nil
+	}
+	back := w.Workload
+	back.Spec = old.Spec
+	return s.admitWorkload(v, &back)
 }
 
 // policyNotes tells who plans what a policy means for what runs already.

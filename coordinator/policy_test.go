@@ -56,6 +56,22 @@ func TestAPolicyIsCheckedAtApplyAndPlan(t *testing.T) {
 			t.Errorf("%s: notes %q", name, plan.Notes)
 		}
 	}
+	if err := s.DeletePolicy(t.Context(), admin, "prod"); err != nil {
+		t.Fatal(err)
+	}
+	w := api.Workload{APIVersion: api.APIVersion, Kind: api.KindWorkload, Metadata: api.Metadata{Name: "web", Namespace: "prod"}}
+	for _, version := range []api.WasmSpec{{Module: other, Signature: signature}, {Module: good, Signature: signature}} {
+		w.Spec.Wasm = &version
+		if _, err := s.PutWorkload(t.Context(), admin, w, false, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.PutPolicy(t.Context(), admin, p); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.RollbackWorkload(t.Context(), admin, "prod", "web", 0, 0); api.CodeOf(err) != api.CodeForbidden || !strings.Contains(err.Error(), "not of this module") {
+		t.Errorf("a rollback to what was not signed: %v", err)
+	}
 	list, err := s.Namespaces(t.Context(), api.ListQuery{})
 	if err != nil || len(list.Items) != 2 || list.Items[1].Policy == nil || list.Items[1].Workloads != 1 {
 		t.Errorf("%+v, %v", list, err)
