@@ -148,7 +148,7 @@ func neverWhole(p netip.Prefix) string {
 }
 
 // NeverReached says what an address is that no guest may reach, "" for one that a rule can open. An
-// IPv4 address inside an IPv6 one (mapped, compatible, 6to4, NAT64) is judged as what it stands for.
+// IPv4 address inside an IPv6 one (mapped, compatible, translated, 6to4, NAT64) is judged as what it stands for.
 func NeverReached(addr netip.Addr) string {
 	for _, a := range []netip.Addr{addr.WithZone(""), embedded4(addr)} {
 		if why := find(never, a.Unmap()); why != "" {
@@ -170,6 +170,7 @@ func PrivateAddr(addr netip.Addr) string {
 
 var (
 	compatible4 = netip.MustParsePrefix("::/96")
+	translated4 = netip.MustParsePrefix("::ffff:0:0:0/96")
 	sixToFour   = netip.MustParsePrefix("2002::/16")
 	nat64       = netip.MustParsePrefix("64:ff9b::/96")
 )
@@ -179,7 +180,7 @@ func embedded4(addr netip.Addr) netip.Addr {
 	b := addr.As16()
 	switch {
 	case addr.Is4() || addr.Is4In6():
-	case nat64.Contains(addr.WithZone("")), compatible4.Contains(addr.WithZone("")):
+	case nat64.Contains(addr.WithZone("")), compatible4.Contains(addr.WithZone("")), translated4.Contains(addr.WithZone("")):
 		return netip.AddrFrom4([4]byte(b[12:16]))
 	case sixToFour.Contains(addr.WithZone("")):
 		return netip.AddrFrom4([4]byte(b[2:6]))

@@ -165,7 +165,7 @@ func disguises(four netip.Addr) map[string]netip.Addr {
 		return netip.AddrFrom16(six)
 	}
 	return map[string]netip.Addr{
-		"itself": four, "mapped": embed("::ffff:0:0", 12), "compatible": embed("::", 12), "6to4": embed("2002::", 2), "NAT64": embed("64:ff9b::", 12),
+		"itself": four, "mapped": embed("::ffff:0:0", 12), "compatible": embed("::", 12), "translated": embed("::ffff:0:0:0", 12), "6to4": embed("2002::", 2), "NAT64": embed("64:ff9b::", 12),
 	}
 }
 
