@@ -7,7 +7,6 @@
 package client
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -28,7 +27,7 @@ type Config struct {
 	UserAgent      string
 	RequestTimeout time.Duration // of one attempt; default 30s
 	RetryFor       time.Duration // how long a cluster without a leader is retried; default 10s
-	Traceparent    string        // W3C trace context, for requests whose context has none
+	Traceparent    string        // W3C trace context of all requests; may be empty
 	CorrelationID  string        // joins the requests of one command; made up when empty
 }
 
@@ -93,20 +92,6 @@ func transport(t *tls.Config) *http.Transport {
 
 // noRedirect: a token goes to the configured addresses only.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-
-type traceKey struct{}
-
-// WithTraceparent gives requests under ctx a W3C trace context.
-func WithTraceparent(ctx context.Context, traceparent string) context.Context {
-	return context.WithValue(ctx, traceKey{}, traceparent)
-}
-
-type requestIDKey struct{}
-
-// WithRequestID names the requests under ctx; otherwise each gets an id of its own.
-func WithRequestID(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, requestIDKey{}, id)
-}
 
 // IsNotFound tells whether the error says that the named thing does not exist.
 func IsNotFound(err error) bool {

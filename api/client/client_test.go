@@ -143,7 +143,7 @@ func TestHeadersAndPaths(t *testing.T) {
 	var got *http.Request
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) { got = r; io.WriteString(w, "{}") })
 	c := open(t, Config{Addresses: []string{url}, Token: "secret", UserAgent: "test/1", Traceparent: "00-base", CorrelationID: "c-1"})
-	ctx := WithRequestID(WithTraceparent(t.Context(), "00-ctx"), "r-9")
+	ctx, ids := t.Context(), map[string]bool{}
 	ref := api.Ref{Namespace: "n", Name: "w"}
 	for want, call := range map[string]func() error{
 		"PUT /v1/workloads/n/w": func() error {
@@ -166,9 +166,14 @@ func TestHeadersAndPaths(t *testing.T) {
 		if line := got.Method + " " + got.RequestURI; line != want {
 			t.Errorf("sent %s, want %s", line, want)
 		}
-		h := []string{got.Header.Get("Authorization"), got.UserAgent(), got.Header.Get("Traceparent"), got.Header.Get("X-Request-ID"), got.Header.Get("X-Correlation-ID")}
-		if d := cmp.Diff([]string{"Bearer secret", "test/1", "00-ctx", "r-9", "c-1"}, h); d != "" {
+		h := []string{got.Header.Get("Authorization"), got.UserAgent(), got.Header.Get("Traceparent"), got.Header.Get("X-Correlation-ID")}
+		if d := cmp.Diff([]string{"Bearer secret", "test/1", "00-base", "c-1"}, h); d != "" {
 			t.Error(d)
+		}
+		if id := got.Header.Get("X-Request-ID"); id == "" || ids[id] {
+			t.Errorf("%s: X-Request-ID %q is missing or another request's", want, id)
+		} else {
+			ids[id] = true
 		}
 		if write := got.Method != "GET"; write != (got.Header.Get("Idempotency-Key") != "") {
 			t.Errorf("%s: Idempotency-Key %q", want, got.Header.Get("Idempotency-Key"))

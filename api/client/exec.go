@@ -64,7 +64,7 @@ func (c *Client) Exec(ctx context.Context, ref api.Ref, o ExecOptions) (*ExecSes
 func (c *Client) dialExec(ctx context.Context, base *url.URL, r *request) (*ExecSession, error) {
 	dial, cancel := context.WithTimeout(ctx, execHandshake)
 	defer cancel()
-	req, err := r.build(dial, base, c.headers(ctx, r))
+	req, err := r.build(dial, base, c.headers(r))
 	if err != nil {
 		return nil, err
 	}

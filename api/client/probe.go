@@ -31,7 +31,7 @@ func (c *Client) probe(ctx context.Context, base *url.URL) Probe {
 	p := Probe{Address: base.Host}
 	r := &request{method: http.MethodGet, path: "/health"}
 	sent := time.Now()
-	resp, err := c.attempt(ctx, base, r, c.headers(ctx, r))
+	resp, err := c.attempt(ctx, base, r, c.headers(r))
 	if err != nil {
 		p.Err = api.Errorf(api.CodeUnavailable, "%s: %s", base.Host, reason(err))
 		p.Skew = clocksApart(err, sent)

@@ -86,7 +86,7 @@ type attempts struct {
 // do sends the request to the address that was good last, then to the others, round after round:
 // twice when all refuse, until RetryFor has passed when some are there but have no leader.
 func (c *Client) do(ctx context.Context, r *request) (*http.Response, error) {
-	header := c.headers(ctx, r)
+	header := c.headers(r)
 	deadline, pause := time.Now().Add(c.cfg.RetryFor), firstPause
 	for round := 1; ; round++ {
 		var a attempts
@@ -207,7 +207,7 @@ func (b *body) Close() error {
 }
 
 // headers are the same for every attempt, so that a repeated write is known by its key.
-func (c *Client) headers(ctx context.Context, r *request) http.Header {
+func (c *Client) headers(r *request) http.Header {
 	h := http.Header{}
 	for k, v := range r.header {
 		h[k] = v
@@ -218,18 +218,10 @@ func (c *Client) headers(ctx context.Context, r *request) http.Header {
 	if c.cfg.UserAgent != "" {
 		h.Set("User-Agent", c.cfg.UserAgent)
 	}
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	if id == "" {
-		id = api.NewID("r")
-	}
-	h.Set("X-Request-ID", id)
+	h.Set("X-Request-ID", api.NewID("r"))
 	h.Set("X-Correlation-ID", c.cfg.CorrelationID)
-	trace, _ := ctx.Value(traceKey{}).(string)
-	if trace == "" {
-		trace = c.cfg.Traceparent
-	}
-	if trace != "" {
-		h.Set("Traceparent", trace)
+	if c.cfg.Traceparent != "" {
+		h.Set("Traceparent", c.cfg.Traceparent)
 	}
 	if r.method != http.MethodGet && r.method != http.MethodHead {
 		h.Set("Idempotency-Key", api.NewID("k"))

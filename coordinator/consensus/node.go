@@ -138,26 +138,6 @@ func (n *Node) start(log hclog.Logger, snapshots *snapshots) error {
 func logDir(dataDir string) string      { return filepath.Join(dataDir, "raft") }
 func snapshotDir(dataDir string) string { return filepath.Join(dataDir, "snapshots") }
 
-// HasState tells whether the folder holds a member's state; it makes nothing.
-func HasState(dataDir string, fs vfs.FS) (bool, error) {
-	if fs == nil {
-		fs = vfs.Default
-	}
-	if names, err := fs.List(logDir(dataDir)); err != nil || len(names) == 0 {
-		return false, ignoreMissing(err)
-	}
-	store, err := openStore(logDir(dataDir), fs, zerolog.Nop())
-	if err != nil {
-		return false, err
-	}
-	snapshots, err := openSnapshots(snapshotDir(dataDir), fs, zerolog.Nop())
-	if err != nil {
-		return false, errors.Join(err, store.Close())
-	}
-	has, err := raft.HasExistingState(store, store, snapshots)
-	return has, errors.Join(err, store.Close())
-}
-
 // Bootstrap founds a cluster of this one member. It is refused when there is state.
 func (n *Node) Bootstrap() error {
 	only := raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(n.cfg.ID), Address: raft.ServerAddress(n.cfg.ID)}

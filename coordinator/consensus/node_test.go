@@ -246,9 +246,6 @@ func propose(t *testing.T, m *member, cmd string) uint64 {
 
 func TestAClusterOfOneKeepsItsStateOverARestart(t *testing.T) {
 	c := newCluster(t)
-	if has, err := HasState("data", vfs.NewMem()); has || err != nil {
-		t.Errorf("an empty folder: state %v, %v", has, err)
-	}
 	a := c.start("a")
 	must(t, a.Bootstrap())
 	if err := a.Bootstrap(); api.CodeOf(err) != api.CodeConflict {
@@ -264,9 +261,6 @@ func TestAClusterOfOneKeepsItsStateOverARestart(t *testing.T) {
 		}
 	}
 	c.stop("a")
-	if has, err := HasState("data", c.disks["a"]); !has || err != nil {
-		t.Errorf("state %v, %v", has, err)
-	}
 	c.start("a")
 	a = c.leader()
 	must(t, a.Barrier(t.Context()))

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -269,11 +268,4 @@ func (s *sink) Cancel() error {
 	}
 	s.ended = true
 	return errors.Join(s.file.Close(), s.store.fs.Remove(s.store.path(s.ID()+unfinishedSuffix)))
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
 }

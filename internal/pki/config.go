@@ -128,27 +128,6 @@ func APIServerConfig(get func() (*tls.Certificate, error)) *tls.Config {
 	return cfg
 }
 
-// APIClientConfig calls the REST API. caPEM is the cluster's CA, nil for the machine's own; the
-// client certificate is optional.
-func APIClientConfig(caPEM, clientCertPEM, clientKeyPEM []byte) (*tls.Config, error) {
-	cfg := base("h2", "http/1.1")
-	if len(caPEM) > 0 {
-		cas, err := parseCerts(caPEM)
-		if err != nil {
-			return nil, err
-		}
-		cfg.RootCAs = poolOf(cas)
-	}
-	if len(clientCertPEM) > 0 {
-		pair, err := tls.X509KeyPair(clientCertPEM, clientKeyPEM)
-		if err != nil {
-			return nil, api.Errorf(api.CodeInvalid, "the client certificate and its key do not fit: %w", err)
-		}
-		cfg.Certificates = []tls.Certificate{pair}
-	}
-	return cfg, nil
-}
-
 // FileServerConfig serves with a certificate of the operator's own, and takes up the files' new
 // contents when they change.
 func FileServerConfig(certFile, keyFile string) (*tls.Config, error) {
