@@ -19,9 +19,9 @@ import (
 // The benchmarks write to the real disk and wait for it, as the store does; `make bench-storage` runs
 // them. write-amp is bytes written to files by bytes put.
 
-func benchStore(b *testing.B, o Options) (*Chunks, *disk) {
+func benchStore(b *testing.B, o Options) (*Chunks, *faulty) {
 	b.Helper()
-	d := newDisk(vfs.Default)
+	d := newFaulty(vfs.Default)
 	c, err := Open(d, b.TempDir(), o)
 	if err != nil {
 		b.Fatal(err)
@@ -156,7 +156,7 @@ func BenchmarkRawAppend(b *testing.B) {
 func BenchmarkPebbleAlone(b *testing.B) {
 	for _, group := range []int{1, 8} {
 		b.Run(fmt.Sprintf("1MiB/group%d", group), func(b *testing.B) {
-			d := newDisk(vfs.Default)
+			d := newFaulty(vfs.Default)
 			db, err := pebble.Open(b.TempDir(), indexOptions(d, Options{}, &fault{}))
 			if err != nil {
 				b.Fatal(err)

@@ -136,7 +136,7 @@ func TestWhatIsNotHereIsNotFound(t *testing.T) {
 
 // A put of what is here costs no write to a segment, and none at all without a new pin.
 func TestDeduplicationCostsNoWrite(t *testing.T) {
-	d := newDisk(vfs.NewMem())
+	d := newFaulty(vfs.NewMem())
 	s := openChunks(t, d, small)
 	data := noise(1, 100_000)
 	putChunks(t, s, "a", data, data)
@@ -381,7 +381,7 @@ func TestAFolderIsForOneStore(t *testing.T) {
 // A disk that refuses a write or a flush fails the put, loses nothing that was acknowledged, and the
 // segment is given up, for nobody knows what is in it.
 func TestAFlushThatFailsIsNeverTrusted(t *testing.T) {
-	d := newDisk(vfs.NewCrashableMem())
+	d := newFaulty(vfs.NewCrashableMem())
 	s := openChunks(t, d, small)
 	first := noise(1, 100_000)
 	putChunks(t, s, "o", first)
@@ -411,7 +411,7 @@ func TestAFlushThatFailsIsNeverTrusted(t *testing.T) {
 
 // When the index cannot be written the store stops accepting and goes on reading.
 func TestAnIndexThatCannotBeWrittenEndsChangesOnly(t *testing.T) {
-	d := newDisk(vfs.NewCrashableMem())
+	d := newFaulty(vfs.NewCrashableMem())
 	s, err := Open(d, "chunks", small)
 	if err != nil {
 		t.Fatal(err)

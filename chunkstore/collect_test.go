@@ -190,7 +190,7 @@ func drop(t *testing.T, c *Chunks, data ...[]byte) {
 }
 
 func TestCompactionTakesWhatIsOver40PercentDead(t *testing.T) {
-	d := newDisk(vfs.NewCrashableMem())
+	d := newFaulty(vfs.NewCrashableMem())
 	c := openChunks(t, d, small)
 	s := fillSegments(t, c, 3)
 	// Ten chunks of 100,056 bytes are in each: four dead are 40 percent, five are more.

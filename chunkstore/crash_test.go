@@ -178,7 +178,7 @@ type cut struct {
 func play(t *testing.T, rng *rand.Rand, n int, cutNow func(write int) bool) (*history, []cut) {
 	t.Helper()
 	mem := vfs.NewCrashableMem()
-	d := newDisk(mem)
+	d := newFaulty(mem)
 	h := newHistory(t, rng)
 	var cuts []cut
 	writes := 0
@@ -239,7 +239,7 @@ func TestPowerCutsLoseNothing(t *testing.T) {
 // survives without some other one: the index must never be taken for damaged.
 func TestAPowerCutWhileOpening(t *testing.T) {
 	mem := vfs.NewCrashableMem()
-	d := newDisk(mem)
+	d := newFaulty(mem)
 	c := openChunks(t, d, small)
 	data := [][]byte{noise(1, 100), noise(2, 100_000)}
 	putChunks(t, c, "o", data...)

@@ -15,9 +15,9 @@ import (
 	"github.com/cloudless/cloudless/api"
 )
 
-// disk is a file system with the faults of real ones: it has a size, and tells each write before it
+// faulty is a file system with the faults of real ones: it has a size, and tells each write before it
 // happens to whoever wants to cut the power then.
-type disk struct {
+type faulty struct {
 	vfs.FS
 	before  func()       // called before each write, sync and change of a folder; may be nil
 	written atomic.Int64 // bytes
@@ -28,15 +28,15 @@ type disk struct {
 	fails func(name string, sync bool) error // refuses a write; may be nil
 }
 
-func newDisk(fs vfs.FS) *disk { return &disk{FS: fs, sizes: map[string]int64{}} }
+func newFaulty(fs vfs.FS) *faulty { return &faulty{FS: fs, sizes: map[string]int64{}} }
 
-func (d *disk) event() {
+func (d *faulty) event() {
 	if d.before != nil {
 		d.before()
 	}
 }
 
-func (d *disk) used() (n int64) {
+func (d *faulty) used() (n int64) {
 	for _, size := range d.sizes {
 		n += size
 	}
@@ -44,7 +44,7 @@ func (d *disk) used() (n int64) {
 }
 
 // take makes a file at least end bytes long, if there is room.
-func (d *disk) take(name string, end int64) error {
+func (d *faulty) take(name string, end int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.fails != nil {
@@ -62,26 +62,26 @@ func (d *disk) take(name string, end int64) error {
 }
 
 // setSize gives the disk a size; less than what is on it is a disk that others have filled.
-func (d *disk) setSize(n int64) {
+func (d *faulty) setSize(n int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.size = n
 }
 
 // fill leaves n bytes free.
-func (d *disk) fill(n int64) {
+func (d *faulty) fill(n int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.size = d.used() + n
 }
 
-func (d *disk) failWrites(f func(name string, sync bool) error) {
+func (d *faulty) failWrites(f func(name string, sync bool) error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.fails = f
 }
 
-func (d *disk) GetDiskUsage(string) (vfs.DiskUsage, error) {
+func (d *faulty) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.size == 0 {
@@ -90,7 +90,7 @@ func (d *disk) GetDiskUsage(string) (vfs.DiskUsage, error) {
 	return vfs.DiskUsage{AvailBytes: uint64(max(0, d.size-d.used())), TotalBytes: uint64(d.size)}, nil
 }
 
-func (d *disk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+func (d *faulty) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	d.event()
 	if err := d.take(name, 1); err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func (d *disk) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	return &diskFile{File: f, disk: d, name: name}, err
 }
 
-func (d *disk) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
+func (d *faulty) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {
 	d.event()
 	if err := d.take(name, 1); err != nil {
 		return nil, err
@@ -109,39 +109,39 @@ func (d *disk) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.Open
 	return &diskFile{File: f, disk: d, name: name}, err
 }
 
-func (d *disk) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+func (d *faulty) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	d.event()
 	f, err := d.FS.ReuseForWrite(old, name, c)
 	d.rename(old, name)
 	return &diskFile{File: f, disk: d, name: name}, err
 }
 
-func (d *disk) Rename(old, name string) error {
+func (d *faulty) Rename(old, name string) error {
 	d.event()
 	d.rename(old, name)
 	return d.FS.Rename(old, name)
 }
 
-func (d *disk) rename(old, name string) {
+func (d *faulty) rename(old, name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sizes[name] = d.sizes[old]
 	delete(d.sizes, old)
 }
 
-func (d *disk) forget(name string) {
+func (d *faulty) forget(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.sizes, name)
 }
 
-func (d *disk) Remove(name string) error {
+func (d *faulty) Remove(name string) error {
 	d.event()
 	d.forget(name)
 	return d.FS.Remove(name)
 }
 
-func (d *disk) RemoveAll(name string) error {
+func (d *faulty) RemoveAll(name string) error {
 	d.event()
 	d.mu.Lock()
 	for f := range d.sizes {
@@ -153,11 +153,11 @@ func (d *disk) RemoveAll(name string) error {
 	return d.FS.RemoveAll(name)
 }
 
-func (d *disk) Unwrap() vfs.FS { return d.FS }
+func (d *faulty) Unwrap() vfs.FS { return d.FS }
 
 type diskFile struct {
 	vfs.File
-	disk *disk
+	disk *faulty
 	name string
 	at   int64
 }

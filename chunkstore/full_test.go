@@ -49,7 +49,7 @@ func TestFullIsNoRoomForTheLargestChunk(t *testing.T) {
 // As the disk fills up the store turns read-only before anything fails, keeps what it needs to free
 // room, and accepts again by itself.
 func TestADiskThatFillsUp(t *testing.T) {
-	d := newDisk(vfs.NewMem())
+	d := newFaulty(vfs.NewMem())
 	d.setSize(8 << 20)
 	c := openChunks(t, d, small)
 	if _, err := d.Stat("chunks/" + reserveName); err != nil {
@@ -108,7 +108,7 @@ func TestADiskThatFillsUp(t *testing.T) {
 func TestADiskFullAtAnyWrite(t *testing.T) {
 	met := 0
 	for n := range 40 {
-		d := newDisk(vfs.NewCrashableMem())
+		d := newFaulty(vfs.NewCrashableMem())
 		c := openChunks(t, d, small)
 		before := noise(1, 100_000)
 		putChunks(t, c, "o", before)
@@ -162,7 +162,7 @@ func TestADiskFullAtAnyWrite(t *testing.T) {
 // When even the reserve is spent, a change waits until somebody makes room, and reading goes on.
 func TestTheIndexWaitsForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDisk(vfs.NewMem())
+		d := newFaulty(vfs.NewMem())
 		d.setSize(8 << 20)
 		c := openChunks(t, d, small)
 		data := noise(1, 100_000)
@@ -194,7 +194,7 @@ func TestTheIndexWaitsForRoom(t *testing.T) {
 // Close does not wait for room for ever: what waits fails, as it was not acknowledged.
 func TestCloseEndsTheWaitForRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDisk(vfs.NewMem())
+		d := newFaulty(vfs.NewMem())
 		d.setSize(8 << 20)
 		c, err := Open(d, "chunks", small)
 		if err != nil {
@@ -220,7 +220,7 @@ func TestCloseEndsTheWaitForRoom(t *testing.T) {
 // A store on a full disk opens with the help of its reserve. With no reserve it says why it cannot.
 func TestOpeningOnAFullDisk(t *testing.T) {
 	for _, reserve := range []bool{true, false} {
-		d := newDisk(vfs.NewMem())
+		d := newFaulty(vfs.NewMem())
 		d.setSize(8 << 20)
 		c := openChunks(t, d, small)
 		data := noise(1, 100_000)
@@ -251,7 +251,7 @@ func TestOpeningOnAFullDisk(t *testing.T) {
 
 // A compaction that has no room for what lives in a segment leaves it, until another makes room.
 func TestCompactionWithoutRoomLeavesTheSegment(t *testing.T) {
-	d := newDisk(vfs.NewMem())
+	d := newFaulty(vfs.NewMem())
 	d.setSize(64 << 20)
 	c := openChunks(t, d, small)
 	s := fillSegments(t, c, 2)

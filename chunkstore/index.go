@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -218,27 +217,6 @@ func indexOptions(fs vfs.FS, o Options, f *fault) *pebble.Options {
 	}
 	return p
 }
-
-// ordered is a disk on which the name of a marker never survives without the names that came before.
-// Pebble makes a new manifest, then a marker that names it, and syncs the folder once: after a power
-// cut a file system that keeps no order among names may have the marker alone, and Pebble does not open.
-type ordered struct{ vfs.FS }
-
-// markerPrefix begins the names of Pebble's markers.
-const markerPrefix = "marker."
-
-// Create implements vfs.FS.
-func (o ordered) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if strings.HasPrefix(o.PathBase(name), markerPrefix) {
-		if err := syncDir(o.FS, o.PathDir(name)); err != nil {
-			return nil, err
-		}
-	}
-	return o.FS.Create(name, c)
-}
-
-// Unwrap implements vfs.FS.
-func (o ordered) Unwrap() vfs.FS { return o.FS }
 
 // fault is Pebble's logger. Pebble reports a disk that fails by a fatal line, after which a program
 // is to exit. An agent must not, for what it runs would end with it; so the fault is kept, every

@@ -291,7 +291,7 @@ func together(t *testing.T, c *Chunks, calls ...func() error) {
 
 // While one commit is on its way to the disk the next ones gather, and share one flush.
 func TestPutsShareAFlush(t *testing.T) {
-	d := newDisk(vfs.NewMem())
+	d := newFaulty(vfs.NewMem())
 	c := openChunks(t, d, small)
 	syncs := 0
 	d.failWrites(func(name string, sync bool) error {

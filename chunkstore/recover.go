@@ -13,6 +13,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/disk"
 )
 
 // What Open finds may be less or more than the index says. Behind the end that the index knows of a
@@ -46,9 +47,9 @@ func (c *Chunks) openIndex() error {
 
 // tryIndex opens the database and reads what is kept in memory.
 func (c *Chunks) tryIndex() error {
-	disk := vfs.OnDiskFull(ordered{c.fs}, c.room.exhausted)
+	full := vfs.OnDiskFull(disk.Ordered(c.fs), c.room.exhausted)
 	c.fault = &fault{log: c.options.Log}
-	options := indexOptions(disk, c.options, c.fault)
+	options := indexOptions(full, c.options, c.fault)
 	options.EventListener = &pebble.EventListener{DataCorruption: func(info pebble.DataCorruptionInfo) {
 		c.fault.set(errors.Join(info.Details, c.requestRebuild()))
 	}}
@@ -100,7 +101,7 @@ func (c *Chunks) moveIndexAside() error {
 	if err := c.fs.Remove(c.fs.PathJoin(c.dir, rebuildName)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return syncDir(c.fs, c.dir)
+	return disk.SyncDir(c.fs, c.dir)
 }
 
 // requestRebuild has the next Open make the index again. Until then nothing is written to it: Pebble
@@ -110,7 +111,7 @@ func (c *Chunks) requestRebuild() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), syncDir(c.fs, c.dir))
+	return errors.Join(f.Close(), disk.SyncDir(c.fs, c.dir))
 }
 
 // recover opens the last segment for writing and takes up what the index does not know.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/cloudless/cloudless/internal/disk"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -46,7 +47,7 @@ func openWriter(fs vfs.FS, dir string, id uint64, end int64) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syncDir(fs, dir); err != nil {
+	if err := disk.SyncDir(fs, dir); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return &writer{id: id, file: file, end: end}, nil
@@ -85,15 +86,7 @@ func (w *writer) close() error {
 
 // makeDir makes a folder in one that is there, so that a power cut does not take it back.
 func makeDir(fs vfs.FS, dir string) error {
-	return errors.Join(fs.MkdirAll(dir, 0o700), syncDir(fs, fs.PathDir(dir)))
-}
-
-func syncDir(fs vfs.FS, dir string) error {
-	f, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return errors.Join(fs.MkdirAll(dir, 0o700), disk.SyncDir(fs, fs.PathDir(dir)))
 }
 
 // readers keeps the files of the segments that were read last open. A file that is removed stays
@@ -179,7 +172,7 @@ func (r *readers) remove(id uint64) error {
 	if gone := r.fs.Remove(r.fs.PathJoin(r.dir, segmentName(id))); gone != nil && !errors.Is(gone, os.ErrNotExist) {
 		return errors.Join(err, gone)
 	}
-	return errors.Join(err, syncDir(r.fs, r.dir))
+	return errors.Join(err, disk.SyncDir(r.fs, r.dir))
 }
 
 func (r *readers) close() error {

@@ -20,6 +20,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/disk"
 )
 
 // Keys of the one key space.
@@ -54,9 +55,6 @@ func Open(dir string, fs vfs.FS) (*Ledger, error) {
 	if fs == nil {
 		fs = vfs.Default
 	}
-	if fs == nil {
-		fs = vfs.Default
-	}
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return nil, openError(dir, err)
 	}
@@ -75,7 +73,7 @@ func Open(dir string, fs vfs.FS) (*Ledger, error) {
 // options are sized for a few thousand small records on a small board.
 func options(fs vfs.FS, f *fault) *pebble.Options {
 	return &pebble.Options{
-		FS:                 fs,
+		FS:                 disk.Ordered(fs),
 		FormatMajorVersion: pebble.FormatNewest,
 		CacheSize:          1 << 20,
 		MemTableSize:       2 << 20,

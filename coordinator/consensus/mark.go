@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/cloudless/cloudless/internal/disk"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -28,7 +29,7 @@ func openMark(dir string, fs vfs.FS) (*mark, uint64, error) {
 	file, err := fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 	if errors.Is(err, os.ErrNotExist) {
 		if file, err = fs.Create(path, vfs.WriteCategoryUnspecified); err == nil {
-			err = errors.Join(file.Close(), syncFolder(dir, fs))
+			err = errors.Join(file.Close(), disk.SyncDir(fs, dir))
 		}
 		if err == nil {
 			file, err = fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cloudless/cloudless/internal/disk"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/hashicorp/raft"
 	"github.com/rs/zerolog"
@@ -239,7 +240,7 @@ func (s *sink) Close() error {
 	}
 	s.ended = true
 	path := s.store.path(s.ID())
-	if err := errors.Join(s.file.Close(), s.store.fs.Rename(path+unfinishedSuffix, path+snapshotSuffix), syncFolder(s.store.dir, s.store.fs)); err != nil {
+	if err := errors.Join(s.file.Close(), s.store.fs.Rename(path+unfinishedSuffix, path+snapshotSuffix), disk.SyncDir(s.store.fs, s.store.dir)); err != nil {
 		return diskError(s.store.dir, err)
 	}
 	return s.store.keep(snapshotsKept)

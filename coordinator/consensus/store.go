@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/disk"
 )
 
 // Keys: 'l' and the index, big endian, for entries; 's' and the name for what Raft calls stable;
@@ -112,20 +113,12 @@ func makeFolder(dir string, fs vfs.FS) error {
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return syncFolder(parent, fs)
-}
-
-func syncFolder(dir string, fs vfs.FS) error {
-	f, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return disk.SyncDir(fs, parent)
 }
 
 func storeOptions(fs vfs.FS, lock *pebble.Lock, log zerolog.Logger) *pebble.Options {
 	return &pebble.Options{
-		FS: fs, Lock: lock, Logger: pebbleLogger{log},
+		FS: disk.Ordered(fs), Lock: lock, Logger: pebbleLogger{log},
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   storeCacheBytes,
 		MemTableSize:                storeMemTableBytes,

@@ -78,14 +78,15 @@ var sideways = map[string][]string{
 	"internal/run":          {},
 	"internal/telemetry":    {"internal/run"},
 	"internal/datadir":      {},
+	"internal/disk":         {},
 	"internal/pki":          {},
 	"internal/link":         {"internal/pki"},
 	"internal/gossip":       {},
 	"internal/minisign":     {},
-	"coordinator/consensus": {"internal/pki"},
+	"coordinator/consensus": {"internal/pki", "internal/disk"},
 	"agent/supervise":       {"sandbox", "agent/ledger"},
 	"agent/ingress":         {"sandbox"},
-	"agent/ledger":          {},
+	"agent/ledger":          {"internal/disk"},
 	"sandbox":               {},
 	"sandbox/wasm":          {"sandbox", "sandbox/egress", "sandbox/linear", "sandbox/wasi"}, // and rewrite, which is pure
 	"sandbox/linear":        {},
@@ -94,7 +95,7 @@ var sideways = map[string][]string{
 	"sandbox/oci":           {"sandbox"},
 	"sandbox/fake":          {"sandbox"},
 	"sandbox/drivertest":    {"sandbox"},
-	"chunkstore":            {},
+	"chunkstore":            {"internal/disk"},
 	"api/client":            {},
 }
 
@@ -178,7 +179,7 @@ var homes = map[string][]string{
 	"github.com/tetratelabs/wazero":   {"sandbox/wasm"},
 	"github.com/labstack/echo":        {"web"},
 	"github.com/spf13/":               {"cli", "cli/cloudless"},
-	"github.com/cockroachdb/pebble":   {"coordinator/consensus", "agent/ledger", "chunkstore"},
+	"github.com/cockroachdb/pebble":   {"coordinator/consensus", "agent/ledger", "chunkstore", "internal/disk"},
 	"github.com/prometheus/":          {"internal/telemetry"},
 	"go.opentelemetry.io/":            {"internal/telemetry", "web"}, // web only reads trace ids
 	"github.com/klauspost/compress":   {"chunkstore"},
