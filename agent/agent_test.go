@@ -334,6 +334,7 @@ func assigned(epoch, generation uint64, digest string, ids ...string) *api.Assig
 func tableOf(index uint64, nodes map[string]string) *api.EndpointTable {
 	t := &api.EndpointTable{Epoch: 1, Index: index, Nodes: map[string]api.NodePeer{}, Services: []api.Service{{
 		Namespace: "default", Name: "web", Hosts: []string{"web.localhost"}, Ports: []api.Port{{Port: 80, Protocol: api.ProtocolHTTP}},
+		Endpoints: []api.Endpoint{{ReplicaID: "r-1", NodeID: "n-one"}, {ReplicaID: "r-2", NodeID: "n-one"}},
 	}}}
 	for id, addr := range nodes {
 		t.Nodes[id] = api.NodePeer{Name: id, Addr: addr, State: api.NodeReady}

@@ -9,7 +9,7 @@ type Service struct {
 	Endpoints []Endpoint `json:"endpoints"`
 }
 
-// Endpoint is one replica of a service.
+// Endpoint is one replica of a service that is to run: one that is to end is not listed.
 type Endpoint struct {
 	ReplicaID string  `json:"replicaId"`
 	Namespace string  `json:"namespace,omitempty"`
@@ -18,7 +18,7 @@ type Endpoint struct {
 	Node      string  `json:"node"`
 	Zone      string  `json:"zone,omitempty"`
 	Region    string  `json:"region,omitempty"`
-	Ready     bool    `json:"ready"`   // the replica is ready and desired to run
+	Ready     bool    `json:"ready"`   // and its node is not lost
 	Suspect   bool    `json:"suspect"` // its node may be gone: tried last
 	Weight    int     `json:"weight"`
 	Variant   Variant `json:"variant"`

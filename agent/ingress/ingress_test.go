@@ -77,8 +77,9 @@ type network struct {
 	dials chan string
 }
 
+// newNetwork's table has one service, whose replica r-1 is to run on n-1.
 func newNetwork(t *testing.T) *network {
-	return &network{T: t, peers: map[string]string{}, dials: make(chan string, 256), table: api.EndpointTable{
+	n := &network{T: t, peers: map[string]string{}, dials: make(chan string, 256), table: api.EndpointTable{
 		Index: 7,
 		Nodes: map[string]api.NodePeer{},
 		Services: []api.Service{{
@@ -86,6 +87,8 @@ func newNetwork(t *testing.T) *network {
 			Ports: []api.Port{{Port: 8080, Protocol: api.ProtocolHTTP}},
 		}},
 	}}
+	n.endpoint("r-1", "n-1", "a")
+	return n
 }
 
 func (n *network) dial(ctx context.Context, nodeID, alpn string) (net.Conn, error) {
@@ -220,7 +223,7 @@ func TestOrder(t *testing.T) {
 	unready.Ready = false
 	own := e("own", "a", "eu", false, 1)
 	own.NodeID = "me"
-	r := &route{tiers: tiersOf([]api.Endpoint{
+	r := &route{here: []string{"l-1", "l-2"}, tiers: tiersOf([]api.Endpoint{
 		e("sus", "a", "eu", true, 1), e("far", "a", "us", false, 1), e("region", "b", "eu", false, 1),
 		e("zone", "a", "eu", false, 1), e("lost", "a", "eu", false, 1), unready, own,
 	}, map[string]api.NodePeer{"n-lost": {State: api.NodeLost}}, cfg)}
@@ -238,6 +241,7 @@ func TestOrder(t *testing.T) {
 	}{
 		{"by nearness", nil, nil, []string{"zone", "region", "far", "sus"}},
 		{"local first, in turn", []string{"l-1", "l-2"}, nil, []string{"l-2", "l-1", "zone", "region"}},
+		{"not those here that are to end", []string{"l-old", "l-1"}, nil, []string{"l-1", "zone", "region", "far"}},
 		{"failed nodes last", nil, map[string]bool{"n-zone": true, "n-sus": true}, []string{"region", "far", "lost", "zone"}},
 	}
 	for i, tt := range tests {
@@ -253,6 +257,61 @@ func TestOrder(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]int{"big": 300, "small": 100}, count); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// A node hears by its table that a replica is to end, and a moment later by its assignments: from the
+// first of these on, no new request goes there. The replica serves what it has taken to the end.
+func TestAReplicaHereThatTheTableDoesNotListTakesNothingNew(t *testing.T) {
+	n := newNetwork(t)
+	one, local := n.node("n-1", "a")
+	_, there := n.node("n-2", "b")
+	there.set("r-2", says("new"))
+	n.endpoint("r-2", "n-2", "b")
+	arrived, finish := make(chan struct{}), make(chan struct{})
+	var first sync.Once
+	local.set("r-1", wasm(func(w http.ResponseWriter, _ *http.Request) {
+		first.Do(func() {
+			close(arrived)
+			<-finish
+		})
+		io.WriteString(w, "old")
+	}))
+	one.Update(&n.table)
+	srv := n.public(one)
+	begun := make(chan string, 1)
+	go func() {
+		_, body := n.do(srv, "GET", "web.localhost", nil, nil)
+		begun <- body
+	}()
+	<-arrived
+	service := n.table.Services[0]
+	service.Endpoints = service.Endpoints[1:]
+	one.Update(&api.EndpointTable{Index: 8, Services: []api.Service{service}})
+	if target, ok := one.next("web.localhost", nil); !ok || target.replicaID != "r-2" {
+		t.Errorf("after the table said that it ends, a request goes to %q", target.replicaID)
+	}
+	close(finish)
+	if body := <-begun; body != "old" {
+		t.Errorf("the request that it had: %q", body)
+	}
+	service.Endpoints = nil
+	one.Update(&api.EndpointTable{Index: 9, Services: []api.Service{service}})
+	if res, _ := n.do(srv, "GET", "web.localhost", nil, nil); res.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("with no replica that is to run: %d", res.StatusCode)
+	}
+}
+
+// What the node knows of its own replicas is newer than the table: one that the table calls unready is
+// served from as soon as it is ready, with no coordinator's help.
+func TestAReplicaHereIsAsReadyAsItsNodeKnows(t *testing.T) {
+	n := newNetwork(t)
+	one, local := n.node("n-1", "a")
+	n.table.Services[0].Endpoints[0].Ready = false
+	one.Update(&n.table)
+	local.set("r-1", says("here"))
+	if _, body := n.do(n.public(one), "GET", "web.localhost", nil, nil); body != "here" {
+		t.Errorf("got %q", body)
 	}
 }
 

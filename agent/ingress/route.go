@@ -20,11 +20,13 @@ type table struct {
 	nodes map[string]api.NodePeer
 }
 
-// route is one service: where its replicas on other nodes are, the best first.
+// route is one service: which of its replicas are to run here, and where those on other nodes are, the
+// best first.
 type route struct {
 	namespace, service string
 
 	next  atomic.Uint64 // turns round robin
+	here  []string      // ids; the node itself knows which of these are ready
 	tiers []tier
 }
 
@@ -50,7 +52,7 @@ type target struct {
 func newTable(t *api.EndpointTable, cfg Config) *table {
 	out := &table{index: t.Index, hosts: map[string]*route{}, ports: map[int]*tcpRoute{}, nodes: t.Nodes}
 	for _, s := range t.Services {
-		r := &route{namespace: s.Namespace, service: s.Name, tiers: tiersOf(s.Endpoints, t.Nodes, cfg)}
+		r := &route{namespace: s.Namespace, service: s.Name, here: idsOn(cfg.NodeID, s.Endpoints), tiers: tiersOf(s.Endpoints, t.Nodes, cfg)}
 		for _, h := range s.Hosts {
 			if h = strings.ToLower(h); out.hosts[h] == nil {
 				out.hosts[h] = r
@@ -66,6 +68,17 @@ func newTable(t *api.EndpointTable, cfg Config) *table {
 		}
 	}
 	return out
+}
+
+// idsOn is the replicas that are to run on a node, ready or not.
+func idsOn(nodeID string, endpoints []api.Endpoint) []string {
+	var ids []string
+	for _, e := range endpoints {
+		if e.NodeID == nodeID {
+			ids = append(ids, e.ReplicaID)
+		}
+	}
+	return ids
 }
 
 func publishedPort(p api.Port) int {
@@ -111,14 +124,18 @@ func nearness(e api.Endpoint, state api.NodeState, cfg Config) int {
 
 func weightOf(e api.Endpoint) uint64 { return uint64(min(max(e.Weight, 1), maxWeight)) }
 
-// order is the replicas to try, the best first, at most maxAttempts: those here, then those elsewhere
-// by nearness, within a tier in turn by weight; nodes in avoid come last of all.
+// order is the replicas to try, the best first, at most maxAttempts: those of local that are to run
+// here, then those elsewhere by nearness, within a tier in turn by weight; nodes in avoid come last of
+// all. A local replica that the table does not list is to end, though its node may not know it yet: who
+// has acknowledged a table sends nothing to what is not in it.
 func (r *route) order(local []string, avoid map[string]bool) []target {
 	turn := r.next.Add(1) - 1
 	out := make([]target, 0, maxAttempts)
-	for i := range min(len(local), maxAttempts) {
-		at := (turn + uint64(i)) % uint64(len(local))
-		out = append(out, target{replicaID: local[at]})
+	for i := range local {
+		id := local[(turn+uint64(i))%uint64(len(local))]
+		if len(out) < maxAttempts && slices.Contains(r.here, id) {
+			out = append(out, target{replicaID: id})
+		}
 	}
 	out = r.remote(out, turn, func(node string) bool { return !avoid[node] })
 	if len(avoid) > 0 {

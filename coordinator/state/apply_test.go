@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -177,6 +178,41 @@ func TestStopOutlivesWorkload(t *testing.T) {
 	set := s.View().Assignments("n1")
 	if len(set.Assignments) != 1 || set.Assignments[0].Desired != api.DesiredStop {
 		t.Errorf("the node will be told %+v", set.Assignments)
+	}
+}
+
+// The endpoint table lists a replica from its placing until it is told to end, and changes with both.
+func TestTheEndpointTableListsWhatIsToRun(t *testing.T) {
+	s, i := New(), uint64(0)
+	listed := func(c Command) (ids []string) {
+		t.Helper()
+		i++
+		c.At = at
+		if err := s.Apply(i, c).Err; err != nil {
+			t.Fatal(err)
+		}
+		table := s.View().Endpoints()
+		if len(table.Services) == 0 {
+			return nil
+		}
+		if table.Index != i {
+			t.Errorf("the table is of index %d, not %d: no ingress hears of it", table.Index, i)
+		}
+		for _, e := range table.Services[0].Endpoints {
+			ids = append(ids, e.ReplicaID)
+		}
+		return ids
+	}
+	listed(Command{PutToken: &api.Token{ID: "tok", Role: api.RoleNode}})
+	listed(Command{EnrolNode: &EnrolNode{Node: nodeRow("n1"), TokenID: "tok"}})
+	listed(Command{PutWorkload: &PutWorkload{Workload: hello(2), UID: "u-1"}})
+	both := listed(Command{PlaceReplicas: &PlaceReplicas{Replicas: []api.Replica{replica("hello-1", "n1"), replica("hello-2", "n1")}}})
+	if want := []string{"hello-1", "hello-2"}; !slices.Equal(both, want) {
+		t.Errorf("placed, not yet ready: %q, want %q", both, want)
+	}
+	one := listed(Command{StopReplicas: &StopReplicas{IDs: []string{"hello-1"}}})
+	if want := []string{"hello-2"}; !slices.Equal(one, want) {
+		t.Errorf("one told to end: %q, want %q", one, want)
 	}
 }
 

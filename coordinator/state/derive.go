@@ -86,12 +86,12 @@ func (v View) service(w *Workload, nodes map[string]*api.Node) api.Service {
 	}
 	for _, r := range v.ReplicasOf(w.Ref()) {
 		n, ok := nodes[r.NodeID]
-		if !ok {
-			continue
+		if !ok || r.Desired != api.DesiredRun {
+			continue // an ingress sends nothing to what is not listed, even on its own node
 		}
 		s.Endpoints = append(s.Endpoints, api.Endpoint{
 			ReplicaID: r.ID, Namespace: s.Namespace, Service: s.Name, NodeID: n.ID, Node: n.Name, Zone: n.Zone, Region: n.Region,
-			Ready:   r.Ready && r.Desired == api.DesiredRun && n.Liveness != api.NodeLost && n.Liveness != api.NodeLeft,
+			Ready:   r.Ready && n.Liveness != api.NodeLost && n.Liveness != api.NodeLeft,
 			Suspect: n.Liveness == api.NodeSuspect, Weight: 1, Variant: r.Variant,
 		})
 	}
