@@ -2,6 +2,7 @@ package chunkstore
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -124,7 +125,7 @@ func (h *history) check(fs vfs.FS, acked, doubt map[string]bool) error {
 		case doubt[d]:
 			continue
 		case acked[d] && (err != nil || len(owners) != 1):
-			return fmt.Errorf("acknowledged and lost: %v, owners %q", err, owners)
+			return errors.Join(fmt.Errorf("acknowledged and lost, owners %q", owners), err)
 		case !acked[d] && len(owners) > 0:
 			return fmt.Errorf("%s is pinned by %q", d, owners)
 		}

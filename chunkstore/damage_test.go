@@ -69,7 +69,7 @@ func flipIn(t *testing.T, at int64, data []byte) {
 	other := noise(3, 200_000)
 	putChunks(t, c, "o", data, other)
 	d := DigestOf(data)
-	e, err := c.lookup(key(must(parseDigest(d))))
+	e, err := c.lookup(must(parseDigest(d)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -119,7 +119,7 @@ func corruptError(k key, why string) error {
 // load reads and checks a record, and appends its chunk to buf. Errors are damage, but errBusy.
 func (c *Chunks) load(k key, e entry, buf []byte) ([]byte, error) {
 	if e.inline {
-		return c.loadValue(k, e, buf)
+		return c.loadValue(k, buf)
 	}
 	var out []byte
 	err := c.readers.read(e.segment, func(file vfs.File) (err error) {
@@ -157,7 +157,7 @@ func loadBody(file vfs.File, offset int64, h head, buf []byte) ([]byte, error) {
 	return h.open(buf, *stored)
 }
 
-func (c *Chunks) loadValue(k key, e entry, buf []byte) ([]byte, error) {
+func (c *Chunks) loadValue(k key, buf []byte) ([]byte, error) {
 	value, closer, err := c.db.Get(indexKey(valueKeys, k[:]))
 	if err != nil {
 		return nil, err

@@ -57,8 +57,9 @@ func TestOneAddressDoesNotKeepOthersFromEnrolling(t *testing.T) {
 		const loud = "192.0.2.1:1"
 		for l.allow(loud) == nil {
 		}
-		for quiet, i := "", 1; ; i++ {
-			if quiet = fmt.Sprintf("198.51.100.%d:1", i); l.share(quiet) == l.share(loud) {
+		for i := 1; ; i++ {
+			quiet := fmt.Sprintf("198.51.100.%d:1", i)
+			if l.share(quiet) == l.share(loud) {
 				continue // one in enrolShares is unlucky
 			}
 			if err := l.allow(quiet); err != nil {

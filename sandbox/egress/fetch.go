@@ -167,7 +167,7 @@ func (f *Fetches) Read(handle int, p []byte) (int, error) {
 	switch {
 	case n.got > MaxBodyBytes:
 		n.failed = refuse(ErrnoTooLarge, "the response's body is larger than %d bytes", MaxBodyBytes)
-	case got > 0, err == nil, err == io.EOF: //nolint:errorlint // a body's end is never wrapped
+	case got > 0, err == nil, err == io.EOF: // a body's end is never wrapped
 		return got, err
 	default:
 		n.failed = explain(n.ctx, err, ErrnoReset)

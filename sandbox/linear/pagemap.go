@@ -57,7 +57,7 @@ func (p pagemap) works() bool {
 	if err != nil {
 		return false
 	}
-	defer unix.MunmapPtr(base, uintptr(2*pageBytes))
+	defer func() { _ = unix.MunmapPtr(base, uintptr(2*pageBytes)) }() // at worst two pages stay
 	mapped := unsafe.Slice((*byte)(base), 2*pageBytes)
 	mapped[pageBytes] = mapped[0] + 1
 	var told []uint64

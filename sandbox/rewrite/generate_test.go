@@ -305,7 +305,7 @@ func (g *generator) branch(depth int) {
 
 // results leaves what the function returns.
 func (g *generator) results(depth int) int {
-	n := int([]int{0, 1, 2}[genTypes[g.self]])
+	n := []int{0, 1, 2}[genTypes[g.self]]
 	for range n {
 		g.integer(depth)
 	}

@@ -56,12 +56,10 @@ func (r *reader) refuse(at int, b byte, proposals map[byte]string, what string) 
 	r.failAt(at, "%#x is no %s", b, what)
 }
 
-func (r *reader) valType() byte {
-	t := r.byte()
-	if r.err == nil && !isValType(t) {
+func (r *reader) valType() {
+	if t := r.byte(); r.err == nil && !isValType(t) {
 		r.refuse(r.pos-1, t, typeProposals, "type of a value")
 	}
-	return t
 }
 
 func (r *reader) refType() byte {

@@ -162,7 +162,7 @@ func TestIdentityOfFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	st := info.Sys().(*syscall.Stat_t)
-	want := stat{uint64(st.Dev), st.Ino, typeRegular, 1, 5, uint64(st.Atim.Nano()), uint64(st.Mtim.Nano()), uint64(st.Ctim.Nano())}
+	want := stat{st.Dev, st.Ino, typeRegular, 1, 5, uint64(st.Atim.Nano()), uint64(st.Mtim.Nano()), uint64(st.Ctim.Nano())}
 	if a != want {
 		t.Errorf("a is %+v, want %+v", a, want)
 	}

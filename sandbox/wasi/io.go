@@ -107,7 +107,7 @@ func position(v uint64) (int64, error) {
 }
 
 func fdSeek(w *World, m memory, a args) error {
-	needs := rights(rightSeek)
+	needs := rightSeek
 	if a.u64(1) == 0 && a.u32(2) == io.SeekCurrent {
 		needs = rightTell
 	}

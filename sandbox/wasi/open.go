@@ -76,7 +76,7 @@ func (o opening) has(flag uint32) bool { return o.flags&flag != 0 }
 
 // needs are the rights that the directory must have.
 func (o opening) needs() rights {
-	needs := rights(rightOpen)
+	needs := rightOpen
 	if o.has(openCreate) {
 		needs |= rightCreateFile
 	}

@@ -156,7 +156,7 @@ func (w *World) readiness(s *subscription) readiness {
 	if !d.base.has(rightPoll) {
 		return readiness{ready: true, err: eNotcapable}
 	}
-	needs := rights(rightRead)
+	needs := rightRead
 	if s.kind == eventFdWrite {
 		needs = rightWrite
 	}

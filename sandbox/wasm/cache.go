@@ -297,7 +297,7 @@ func ours(info fs.FileInfo) bool {
 // missing is the error of a file that cannot be opened in an entry that is there.
 func missing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ELOOP) {
-		return fmt.Errorf("%w: %v", errDamaged, err)
+		return fmt.Errorf("%w: %v", errDamaged, err) //nolint:errorlint // that a part is gone must not be taken for no entry
 	}
 	return err
 }

@@ -106,7 +106,7 @@ func (e *engine) load(m *module) error {
 		m.compiled, err = e.runtime.CompileModule(neverCompile, code)
 		conceal()
 		if err != nil {
-			err = fmt.Errorf("%w: %v", errDamaged, err)
+			err = fmt.Errorf("%w: %v", errDamaged, err) //nolint:errorlint // it wraps the end of neverCompile, which is nobody's
 		}
 	}
 	if err == nil {
