@@ -46,13 +46,21 @@ func clockResGet(w *World, m memory, a args) error {
 	return m.putU64(a.u32(1), w.resolution())
 }
 
-// clockTimeGet gives no more than the resolution, whatever precision is asked for.
+// clockTimeGet gives no more than the resolution, whatever precision is asked for. No two readings of
+// the monotonic clock are the same, since programs divide by what lies between them: within the
+// resolution each is a nanosecond more than the last, which tells a guest how often it has asked and
+// nothing of the time.
 func clockTimeGet(w *World, m memory, a args) error {
 	t, err := w.now(a.u32(0))
 	if err != nil {
 		return err
 	}
-	return m.putU64(a.u32(2), t-t%w.resolution())
+	t -= t % w.resolution()
+	if a.u32(0) == clockMonotonic {
+		t = max(t, w.lastMono+1)
+		w.lastMono = t
+	}
+	return m.putU64(a.u32(2), t)
 }
 
 // tick is the first time from t on that the guest can see on its clocks; at the end of time t itself.

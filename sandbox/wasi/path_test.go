@@ -105,13 +105,16 @@ func TestOpenAsksForRights(t *testing.T) {
 	}
 	truncate := directoryRights &^ rightPathSetSize
 	g.must("fd_fdstat_set_rights", dir, truncate, inheriting)
-	if _, e := g.tryOpen(dir, 0, "file", openTruncate, 0, 0, 0); e != eNotcapable {
+	if _, e := g.tryOpen(dir, 0, "file", openTruncate, 0, 0, 0); e != ePerm {
 		t.Errorf("truncated without the right: errno %d", e)
 	}
 	create := truncate &^ rightCreateFile
 	g.must("fd_fdstat_set_rights", dir, create, inheriting)
 	if _, e := g.tryOpen(dir, 0, "new", openCreate, 0, 0, 0); e != eNotcapable {
 		t.Errorf("created without the right: errno %d", e)
+	}
+	if _, e := g.tryOpen(dir, 0, "new", openCreate|openTruncate, 0, 0, 0); e != eNotcapable {
+		t.Errorf("created and truncated without either right: errno %d", e)
 	}
 	g.fails(eNotcapable, "fd_fdstat_set_rights", dir, directoryRights, inheriting)
 	g.fails(eNotcapable, "fd_fdstat_set_rights", dir, create, allRights)

@@ -71,13 +71,16 @@ func (w *World) directory(fd uint32, needs rights) (*directory, error) {
 }
 
 // check tells whether the descriptor's rights allow what needs. Of reading and writing POSIX says that
-// the descriptor is bad.
+// the descriptor is bad, and guests expect of truncating by a path what POSIX says of files that they
+// may not write.
 func (d *descriptor) check(needs rights) error {
 	switch missing := needs &^ d.base; {
 	case missing == 0:
 		return nil
 	case missing&(rightRead|rightWrite) != 0:
 		return eBadf
+	case missing == rightPathSetSize:
+		return ePerm
 	}
 	return eNotcapable
 }

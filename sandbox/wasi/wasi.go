@@ -80,6 +80,7 @@ type World struct {
 	ctx  context.Context // of the running call
 	wake signal          // something that the guest may wait for has changed
 
+	lastMono      uint64         // what the guest last read on its monotonic clock
 	subscriptions []subscription // of the last poll_oneoff, kept for their space
 }
 
