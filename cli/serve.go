@@ -207,6 +207,9 @@ func (e *Env) serveCoordinator(ctx context.Context, from source[coordinatorOptio
 	if err != nil {
 		return err
 	}
+	if err := coordinator.CheckJoin(o.DataDir, o.Join, token); err != nil {
+		return err
+	}
 	r, err := e.openCoordinator(ctx, o, token, false)
 	if err != nil {
 		return err

@@ -53,18 +53,32 @@ func (s *Server) openIdentity(ctx context.Context) error {
 		return err
 	case s.hasState(): // founding or joining would begin anew over what is there
 		return s.damaged(fileIdentity, errors.New("it is missing, and there is a Raft log beside it"))
-	case len(s.cfg.Join) > 0 && s.cfg.Token != "":
+	}
+	if err := CheckJoin(s.cfg.DataDir, s.cfg.Join, s.cfg.Token); err != nil {
+		return err
+	}
+	if len(s.cfg.Join) > 0 {
 		return s.enrol(ctx)
-	case len(s.cfg.Join) > 0 || s.cfg.Token != "":
-		return api.Errorf(api.CodeInvalid, "--join and --token go together").WithHint("give both to join a cluster, neither to found one")
 	}
 	return s.foundIdentity()
 }
 
 // hasState tells whether there is a Raft log, which is made after the identity was written.
-func (s *Server) hasState() bool {
-	_, err := os.Stat(s.path(dirRaft))
+func (s *Server) hasState() bool { return exists(s.path(dirRaft)) }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
 	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// CheckJoin refuses the first start on a data folder that has only one of what joining takes. It makes
+// nothing, so that whoever asks it first leaves no half of a member behind.
+func CheckJoin(dataDir string, join []string, token string) error {
+	first := !exists(filepath.Join(dataDir, fileIdentity)) && !exists(filepath.Join(dataDir, dirRaft))
+	if first && (len(join) > 0) != (token != "") {
+		return api.Errorf(api.CodeInvalid, "--join and --token go together").WithHint("give both to join a cluster, neither to found one")
+	}
+	return nil
 }
 
 func (s *Server) loadIdentity(data []byte) error {
