@@ -145,7 +145,7 @@ func (e *Env) describeWorkload(ctx context.Context, c *client.Client, ref api.Re
 			return err
 		}
 	}
-	return e.lastEvents(ctx, c, "workload/"+ref.String())
+	return e.lastEvents(ctx, c, "workload/"+ref.String(), st.Replicas...)
 }
 
 // fields prints names and values, those that have one.
@@ -184,12 +184,41 @@ func (e *Env) whyState(r api.ReplicaStatus) string {
 	return strings.TrimSpace(fmt.Sprintf("%s; next try in %s", r.Reason, short(r.NextTry.Sub(e.Now()))))
 }
 
-// lastEvents ends a description with the ten last events of a resource.
-func (e *Env) lastEvents(ctx context.Context, c *client.Client, resource string) error {
-	list, err := c.Events(ctx, api.EventQuery{Resource: resource})
-	if err != nil || len(list.Items) == 0 {
+// shownEvents is how many events a description ends with.
+const shownEvents = 10
+
+// lastEvents ends a description with the last events of a resource and of the replicas that belong to it.
+func (e *Env) lastEvents(ctx context.Context, c *client.Client, resource string, replicas ...api.ReplicaStatus) error {
+	list, err := c.Events(ctx, api.EventQuery{Resource: resource, Limit: shownEvents})
+	if err != nil {
 		return nil // an extra: the description is whole without it
 	}
+	items := list.Items
+	if len(replicas) > 0 {
+		all, err := c.Events(ctx, api.EventQuery{Resource: "replica/", Limit: api.MaxListLimit}) // in one call, however many replicas
+		if err != nil {
+			return nil
+		}
+		items = withReplicas(items, all.Items, replicas)
+	}
+	if len(items) == 0 {
+		return nil
+	}
 	fmt.Fprintln(e.Out, "\nEvents")
-	return printItems(e, list.Items[max(0, len(list.Items)-10):], e.eventView())
+	return printItems(e, items[max(0, len(items)-shownEvents):], e.eventView())
+}
+
+// withReplicas adds to events those of all that are about the replicas, in the order of time.
+func withReplicas(events, all []api.Event, replicas []api.ReplicaStatus) []api.Event {
+	mine := make(map[string]bool, len(replicas))
+	for _, r := range replicas {
+		mine["replica/"+r.ID] = true
+	}
+	for _, ev := range all {
+		if mine[ev.Resource] {
+			events = append(events, ev)
+		}
+	}
+	slices.SortStableFunc(events, func(a, b api.Event) int { return a.Time.Compare(b.Time) })
+	return events
 }
