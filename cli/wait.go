@@ -28,7 +28,7 @@ type waitFlags struct {
 }
 
 func (w *waitFlags) add(cmd *cobra.Command, until string) {
-	cmd.Flags().StringVar(&w.until, "wait", "", "return only when done: "+until+" (ready: do not wait for the routes)")
+	cmd.Flags().StringVar(&w.until, "wait", "", "return only when done: "+until+" (ready: do not wait for the routes; a job is done when it has completed)")
 	cmd.Flags().Lookup("wait").NoOptDefVal = "true"
 	w.addTimeout(cmd)
 }
@@ -221,7 +221,7 @@ func waitCommand(e *Env) *cobra.Command {
 	f := waitFlags{until: "true"}
 	var condition string
 	cmd := &cobra.Command{
-		Use: "wait NAME", Short: "Wait until a workload is ready, or gone", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeWorkloads(),
+		Use: "wait NAME", Short: "Wait until a workload is ready, a job has completed, or either is gone", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeWorkloads(),
 		Example: "  cloudless workload wait hi --timeout 30s\n  cloudless workload wait hi --for deleted",
 		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
 			ref, err := e.ref(args[0])

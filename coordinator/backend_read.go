@@ -182,7 +182,12 @@ func (s *Server) Settled(_ context.Context, ns, name string) (api.Settled, error
 	return out, nil
 }
 
+// settledPhase tells whether a change has got to where its author wants it: a job to its good end, for
+// one that runs may still fail; anything else, a server that is not to be started again among it, to running.
 func settledPhase(w *state.Workload, st *api.WorkloadStatus) bool {
+	if w.Spec.IsJob() && !w.Spec.ServesHTTP() && len(w.Spec.Ports) == 0 {
+		return st.Phase == api.PhaseComplete
+	}
 	return st.Phase == api.PhaseComplete || st.Phase == api.PhaseRunning && !w.Deleting
 }
 
