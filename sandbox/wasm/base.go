@@ -263,7 +263,7 @@ func (b *base) Exit() sandbox.Exit { return b.exit }
 
 // Exec implements sandbox.Handle: a module is not a machine with other programs on it.
 func (b *base) Exec(context.Context, sandbox.ExecRequest) (int, error) {
-	return 0, api.Errorf(api.CodeInvalid, "nothing can be executed in a wasm replica: it is one module, without files or other programs").
+	return 0, api.Errorf(api.CodeInvalid, "nothing can be executed in a wasm replica: it is one module, without other programs").
 		WithHint("read its output with cloudless logs")
 }
 

@@ -2,11 +2,13 @@
 //
 // A module is compiled once, by a child process (compile.go), and kept on disk (cache.go); its imports and
 // exports say how it is driven (inspect.go). Its code is loaded once for all its replicas (engine.go). A
-// replica is then one of two things: a server, which calls the guest for
-// each HTTP request (server.go; by the cl interface, clhost.go, or by CGI, wagi.go), or a process,
-// which runs the guest's _start once (process.go). Guests see their manifest's environment, the
-// clock, random numbers and standard output; they have no files. By HTTP they reach what their manifest
-// names (fetchhost.go), and nothing else.
+// replica is then one of three things: a server, which calls the guest for each HTTP request (server.go;
+// by the cl interface, clhost.go, or by CGI, wagi.go), listening, whose guests accept connections
+// themselves (listener.go), or a process, which runs the guest's _start once (process.go).
+//
+// Guests see their manifest's arguments and environment, clocks, random numbers, standard streams and the
+// folders that their spec mounts (sandbox/wasi). By HTTP they reach what their manifest names
+// (fetchhost.go), and nothing else.
 package wasm
 
 import (
