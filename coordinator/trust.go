@@ -4,12 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -24,15 +20,6 @@ import (
 // gossip keyring is compared with what it is to be.
 const trustRetry = time.Second
 
-// Folders and files of keys beside the current ones; all 0600.
-const (
-	dirKeys         = "keys"           // what a rotation has not retired: HASH.pem and HASH.key, or HASH.gossip
-	fileGossipRing  = "gossip.keyring" // as Serf keeps it: the key in use first
-	suffixCert      = ".pem"
-	suffixKey       = ".key"
-	suffixGossipKey = ".gossip"
-)
-
 // trust is what this coordinator believes and signs with at one moment. It does not change.
 type trust struct {
 	index  uint64 // of the newest rotation in it
@@ -40,163 +27,6 @@ type trust struct {
 	front  *pki.CA // signs what is seen by those who know one CA only: people and joiners
 	bundle []byte  // the CAs that are trusted, the issuer first
 	gossip []string
-}
-
-// keyring is the keys that this coordinator holds, by their hashes: current ones and those of
-// rotations under way. They are on the disk before they are here.
-type keyring struct {
-	mu     sync.Mutex
-	cas    map[string]api.CAKey
-	gossip map[string]string
-}
-
-// openKeyring begins with what the files say; the state may know of rotations since (keepTrust).
-func (s *Server) openKeyring(ca *pki.CA, bundle []byte) error {
-	s.keys = &keyring{cas: map[string]api.CAKey{}, gossip: map[string]string{}}
-	s.keys.cas[ca.Hash()] = api.CAKey{Cert: string(ca.CertPEM()), Key: string(ca.KeyPEM())}
-	key, err := gossip.ParseKey(s.id.GossipKey)
-	if err != nil {
-		return err
-	}
-	s.keys.gossip[gossip.KeyID(key)] = s.id.GossipKey
-	files, err := filepath.Glob(filepath.Join(s.path(dirKeys), "*"))
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		if err := s.loadKey(f); err != nil {
-			return fmt.Errorf("%s is damaged: %w", f, err)
-		}
-	}
-	s.trust.Store(&trust{issuer: ca, front: ca, bundle: bundle, gossip: s.keptRing()})
-	return nil
-}
-
-// keptRing is the gossip keys of the last run, the one in use first.
-func (s *Server) keptRing() []string {
-	var ring []string
-	data, err := os.ReadFile(s.path(fileGossipRing))
-	if err != nil || json.Unmarshal(data, &ring) != nil || len(ring) == 0 || ring[0] != s.id.GossipKey {
-		return []string{s.id.GossipKey}
-	}
-	return ring
-}
-
-func (s *Server) loadKey(file string) error {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	base := filepath.Base(file)
-	hash := base[:len(base)-len(filepath.Ext(base))]
-	switch filepath.Ext(base) {
-	case suffixGossipKey:
-		s.keys.gossip[hash] = string(data)
-	case suffixKey:
-		cert, err := os.ReadFile(s.keyPath(hash, suffixCert))
-		if err != nil {
-			return err
-		}
-		if _, err := pki.LoadCA(cert, data); err != nil {
-			return err
-		}
-		s.keys.cas[hash] = api.CAKey{Cert: string(cert), Key: string(data)}
-	}
-	return nil
-}
-
-func (s *Server) keyPath(hash, suffix string) string {
-	return filepath.Join(s.path(dirKeys), hash+suffix)
-}
-
-// holdCA and holdGossip keep a key, on the disk first.
-func (s *Server) holdCA(hash string, k api.CAKey) error {
-	ca, err := pki.LoadCA([]byte(k.Cert), []byte(k.Key))
-	if err != nil {
-		return err
-	}
-	if ca.Hash() != hash || ca.ClusterID() != s.id.ClusterID {
-		return api.Errorf(api.CodeInvalid, "the CA is not %s of this cluster", hash)
-	}
-	err = errors.Join(datadir.Make(s.path(dirKeys)), datadir.WriteFile(s.keyPath(hash, suffixCert), []byte(k.Cert)), datadir.WriteFile(s.keyPath(hash, suffixKey), []byte(k.Key)))
-	if err != nil {
-		return err
-	}
-	s.keys.mu.Lock()
-	defer s.keys.mu.Unlock()
-	s.keys.cas[hash] = k
-	return nil
-}
-
-func (s *Server) holdGossip(hash, text string) error {
-	key, err := gossip.ParseKey(text)
-	if err != nil {
-		return err
-	}
-	if gossip.KeyID(key) != hash {
-		return api.Errorf(api.CodeInvalid, "the gossip key is not %s", hash)
-	}
-	if err := errors.Join(datadir.Make(s.path(dirKeys)), datadir.WriteFile(s.keyPath(hash, suffixGossipKey), []byte(text))); err != nil {
-		return err
-	}
-	s.keys.mu.Lock()
-	defer s.keys.mu.Unlock()
-	s.keys.gossip[hash] = text
-	return nil
-}
-
-// dropKey forgets a key that was retired.
-func (s *Server) dropKey(hash string) {
-	s.keys.mu.Lock()
-	defer s.keys.mu.Unlock()
-	delete(s.keys.cas, hash)
-	delete(s.keys.gossip, hash)
-	for _, suffix := range []string{suffixCert, suffixKey, suffixGossipKey} {
-		if err := os.Remove(s.keyPath(hash, suffix)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			s.log.Error().Err(err).Msg("a retired key is still on the disk")
-		}
-	}
-}
-
-func (s *Server) holds(kind api.RotationKind, hash string) bool {
-	s.keys.mu.Lock()
-	defer s.keys.mu.Unlock()
-	if kind == api.RotateCA {
-		return s.keys.cas[hash].Key != ""
-	}
-	return s.keys.gossip[hash] != ""
-}
-
-// handlePeerKeys gives the keys to another coordinator, which has the right to all of them.
-func (s *Server) handlePeerKeys(w http.ResponseWriter, _ *http.Request) {
-	s.keys.mu.Lock()
-	defer s.keys.mu.Unlock()
-	writeJSON(w, http.StatusOK, api.PeerKeys{CAs: s.keys.cas, Gossip: s.keys.gossip})
-}
-
-// fetchKey asks the other coordinators for a key that a rotation names.
-func (s *Server) fetchKey(ctx context.Context, kind api.RotationKind, hash string) error {
-	if hash == "" || s.holds(kind, hash) {
-		return nil
-	}
-	last := error(api.Errorf(api.CodeUnavailable, "no coordinator has the %s key %.12s", kind, hash))
-	for _, m := range s.members() {
-		if m.ID == s.id.ID {
-			continue
-		}
-		var keys api.PeerKeys
-		rctx, cancel := context.WithTimeout(ctx, followTimeout)
-		err := s.peerCall(rctx, m.ID, http.MethodGet, api.PathPeerKeys, nil, &keys)
-		cancel()
-		if k, ok := keys.CAs[hash]; ok && err == nil {
-			return s.holdCA(hash, k)
-		}
-		if k, ok := keys.Gossip[hash]; ok && err == nil {
-			return s.holdGossip(hash, k)
-		}
-		last = errors.Join(last, err)
-	}
-	return last
 }
 
 // keepTrust takes up what the rotations in the state say, and again whenever they change, until it

@@ -215,7 +215,7 @@ func TestPackagesAreNounsTwoDeep(t *testing.T) {
 }
 
 func TestFilesStayShort(t *testing.T) {
-	const most = 600
+	const most = 400
 	for _, s := range load(t) {
 		if !isTest(s) && s.lines > most {
 			t.Errorf("%s has %d lines, at most %d: split it by what it is about", s.path, s.lines, most)
