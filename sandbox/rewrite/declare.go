@@ -41,6 +41,9 @@ func (m *module) readImports(r *reader, o Options) {
 			r.failAt(at, "the name of an import is not UTF-8")
 		}
 		m.importOf(r, kind)
+		if r.err != nil { // its kind may be none
+			return
+		}
 		if why := refuseImport(from, name, kind, o); why != "" {
 			r.failAt(at, "the module imports %s.%s, %s", from, name, why)
 		}
