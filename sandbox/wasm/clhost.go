@@ -10,6 +10,7 @@ import (
 	"github.com/tetratelabs/wazero"
 	wapi "github.com/tetratelabs/wazero/api"
 
+	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/sandbox/rewrite"
 )
 
@@ -30,7 +31,7 @@ func exportCl(ctx context.Context, r wazero.Runtime) error {
 	i32 := wapi.ValueTypeI32
 	b := r.NewHostModuleBuilder(rewrite.TickModule)
 	add := func(name string, f wapi.GoModuleFunc, results []wapi.ValueType, params ...wapi.ValueType) {
-		b.NewFunctionBuilder().WithGoModuleFunction(f, params, results).Export(name)
+		b.NewFunctionBuilder().WithGoModuleFunction(metered(f), params, results).Export(name)
 	}
 	one := []wapi.ValueType{i32}
 	add("req_head", reqHead, one, i32, i32)
@@ -42,7 +43,7 @@ func exportCl(ctx context.Context, r wazero.Runtime) error {
 	for name, f := range fetchFunctions {
 		add(name, f.call, one, slices.Repeat(one, f.params)...)
 	}
-	add(rewrite.TickName, tick, nil)
+	b.NewFunctionBuilder().WithGoModuleFunction(wapi.GoModuleFunc(tick), nil, nil).Export(rewrite.TickName)
 	_, err := b.Instantiate(ctx)
 	return err
 }
@@ -71,12 +72,13 @@ func request(ctx context.Context) *exchange {
 
 func reqHead(ctx context.Context, m wapi.Module, stack []uint64) {
 	head := request(ctx).requestHead()
-	copy(view(m, stack[0], stack[1]), head)
+	caller(ctx).tank.charge(copy(view(m, stack[0], stack[1]), head))
 	stack[0] = wapi.EncodeU32(uint32(len(head)))
 }
 
 func bodyRead(ctx context.Context, m wapi.Module, stack []uint64) {
 	n, err := request(ctx).Read(atMostMaxInt32(view(m, stack[0], stack[1])))
+	caller(ctx).tank.charge(n)
 	if n == 0 && err != nil && !errors.Is(err, io.EOF) {
 		n = -1
 	}
@@ -95,7 +97,7 @@ func answerHead(x *exchange, status int, text []byte) int32 {
 	}
 	header := x.heads.answers
 	clear(header)
-	if addFields(header, text) != nil || !validStatus(status) {
+	if addResponse(header, text) != nil || !validStatus(status) {
 		return errnoInvalid
 	}
 	keepEndToEnd(header)
@@ -105,6 +107,7 @@ func answerHead(x *exchange, status int, text []byte) int32 {
 
 func bodyWrite(ctx context.Context, m wapi.Module, stack []uint64) {
 	n, err := request(ctx).Write(atMostMaxInt32(view(m, stack[0], stack[1])))
+	caller(ctx).tank.charge(n)
 	if err != nil {
 		n = -1
 	}
@@ -119,7 +122,12 @@ func flush(ctx context.Context, _ wapi.Module, _ []uint64) { request(ctx).flush(
 var levels = [...]string{"DEBUG", "INFO", "WARN", "ERROR"}
 
 func logLine(ctx context.Context, m wapi.Module, stack []uint64) {
-	i, level := caller(ctx), min(wapi.DecodeU32(stack[0]), uint32(len(levels)-1))
-	i.line = appendOneLine(append(append(i.line[:0], levels[level]...), ' '), view(m, stack[1], stack[2]))
+	i, level, text := caller(ctx), min(wapi.DecodeU32(stack[0]), uint32(len(levels)-1)), view(m, stack[1], stack[2])
+	if over := len(text) - api.MaxLogLineBytes; over > 0 {
+		i.log.lost(over)
+		text = text[:api.MaxLogLineBytes]
+	}
+	i.tank.charge(len(text))
+	i.line = appendOneLine(append(append(i.line[:0], levels[level]...), ' '), text)
 	i.log.line(i.line)
 }

@@ -19,6 +19,9 @@ const (
 	stackBytes = 16 << 20
 	// bytesPerFuel is what the host charges for bytes that it moves for a guest, as rewrite does.
 	bytesPerFuel = 16
+	// callFuel is charged for each call of the host. It costs the guest some instructions and us much
+	// more, so that without it a slice would last a hundred times as long as it is meant to.
+	callFuel = 200
 )
 
 var (
@@ -76,8 +79,20 @@ func (t *tank) count() {
 }
 
 // charge takes fuel for bytes that the host moves.
-func (t *tank) charge(bytes int) {
-	t.level.Set(t.level.Get() - uint64(bytes/bytesPerFuel))
+func (t *tank) charge(bytes int) { t.take(bytes / bytesPerFuel) }
+
+func (t *tank) take(fuel int) {
+	if t.level != nil { // a start section may be a function of the host
+		t.level.Set(t.level.Get() - uint64(fuel))
+	}
+}
+
+// metered makes a guest pay for a call of the host.
+func metered(f wapi.GoModuleFunc) wapi.GoModuleFunc {
+	return func(ctx context.Context, m wapi.Module, stack []uint64) {
+		caller(ctx).tank.take(callFuel)
+		f(ctx, m, stack)
+	}
 }
 
 // tick is called by a guest that has used up its fuel, or its stack. It ends the call, or lets others

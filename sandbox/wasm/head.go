@@ -206,6 +206,23 @@ func addFields(h http.Header, text []byte) error {
 	return nil
 }
 
+// addResponse is addFields for a response's head. A length that is no number, or two of them, would have
+// the parts of the way to the client disagree on where the response ends.
+func addResponse(h http.Header, text []byte) error {
+	if err := addFields(h, text); err != nil {
+		return err
+	}
+	if lengths := h["Content-Length"]; len(lengths) > 1 || len(lengths) == 1 && !validLength(lengths[0]) {
+		return fmt.Errorf("%w: %.80q is not one content-length", errHead, lengths)
+	}
+	return nil
+}
+
+func validLength(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 63)
+	return err == nil
+}
+
 // validStatus tells whether a guest may answer with the status: final ones only, as 1xx concerns the
 // connection.
 func validStatus(status int) bool { return status >= 200 && status <= 599 }

@@ -76,6 +76,7 @@ func (b *base) newInstance(bounds context.Context, o origin, mem *linear.Account
 	i.clock.usage, i.tank.usage = &b.usage, &b.usage
 	err := i.openWorld(o.listener)
 	if err == nil {
+		i.world.Bind(bounds, nil, i.out, i.err) // a start section and _initialize may wait too
 		err = i.openMemory()
 	}
 	if err == nil {
@@ -202,11 +203,9 @@ func (i *instance) capture() (*image, error) {
 // become makes a new instance what im was. wazero has put the module's data into memory once more,
 // on pages that were shared with the image.
 func (i *instance) become(im *image) error {
-	if m := i.Memory(); m != nil {
-		if grown := (im.memory.Size() - uint64(m.Size())) / pageBytes; grown > 0 {
-			if _, ok := m.Grow(uint32(grown)); !ok {
-				return errors.New("there is no memory for an image of the module")
-			}
+	if grown := (im.memory.Size() - uint64(len(i.region.Bytes()))) / pageBytes; grown > 0 { // never in a module without memory
+		if _, ok := i.Memory().Grow(uint32(grown)); !ok {
+			return errors.New("there is no memory for an image of the module")
 		}
 	}
 	if err := i.region.Trim(); err != nil {

@@ -92,7 +92,7 @@ func (l *listening) newGuest(ctx context.Context) (*guest, error) {
 	g.transport = &http.Transport{
 		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return g.listener.Dial(ctx) },
 		MaxIdleConnsPerHost: maxInstances, MaxConnsPerHost: maxQueued, IdleConnTimeout: time.Minute,
-		DisableCompression: true,
+		DisableCompression: true, MaxResponseHeaderBytes: api.MaxHeaderBytes,
 	}
 	mem := l.budget.Open(0)
 	var err error

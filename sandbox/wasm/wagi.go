@@ -70,6 +70,7 @@ func peerIP(addr string) string {
 type cgiResponse struct {
 	x    *exchange
 	head []byte
+	line int   // where the line of head begins that has no end yet
 	err  error // the head is bad; nothing more is taken
 }
 
@@ -82,7 +83,7 @@ func (c *cgiResponse) Write(p []byte) (int, error) {
 		return c.body(p)
 	}
 	c.head = append(c.head, p...)
-	head, body, ok := cutHead(c.head)
+	head, body, ok := c.cutHead()
 	if !ok {
 		if len(c.head) > api.MaxHeaderBytes {
 			c.err = fmt.Errorf("%w: no empty line in the first %d bytes", errHead, api.MaxHeaderBytes)
@@ -112,25 +113,25 @@ func (c *cgiResponse) body(p []byte) (int, error) {
 	return n, err
 }
 
-// cutHead splits what a guest wrote at the first empty line.
-func cutHead(p []byte) (head, body []byte, ok bool) {
-	for i := 0; i < len(p); {
-		end := bytes.IndexByte(p[i:], '\n')
-		if end < 0 {
+// cutHead splits what the guest wrote at the first empty line. Each line is looked at once, however small
+// the pieces are in which it comes.
+func (c *cgiResponse) cutHead() (head, body []byte, ok bool) {
+	for {
+		line, rest, ended := bytes.Cut(c.head[c.line:], []byte("\n"))
+		switch {
+		case !ended:
 			return nil, nil, false
+		case len(line) == 0, len(line) == 1 && line[0] == '\r':
+			return c.head[:c.line], rest, true
 		}
-		if line := p[i : i+end]; len(line) == 0 || len(line) == 1 && line[0] == '\r' {
-			return p[:i], p[i+end+1:], true
-		}
-		i += end + 1
+		c.line += len(line) + 1
 	}
-	return nil, nil, false
 }
 
 // parseCGI reads a CGI response's head. Status defaults to 200, with Location to 302.
 func parseCGI(head []byte) (int, http.Header, error) {
-	header, err := parseFields(head)
-	if err != nil {
+	header := http.Header{}
+	if err := addResponse(header, head); err != nil {
 		return 0, nil, err
 	}
 	if len(header) == 0 {
@@ -142,6 +143,7 @@ func parseCGI(head []byte) (int, http.Header, error) {
 	}
 	if text := header.Get("Status"); text != "" {
 		digits, _, _ := strings.Cut(text, " ")
+		var err error
 		if status, err = strconv.Atoi(digits); err != nil || !validStatus(status) {
 			return 0, nil, fmt.Errorf("%w: %.80q is not a status", errHead, text)
 		}

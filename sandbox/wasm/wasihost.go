@@ -20,9 +20,9 @@ func exportWASI(ctx context.Context, r wazero.Runtime) error {
 }
 
 func wasiFunction(f wasi.Function) wapi.GoModuleFunc {
-	return func(ctx context.Context, m wapi.Module, stack []uint64) {
+	return metered(func(ctx context.Context, m wapi.Module, stack []uint64) {
 		f.Call(caller(ctx).world, m.Memory(), stack)
-	}
+	})
 }
 
 // openWorld makes what the guest sees.
