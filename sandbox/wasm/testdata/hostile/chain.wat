@@ -1,0 +1,5 @@
+;; 2^60 calls and no loop.
+(module
+  (func $f (param i32) (if (local.get 0) (then
+    (call $f (i32.sub (local.get 0) (i32.const 1))) (call $f (i32.sub (local.get 0) (i32.const 1))))))
+  (func (export "cl_handle") (call $f (i32.const 60))))

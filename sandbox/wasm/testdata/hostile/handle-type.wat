@@ -1,0 +1,2 @@
+;; Its cl_handle wants an argument.
+(module (func (export "cl_handle") (param i32)))

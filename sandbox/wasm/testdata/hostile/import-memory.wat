@@ -1,0 +1,2 @@
+;; Imports its memory.
+(module (import "env" "memory" (memory 1)) (func (export "cl_handle")))

@@ -1,0 +1,2 @@
+;; Loops for ever.
+(module (func (export "cl_handle") (loop $l (br $l))))

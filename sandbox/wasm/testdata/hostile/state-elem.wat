@@ -1,0 +1,7 @@
+;; Tells what it finds in an element segment that it drops, and changes it.
+(module
+  (import "cl" "body_write" (func $write (param i32 i32) (result i32)))
+  (func $answer (param i32) (i32.store (i32.const 0) (local.get 0)) (drop (call $write (i32.const 0) (i32.const 4))))
+  (memory (export "memory") 1) (table $t 1 funcref) (elem $e func $f) (type $r (func (result i32)))
+  (func $f (result i32) (i32.const 1))
+  (func (export "cl_handle") (table.init $t $e (i32.const 0) (i32.const 0) (i32.const 1)) (call $answer (call_indirect (type $r) (i32.const 0))) (elem.drop $e)))

@@ -1,0 +1,6 @@
+;; Tells what it finds in the size of its memory, and changes it.
+(module
+  (import "cl" "body_write" (func $write (param i32 i32) (result i32)))
+  (func $answer (param i32) (i32.store (i32.const 0) (local.get 0)) (drop (call $write (i32.const 0) (i32.const 4))))
+  (memory (export "memory") 1)
+  (func (export "cl_handle") (call $answer (memory.size)) (drop (memory.grow (i32.const 3))) (i32.store (i32.const 131072) (i32.const 7))))

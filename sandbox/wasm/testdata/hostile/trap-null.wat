@@ -1,0 +1,2 @@
+;; Calls an entry of its table that is null.
+(module (type $t (func)) (table 10 funcref) (func (export "cl_handle") (call_indirect (type $t) (i32.const 5))))
