@@ -84,6 +84,7 @@ var sideways = map[string][]string{
 	"internal/gossip":       {},
 	"internal/minisign":     {},
 	"coordinator/consensus": {"internal/pki", "internal/disk"},
+	"coordinator/objects":   {"internal/disk"}, // and split, which is pure: a manifest is what an object's row names
 	"agent/supervise":       {"sandbox", "agent/ledger"},
 	"agent/ingress":         {"sandbox"},
 	"agent/ledger":          {"internal/disk"},
@@ -179,7 +180,7 @@ var homes = map[string][]string{
 	"github.com/tetratelabs/wazero":   {"sandbox/wasm"},
 	"github.com/labstack/echo":        {"web"},
 	"github.com/spf13/":               {"cli", "cli/cloudless"},
-	"github.com/cockroachdb/pebble":   {"coordinator/consensus", "agent/ledger", "chunkstore", "internal/disk"},
+	"github.com/cockroachdb/pebble":   {"coordinator/consensus", "agent/ledger", "chunkstore", "coordinator/objects", "internal/disk"},
 	"github.com/prometheus/":          {"internal/telemetry"},
 	"go.opentelemetry.io/":            {"internal/telemetry", "web"}, // web only reads trace ids
 	"github.com/klauspost/compress":   {"chunkstore"},

@@ -1,0 +1,299 @@
+package objects
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/rs/zerolog"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/disk"
+)
+
+// What the store may use of a coordinator's memory, however many objects there are.
+const (
+	cacheBytes    = 8 << 20
+	memTableBytes = 4 << 20
+	openFiles     = 256
+)
+
+// All rows of one state have the same first byte, its generation: a restore writes the other one beside
+// it, and one batch changes over. The keys here have no generation.
+const (
+	generationKey = "\x00" // which of the two holds
+	appliedRow    = "\x00" // in a generation: the index up to which the log was applied
+	generationA   = 'A'
+	generationB   = 'B'
+)
+
+// Store is the rows of one coordinator. Apply and Restore are for the one who reads the log; views may
+// be taken at any time.
+type Store struct {
+	dir string
+	db  *pebble.DB
+
+	mu         sync.RWMutex // views are taken at one moment, between two batches
+	generation byte
+	applied    uint64
+	failed     error // the first write that failed; after it nothing is changed any more
+}
+
+// Open opens or makes the store in a folder, which only one process may have open.
+func Open(fs vfs.FS, dir string, log zerolog.Logger) (*Store, error) {
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
+		return nil, unusable(dir, err)
+	}
+	db, err := pebble.Open(dir, &pebble.Options{
+		FS: disk.Ordered(fs), Logger: logger{log},
+		FormatMajorVersion:          pebble.FormatNewest,
+		CacheSize:                   cacheBytes,
+		MemTableSize:                memTableBytes,
+		MemTableStopWritesThreshold: 4,
+		MaxOpenFiles:                openFiles,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
+	})
+	if err != nil {
+		return nil, unusable(dir, err)
+	}
+	s := &Store{dir: dir, db: db}
+	if err := s.find(); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+func unusable(dir string, err error) error {
+	return api.Errorf(api.CodeInternal, "the object store's metadata in %s cannot be opened: %w", dir, err).
+		WithHint("check that no other coordinator uses the folder and that it can be written; if it is damaged, remove this coordinator at the others and join it again with an empty one")
+}
+
+// find reads which generation holds and how far it has come.
+func (s *Store) find() error {
+	s.generation = generationA
+	value, err := read(s.db, []byte(generationKey))
+	if err != nil {
+		return err
+	}
+	if value != nil {
+		if len(value) != 1 || value[0] != generationA && value[0] != generationB {
+			return damaged("its generation is %q", value)
+		}
+		s.generation = value[0]
+	}
+	value, err = read(s.db, s.key(appliedRow))
+	if err == nil && value != nil {
+		s.applied, err = decodeIndex(value)
+	}
+	if err != nil {
+		return err
+	}
+	return s.clear(s.other())
+}
+
+// clear removes what a restore that was cut off has left of a generation.
+func (s *Store) clear(generation byte) error {
+	rows, found := pebbleRows{s.db, generation}, false
+	if err := each(rows, "", func(string, []byte) (bool, error) { found = true; return false, nil }); err != nil || !found {
+		return err
+	}
+	return guarded(func() error {
+		return s.db.DeleteRange([]byte{generation}, []byte{generation + 1}, pebble.NoSync)
+	})
+}
+
+// other is the generation that does not hold.
+func (s *Store) other() byte { return generationA + generationB - s.generation }
+
+func (s *Store) key(row string) []byte { return append([]byte{s.generation}, row...) }
+
+// Applied is the index up to which the log was applied.
+func (s *Store) Applied() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.applied
+}
+
+// Apply applies an entry of the log. One at or below Applied was applied before: it changes nothing and
+// gives no results. Rows and index are written together, and not flushed: the log is flushed, and tells
+// again what a power cut takes from here. An error is a fault of this coordinator's disk: it must stop,
+// for it cannot follow the log.
+func (s *Store) Apply(index uint64, cmds []Command) ([]Result, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil {
+		return nil, s.failed
+	}
+	if index <= s.applied {
+		return nil, nil
+	}
+	b := s.db.NewIndexedBatch()
+	results, err := s.fill(b, index, cmds)
+	if err != nil {
+		return nil, s.fail(errors.Join(err, b.Close()))
+	}
+	if err := commit(b, pebble.NoSync); err != nil {
+		return nil, s.fail(err)
+	}
+	s.applied = index
+	return results, nil
+}
+
+// fill puts into a batch what the commands change, each seeing what those before it have changed.
+func (s *Store) fill(b *pebble.Batch, index uint64, cmds []Command) ([]Result, error) {
+	rows := pebbleRows{b, s.generation}
+	results := make([]Result, len(cmds))
+	for i, cmd := range cmds {
+		changes, res, err := Decide(rows, index, cmd)
+		if err != nil {
+			return nil, err
+		}
+		results[i] = res
+		for _, c := range changes {
+			if c.Value == nil {
+				err = b.Delete(s.key(c.Key), nil)
+			} else {
+				err = b.Set(s.key(c.Key), c.Value, nil)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return results, b.Set(s.key(appliedRow), encodeIndex(index), nil)
+}
+
+// fail ends all changes; it needs the lock.
+func (s *Store) fail(err error) error {
+	code, hint := api.CodeInternal, "check the disk and restart the coordinator; nothing acknowledged is lost"
+	if vfs.IsNoSpaceError(err) {
+		code, hint = api.CodeNoRoom, "free some space and restart the coordinator; nothing acknowledged is lost"
+	}
+	s.failed = api.Errorf(code, "the object store's metadata in %s cannot be changed: %w", s.dir, err).WithHint("%s", hint)
+	return s.failed
+}
+
+// commit turns Pebble's way of giving up, a call of Fatalf, into an error.
+func commit(b *pebble.Batch, o *pebble.WriteOptions) error {
+	return guarded(func() error { return errors.Join(b.Commit(o), b.Close()) })
+}
+
+func guarded(f func() error) (err error) {
+	defer func() {
+		if p, ok := recover().(fatal); ok {
+			err = p.error
+		}
+	}()
+	return f()
+}
+
+// Sync makes all that was applied durable. After it the log up to Applied may go.
+func (s *Store) Sync() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil {
+		return s.failed
+	}
+	if err := guarded(func() error { return s.db.LogData(nil, pebble.Sync) }); err != nil {
+		return s.fail(err)
+	}
+	return nil
+}
+
+// Close releases the folder. After a failed write Pebble reports it once more, which Apply has told already.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := guarded(s.db.Close)
+	if s.failed != nil {
+		return nil
+	}
+	return err
+}
+
+// View is the rows of one moment. It is cheap, but holds back room on the disk: close it soon.
+type View struct {
+	pebbleRows
+	snapshot *pebble.Snapshot
+	index    uint64
+}
+
+// View gives the rows as they are now.
+func (s *Store) View() *View {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	snap := s.db.NewSnapshot()
+	return &View{pebbleRows{snap, s.generation}, snap, s.applied}
+}
+
+// Index is that of the last entry of the log which the view shows.
+func (v *View) Index() uint64 { return v.index }
+
+// Close releases the view.
+func (v *View) Close() error { return v.snapshot.Close() }
+
+// pebbleRows are the rows of a generation.
+type pebbleRows struct {
+	from       pebble.Reader
+	generation byte
+}
+
+func (r pebbleRows) Get(key string) ([]byte, error) {
+	return read(r.from, append([]byte{r.generation}, key...))
+}
+
+// read copies a row; nil is none.
+func read(from pebble.Reader, key []byte) ([]byte, error) {
+	value, closer, err := from.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, damaged("a row cannot be read: %w", err)
+	}
+	return append([]byte{}, value...), closer.Close()
+}
+
+func (r pebbleRows) Range(from, to string) (Cursor, error) {
+	upper := []byte{r.generation + 1}
+	if to != "" {
+		upper = append([]byte{r.generation}, to...)
+	}
+	it, err := r.from.NewIter(&pebble.IterOptions{LowerBound: append([]byte{r.generation}, from...), UpperBound: upper})
+	if err != nil {
+		return nil, damaged("rows cannot be read: %w", err)
+	}
+	return cursor{it, r.generation}, nil
+}
+
+type cursor struct {
+	it         *pebble.Iterator
+	generation byte
+}
+
+func (c cursor) Seek(key string) bool   { return c.it.SeekGE(append([]byte{c.generation}, key...)) }
+func (c cursor) Next() bool             { return c.it.Next() }
+func (c cursor) Key() string            { return string(c.it.Key()[1:]) }
+func (c cursor) Value() ([]byte, error) { return c.it.ValueAndErr() }
+func (c cursor) Close() error           { return c.it.Close() }
+
+// logger passes on what Pebble has to say.
+type logger struct{ log zerolog.Logger }
+
+// fatal is what Pebble cannot go on after.
+type fatal struct{ error }
+
+func (l logger) Infof(format string, args ...any)  { l.log.Debug().Msgf(format, args...) }
+func (l logger) Errorf(format string, args ...any) { l.log.Error().Msgf(format, args...) }
+
+// Fatalf must not return, or Pebble would go on as if the write had happened.
+func (l logger) Fatalf(format string, args ...any) {
+	for i, a := range args {
+		if err, ok := a.(error); ok && i == len(args)-1 {
+			panic(fatal{err})
+		}
+	}
+	panic(fatal{fmt.Errorf(format, args...)})
+}
