@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -78,6 +79,32 @@ func TestHelloGreets(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRequestsDrawDifferentNumbers: they start from one image, so a generator that the library did not
+// seed anew would repeat itself, as the last one does.
+func TestRequestsDrawDifferentNumbers(t *testing.T) {
+	t.Parallel()
+	d, inGo := newDriver(t), buildGo(t, "hello-go", "-buildmode=c-shared")
+	for _, c := range []struct {
+		module, path string
+		different    int
+	}{
+		{"hello-c/hello.wasm", "/random", 5}, {"hello-rust/hello.wasm", "/random", 5},
+		{"hello-as/hello.wasm", "/random", 5}, {inGo, "/random", 5}, {inGo, "/same", 1},
+	} {
+		guest, drawn := serve(t, d, c.module, "", &logBuffer{}), map[string]bool{}
+		for range 5 {
+			status, body := guest.fetch(t, c.path, nil)
+			if _, err := strconv.ParseUint(strings.TrimSpace(string(body)), 10, 64); status != http.StatusOK || err != nil {
+				t.Errorf("%s %s: status %d, %q", c.module, c.path, status, body)
+			}
+			drawn[string(body)] = true
+		}
+		if len(drawn) != c.different {
+			t.Errorf("%s %s: %d different numbers in 5 requests, want %d", c.module, c.path, len(drawn), c.different)
+		}
 	}
 }
 

@@ -1,0 +1,118 @@
+// The guest's side of cloudless:http/v1 for AssemblyScript.
+//
+//   import { respond, write } from "../lib/as/cloudless";
+//   export { cl_resume } from "../lib/as/cloudless";
+//   export function cl_handle(): void { respond(200, "content-type: text/plain\n"); write("hello\n"); }
+//
+// A request starts from an image of the module, so a generator that was seeded before would give every
+// request the same numbers: cl_resume, which a module exports as above, seeds random() and Math.random().
+
+@external("cl", "req_head") declare function reqHead(ptr: usize, cap: i32): i32;
+@external("cl", "body_read") declare function bodyRead(ptr: usize, cap: i32): i32;
+@external("cl", "resp_head") declare function respHead(status: i32, ptr: usize, len: i32): i32;
+@external("cl", "body_write") declare function bodyWrite(ptr: usize, len: i32): i32;
+@external("cl", "log") declare function logLine(level: i32, ptr: usize, len: i32): void;
+@external("cl", "flush") export declare function flush(): void;
+@external("cl", "fetch_open") declare function fetchOpen(ptr: usize, len: i32): i32;
+@external("cl", "fetch_write") declare function fetchWrite(fetch: i32, ptr: usize, len: i32): i32;
+@external("cl", "fetch_head") declare function fetchHead(fetch: i32, ptr: usize, cap: i32): i32;
+@external("cl", "fetch_read") declare function fetchRead(fetch: i32, ptr: usize, cap: i32): i32;
+@external("cl", "fetch_close") declare function fetchClose(fetch: i32): i32;
+@external("wasi_snapshot_preview1", "environ_sizes_get") declare function environSizesGet(count: usize, size: usize): i32;
+@external("wasi_snapshot_preview1", "environ_get") declare function environGet(entries: usize, text: usize): i32;
+@external("wasi_snapshot_preview1", "random_get") declare function randomGet(ptr: usize, len: usize): i32;
+
+export const DEBUG: i32 = 0, INFO: i32 = 1, WARN: i32 = 2, ERROR: i32 = 3;
+
+// "METHOD URI" and the request's fields, a line each. req_head tells the whole length, so a second
+// call gets what the first had no room for.
+export function requestHead(): string {
+  let head = new ArrayBuffer(2048);
+  const length = reqHead(changetype<usize>(head), head.byteLength);
+  if (length > head.byteLength) {
+    head = new ArrayBuffer(length);
+    reqHead(changetype<usize>(head), length);
+  }
+  return String.UTF8.decode(head.slice(0, length));
+}
+
+// The number of bytes of the request's body that are in the buffer now; 0 at its end, -1 on an error.
+export function read(buffer: ArrayBuffer): i32 {
+  return bodyRead(changetype<usize>(buffer), buffer.byteLength);
+}
+
+// Sends the status and fields, "name: value\n" each; 0 or an errno.
+export function respond(status: i32, fields: string): i32 {
+  const text = String.UTF8.encode(fields);
+  return respHead(status, changetype<usize>(text), text.byteLength);
+}
+
+export function write(text: string): bool {
+  const bytes = String.UTF8.encode(text);
+  return writeBytes(bytes, bytes.byteLength);
+}
+
+// Sends the buffer's first bytes; false once the client is gone.
+export function writeBytes(buffer: ArrayBuffer, length: i32): bool {
+  for (let sent = 0; sent < length; ) {
+    const took = bodyWrite(changetype<usize>(buffer) + <usize>sent, length - sent);
+    if (took <= 0) return false;
+    sent += took;
+  }
+  return true;
+}
+
+export function log(level: i32, line: string): void {
+  const text = String.UTF8.encode(line);
+  logLine(level, changetype<usize>(text), text.byteLength);
+}
+
+// A request to what the manifest's egress.allow names. Numbers below zero are errno values.
+export class Fetch {
+  private handle: i32;
+
+  // The head is "METHOD URL\n", then "name: value\n" each.
+  constructor(head: string) {
+    const text = String.UTF8.encode(head);
+    this.handle = fetchOpen(changetype<usize>(text), text.byteLength);
+  }
+  get error(): i32 { return min(this.handle, 0); }
+  write(buffer: ArrayBuffer, length: i32): i32 { return fetchWrite(this.handle, changetype<usize>(buffer), length); }
+  head(buffer: ArrayBuffer): i32 { return fetchHead(this.handle, changetype<usize>(buffer), buffer.byteLength); }
+  read(buffer: ArrayBuffer): i32 { return fetchRead(this.handle, changetype<usize>(buffer), buffer.byteLength); }
+  close(): void { fetchClose(this.handle); }
+}
+
+// WASI writes the environment as pointers to texts NAME=value that end in a zero byte.
+export function getenv(name: string): string {
+  const sizes = new StaticArray<u32>(2);
+  environSizesGet(changetype<usize>(sizes), changetype<usize>(sizes) + 4);
+  const entries = new StaticArray<usize>(sizes[0]);
+  const text = new ArrayBuffer(sizes[1]);
+  if (environGet(changetype<usize>(entries), changetype<usize>(text)) != 0) return "";
+  for (let i = 0; i < entries.length; i++) {
+    const entry = String.UTF8.decodeUnsafe(entries[i], <usize>sizes[1], true);
+    if (entry.startsWith(name + "=")) return entry.substring(name.length + 1);
+  }
+  return "";
+}
+
+let seed: u64 = 0; // of xorshift64*, 0 before the first number
+const fresh = memory.data(8);
+
+export function cl_resume(): void {
+  do {
+    randomGet(fresh, 8);
+    seed = load<u64>(fresh);
+  } while (seed == 0);
+  NativeMath.seedRandom(seed);
+}
+
+// The next number of a generator that is quick, and not for secrets.
+export function random(): u64 {
+  if (seed == 0) cl_resume();
+  seed ^= seed >> 12;
+  seed ^= seed << 25;
+  seed ^= seed >> 27;
+  return seed * 0x2545f4914f6cdd1d;
+}
