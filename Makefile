@@ -79,7 +79,7 @@ bench-scheduler:
 	$(GO) test -run '^$$' -bench . -benchmem ./coordinator/schedule ./coordinator/reconcile
 
 bench-storage: ## the chunk store on this disk, beside plain appends and Pebble alone
-	$(GO) test -run '^$$' -bench . -benchmem ./chunkstore ./chunkstore/split ./chunkstore/place
+	$(GO) test -run '^$$' -bench . -benchmem ./chunkstore ./chunkstore/split ./chunkstore/place ./coordinator/objects
 
 bench-report: build examples
 	$(GO) run ./test/bench -binary $(BIN)/cloudless -out docs/BENCHMARKS.md

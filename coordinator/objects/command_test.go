@@ -1,0 +1,179 @@
+package objects
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// samples are one command of each kind, with each field set.
+func samples() map[string]Command {
+	ref := UploadRef{"assets", "a/ü", "u1"}
+	cond := Condition{IfAbsent: true, IfMatch: "*"}
+	head := Head{"text/plain", map[string]string{"x": "y"}}
+	d := chunkNo(1).Digest
+	return map[string]Command{
+		"createBucket":   {CreateBucket: &api.Bucket{Name: "assets", Replicas: 2, WriteQuorum: 1, Chunking: "cdc", Compression: "zstd", Class: "cold", Quota: 1 << 30, Expiry: api.Duration(3600e9)}},
+		"updateBucket":   {UpdateBucket: &UpdateBucket{api.Bucket{Name: "assets", Replicas: 3}, 7}},
+		"deleteBucket":   {DeleteBucket: &DeleteBucket{"assets", 7}},
+		"openSession":    {OpenSession: &OpenSession{"s1", "assets"}},
+		"renewSession":   {RenewSession: &RenewSession{"s1", [][]byte{d[:]}}},
+		"endSession":     {EndSession: &EndSession{"s1"}},
+		"expireSessions": {ExpireSessions: &ExpireSessions{[]string{"s1"}}},
+		"put":            {Put: &Put{Bucket: "assets", Key: "a\x00/ü", Head: head, Manifest: manifestNo(1).Encode(), Session: "s1", End: true, Condition: cond}},
+		"putInline":      {Put: &Put{Bucket: "assets", Key: "k", Inline: []byte("hello")}},
+		"delete":         {Delete: &Delete{"assets", "k", "e"}},
+		"copy":           {Copy: &Copy{"assets", "k", "e", "other", "l", &head, cond}},
+		"expireObjects":  {ExpireObjects: &ExpireObjects{"assets", []ExpiredRow{{"k", 7}}}},
+		"createUpload":   {CreateUpload: &CreateUpload{ref, head}},
+		"putPart":        {PutPart: &PutPart{ref, 3, manifestNo(2).Encode(), "s1", true}},
+		"completeUpload": {CompleteUpload: &CompleteUpload{ref, []PartRef{{1, "e"}}, cond}},
+		"abortUpload":    {AbortUpload: &ref},
+	}
+}
+
+// Bytes that are in a log must be read for ever.
+func TestCommandsHaveTheirGoldenBytes(t *testing.T) {
+	for name, c := range samples() {
+		b, err := Encode([]Command{at(c)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name, b)
+		back, err := Decode(b)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if d := cmp.Diff([]Command{at(c)}, back); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
+	}
+}
+
+func TestLimitsOfEntries(t *testing.T) {
+	c := at(samples()["delete"])
+	for n, ok := range map[int]bool{0: false, 1: true, MaxEntryCommands: true, MaxEntryCommands + 1: false} {
+		var cmds []Command
+		for range n {
+			cmds = append(cmds, c)
+		}
+		if _, err := Encode(cmds); (err == nil) != ok {
+			t.Errorf("%d commands: %v", n, err)
+		}
+		text := strings.TrimSuffix(strings.Repeat(`{"at":"2026-03-01T12:00:00Z"},`, n), ",")
+		if _, err := Decode([]byte("O\x01[" + text + "]")); (err == nil) != ok {
+			t.Errorf("%d commands decoded: %v", n, err)
+		}
+	}
+	big := at(Command{Delete: &Delete{Bucket: "assets"}})
+	empty, err := Encode([]Command{big})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, more := range []int{-1, 0, 1} {
+		big.Delete.Key = strings.Repeat("k", MaxEntryBytes-len(empty)+more)
+		b, err := Encode([]Command{big})
+		if (err == nil) != (more <= 0) {
+			t.Errorf("%d bytes over: %v", more, err)
+		}
+		if err == nil && len(b) != MaxEntryBytes+more {
+			t.Errorf("%d bytes", len(b))
+		}
+	}
+}
+
+func TestWhatIsNotKnownIsRefused(t *testing.T) {
+	for _, b := range []string{"", "O", "O\x02[]", "\x01\x01[]", "O\x01", "O\x01{}", `O` + "\x01" + `[{"unknown":1}]`, "O\x01[{}] {}", "O\x01[{}]x"} {
+		if cmds, err := Decode([]byte(b)); err == nil {
+			t.Errorf("%q gave %+v", b, cmds)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, c := range samples() {
+		b, err := Encode([]Command{at(c)})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		cmds, err := Decode(b)
+		if err != nil {
+			return
+		}
+		for _, c := range cmds { // whatever is asked for, a decision comes of it, and no fault
+			if _, _, err := Decide(mapRows{}, 1, c); err != nil {
+				t.Errorf("%+v: %v", c, err)
+			}
+		}
+		again, err := Encode(cmds)
+		if err != nil {
+			return // a time that JSON reads and does not write, or over the limit when written out
+		}
+		if _, err := Decode(again); err != nil {
+			t.Errorf("%s: %v", again, err)
+		}
+	})
+}
+
+// A row is read as it was written, or refused; what is damaged never makes a decision panic.
+func FuzzRows(f *testing.F) {
+	w := newWorld(f)
+	for _, cmds := range life() {
+		for _, c := range cmds {
+			w.do(c)
+		}
+	}
+	for _, value := range w.rows {
+		f.Add(value)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if o, err := decodeObject("assets", "k", b, true); err == nil {
+			again, err := decodeObject("assets", "k", encodeObject(o), true)
+			if err != nil || again.Size != o.Size || !bytes.Equal(again.Manifest, o.Manifest) || !bytes.Equal(again.Inline, o.Inline) {
+				t.Errorf("%+v became %+v: %v", o, again, err)
+			}
+		}
+		if n, err := decodeCount(b); err == nil && n < 0 {
+			t.Errorf("a count of %d", n)
+		}
+		for key := range w.rows {
+			rows := mapRows{}
+			for k, v := range w.rows {
+				rows[k] = v
+			}
+			rows[key] = b
+			for _, c := range samples() {
+				_, _, _ = Decide(rows, 9, at(c))
+			}
+		}
+	})
+}
+
+func FuzzRestore(f *testing.F) {
+	from := openStore(f, vfs.NewMem())
+	defer closeStore(f, from)
+	applyAll(f, from, life())
+	good := backup(f, from)
+	f.Add(good)
+	f.Add([]byte(backupMagic))
+	s := openStore(f, vfs.NewMem())
+	defer closeStore(f, s)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		before := backup(t, s)
+		err := s.Restore(bytes.NewReader(b))
+		if err == nil && !bytes.HasPrefix(b, backup(t, s)) {
+			t.Error("other rows than in the backup")
+		}
+		if err != nil && !bytes.Equal(backup(t, s), before) {
+			t.Error("a backup that was refused changed rows")
+		}
+	})
+}
