@@ -2,10 +2,15 @@ package rewrite
 
 import (
 	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 )
 
 // fib is fib(n) by two calls of itself: the worst case for what is added at a function's entry.
@@ -30,9 +35,32 @@ func BenchmarkMetering(b *testing.B) {
 	}
 }
 
+// BenchmarkGuests is the same for real guests: what compilers make of sorting, hashing and multiplying.
+func BenchmarkGuests(b *testing.B) {
+	dir := filepath.Join("..", "wasm", "testdata", "bench")
+	built := filepath.Join(b.TempDir(), "work.wasm")
+	build := exec.CommandContext(b.Context(), "go", "build", "-buildmode=c-shared", "-o", built, "./"+filepath.Join(dir, "work"))
+	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	for _, guest := range []struct{ name, path string }{
+		{"C", filepath.Join(dir, "work-c.wasm")}, {"Rust", filepath.Join(dir, "work-rust.wasm")}, {"Go", built},
+	} {
+		code, err := os.ReadFile(guest.path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, kind := range []string{"plain", "guarded"} {
+			b.Run(guest.name+"/"+kind, func(b *testing.B) { run(b, code, kind, "work", 5) })
+		}
+	}
+}
+
 func run(b *testing.B, code []byte, kind, fn string, arg uint64) {
 	rt := wazero.NewRuntime(b.Context())
 	defer rt.Close(context.Background())
+	wasi_snapshot_preview1.MustInstantiate(b.Context(), rt)
 	_, err := rt.NewHostModuleBuilder(TickModule).NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(_ context.Context, m api.Module, _ []uint64) {
 		m.ExportedGlobal("cl:fuel").(api.MutableGlobal).Set(100_000)
 	}), nil, nil).Export(TickName).Instantiate(b.Context())
@@ -50,16 +78,26 @@ func run(b *testing.B, code []byte, kind, fn string, arg uint64) {
 		}
 		code = out.Module
 	}
-	m, err := rt.Instantiate(b.Context(), code)
+	m, err := rt.InstantiateWithConfig(b.Context(), code, wazero.NewModuleConfig().WithStartFunctions("_initialize"))
 	if err != nil {
 		b.Fatal(err)
 	}
 	f := m.ExportedFunction(fn)
+	before := usedCPU(b)
 	for b.Loop() {
 		if _, err := f.Call(b.Context(), arg); err != nil {
 			b.Fatal(err)
 		}
 	}
+	b.ReportMetric(float64(usedCPU(b)-before)/float64(b.N), "cpu-ns/op")
+}
+
+func usedCPU(b *testing.B) int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
 }
 
 func BenchmarkModule(b *testing.B) {
