@@ -2,7 +2,7 @@
 // processes on loopback, drives them through the API, kills and freezes them, and prints a table of
 // medians and 95th percentiles next to the machine's load.
 //
-//	go run ./test/bench -binary bin/cloudless [-out docs/BENCHMARKS.md] [-runs 20] [-only name,…]
+//	go run ./test/bench -binary bin/cloudless [-sandbox] [-out docs/BENCHMARKS.md] [-runs 20] [-only name,…]
 //
 // Each row is measured on a cluster of its own, which ends with the row. Every run and every row is
 // bounded in time: a row that does not finish says how far it came and why.
@@ -23,11 +23,19 @@ import (
 )
 
 type options struct {
-	binary, out, only, module, image string
-	runs, freezes, elections         int
+	binary, out, only, module, image, workerd string
+	sandbox                                   bool
+	runs, freezes, elections                  int
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == serveArg {
+		if err := serve(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var o options
 	flag.StringVar(&o.binary, "binary", "bin/cloudless", "the binary to measure")
 	flag.StringVar(&o.out, "out", "", "write the result as Markdown to this file")
@@ -37,6 +45,8 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "rows to measure, by name, with commas (default: all)")
 	flag.StringVar(&o.module, "module", "wasm-examples/hello-c/hello.wasm", "the small module")
 	flag.StringVar(&o.image, "image", "", "an image tarball (default: the one that wasm-examples/hello-oci/mkimage makes)")
+	flag.BoolVar(&o.sandbox, "sandbox", false, "measure the wasm sandbox instead, in runs/4 runs")
+	flag.StringVar(&o.workerd, "workerd", "workerd", "the peer of the sandbox's rows, by name or path: npm's package of that name")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := measure(ctx, o)
@@ -49,7 +59,11 @@ func main() {
 
 // measure goes through the rows; a failed one is part of the report, and of the exit status.
 func measure(ctx context.Context, o options) error {
-	rows, err := chosen(o.only)
+	s := clusterSheet
+	if o.sandbox {
+		s = sandboxSheet
+	}
+	rows, err := s.chosen(o.only)
 	if err != nil {
 		return err
 	}
@@ -58,7 +72,7 @@ func measure(ctx context.Context, o options) error {
 		return err
 	}
 	defer l.close()
-	r := newReport(ctx, l)
+	r := newReport(ctx, l, s)
 	var failed []string
 	for _, row := range rows {
 		fmt.Fprintf(os.Stderr, "bench: %s\n", row.name)
@@ -84,13 +98,13 @@ func measure(ctx context.Context, o options) error {
 }
 
 // chosen are the rows that -only names, in the table's order.
-func chosen(only string) ([]row, error) {
+func (s sheet) chosen(only string) ([]row, error) {
 	if only == "" {
-		return table, nil
+		return s.rows, nil
 	}
 	names := strings.Split(only, ",")
 	var out []row
-	for _, r := range table {
+	for _, r := range s.rows {
 		if i := slices.Index(names, r.name); i >= 0 {
 			out, names = append(out, r), slices.Delete(names, i, i+1)
 		}
@@ -108,6 +122,8 @@ type lab struct {
 	guest   []byte // the small module
 	idle    *idleFigures
 	idleErr error
+	goBench map[string]figures // of benchmarks by their package and name
+	rounds  *rounds
 }
 
 func newLab(o options) (*lab, error) {

@@ -17,6 +17,7 @@ type report struct {
 	began, ended          time.Time
 	loadBefore, loadAfter string
 	command, version      string
+	sheet                 sheet
 	lines                 []line
 }
 
@@ -27,9 +28,9 @@ type line struct {
 	load string // of the machine when the row ended
 }
 
-func newReport(ctx context.Context, l *lab) *report {
+func newReport(ctx context.Context, l *lab, s sheet) *report {
 	args := append([]string{"go run ./test/bench"}, os.Args[1:]...)
-	r := &report{began: time.Now(), loadBefore: load(), command: strings.Join(args, " ")}
+	r := &report{began: time.Now(), loadBefore: load(), command: strings.Join(args, " "), sheet: s}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, l.binary, "version").Output()
@@ -85,16 +86,18 @@ func (l line) remarks() string {
 func (l line) cells() []string {
 	median, p95 := l.figures()
 	load1, _, _ := strings.Cut(l.load, " ")
-	return []string{l.what, median, p95, fmt.Sprint(len(l.runs)), l.reach, l.verdict(), l.nomad, load1, l.remarks()}
+	return []string{l.what, median, p95, fmt.Sprint(len(l.runs)), l.reach, l.verdict(), l.peer, load1, l.remarks()}
 }
 
-var headings = []string{"what", "median", "95th percentile", "runs", "reach", "verdict", "Nomad 2.0.6 on such a machine", "load", "remark"}
+func (r *report) headings() []string {
+	return []string{"what", "median", "95th percentile", "runs", "reach", "verdict", r.sheet.peer, "load", "remark"}
+}
 
 // table is for a terminal.
 func (r *report) table() string {
 	var b bytes.Buffer
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, strings.Join(headings, "\t"))
+	fmt.Fprintln(w, strings.Join(r.headings(), "\t"))
 	for _, l := range r.lines {
 		fmt.Fprintln(w, strings.Join(l.cells(), "\t"))
 	}
@@ -103,7 +106,7 @@ func (r *report) table() string {
 	return b.String()
 }
 
-const notes = `The last column but one is the machine's load average over one minute when the row ended: on a machine that does
+const clusterNotes = `The last column but one is the machine's load average over one minute when the row ended: on a machine that does
 other work at the same time every figure of time is longer than on a quiet one. The 95th percentile is the nearest
 rank, a value that was measured; of a rate it is the slow end, the 5th. MB is 10⁶ bytes. All processes run on one
 machine over loopback. "Seen ready" is a blocking read that tells that all replicas are ready. After a fault the ingress
@@ -111,20 +114,20 @@ of another agent, or the coordinators that are left, are asked every 20 ms by ne
 before; the time ends with the first good answer.
 `
 
-// markdown is docs/BENCHMARKS.md.
+// markdown is a page of docs.
 func (r *report) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Benchmarks\n\nThe last result of `make bench-report`, missed figures too.\n\n")
+	fmt.Fprintf(&b, "# Benchmarks\n\nThe last result of `%s`, missed figures too.\n\n", r.sheet.command)
 	fmt.Fprintf(&b, "- command: `%s`\n- date: %s, took %s\n", r.command, r.began.UTC().Format("2006-01-02 15:04 MST"), r.ended.Sub(r.began).Round(time.Second))
 	fmt.Fprintf(&b, "- binary: `%s`\n", r.version)
 	fmt.Fprintf(&b, "- machine: %d cores (%s), %s memory, Linux %s, %s\n", runtime.NumCPU(), processor(), memory(), kernel(), runtime.Version())
 	fmt.Fprintf(&b, "- load average (1, 5, 15 min; running/all; last pid): before `%s`, after `%s`\n\n", r.loadBefore, r.loadAfter)
-	writeRow(&b, headings)
-	writeRow(&b, strings.Split(strings.Repeat("---,", len(headings)-1)+"---", ","))
+	writeRow(&b, r.headings())
+	writeRow(&b, strings.Split(strings.Repeat("---,", len(r.headings())-1)+"---", ","))
 	for _, l := range r.lines {
 		writeRow(&b, l.cells())
 	}
-	b.WriteString("\n" + notes)
+	b.WriteString("\n" + r.sheet.notes)
 	return b.String()
 }
 

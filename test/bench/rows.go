@@ -12,10 +12,10 @@ const rowTimeout = 5 * time.Minute
 
 // row is one line of the table.
 type row struct {
-	name, what, reach, nomad string
-	goal                     goal
-	unit                     unit
-	run                      func(context.Context, *lab) result
+	name, what, reach, peer string
+	goal                    goal
+	unit                    unit
+	run                     func(context.Context, *lab) result
 }
 
 // result is what came of a row. A row whose remark is empty and whose goal is missed has no excuse.
@@ -26,8 +26,16 @@ type result struct {
 	err     error  // what went wrong, with what was measured until then
 }
 
-// table is every row, in the order in which they are measured and shown.
-var table = []row{
+// sheet is one table of rows, in the order in which they are measured and shown.
+type sheet struct {
+	command string // that makes it
+	peer    string // heading of the column of another system's figures
+	notes   string
+	rows    []row
+}
+
+// clusterSheet is docs/BENCHMARKS.md.
+var clusterSheet = sheet{"make bench-report", "Nomad 2.0.6 on such a machine", clusterNotes, []row{
 	{"binary", "binary, stripped", "≤ 40 MB", "107 MB", goal{median: 40e6}, megabytes, measureBinary},
 	{"place", "one placement, 1,000 nodes, all nodes scored", "≤ 20 µs CPU", "130 to 770 µs", goal{median: 20e3}, microseconds, placement("BenchmarkPlace1000")},
 	{"place-first", "the same, the first of a workload's version in a plan", "≤ 20 µs CPU", "130 to 770 µs", goal{median: 20e3}, microseconds, placement("BenchmarkPlaceFirst1000")},
@@ -44,7 +52,7 @@ var table = []row{
 	{"kill-agent", "kill -9 of an agent → replacement answers through the ingress of another", "median ≤ 1 s, p95 ≤ 3 s", "20 s", goal{median: 1, p95: 3}, seconds, measureKill},
 	{"freeze-agent", "SIGSTOP of an agent → the same", "median ≤ 7 s, p95 ≤ 10 s", "20 s", goal{median: 7, p95: 10}, seconds, measureFreeze},
 	{"kill-leader", "kill -9 of the leader of three → first write accepted", "median ≤ 2 s", "3 s", goal{median: 2}, seconds, measureLeader},
-}
+}}
 
 // repeat measures n times within rowTimeout and stops at the first error.
 func repeat(ctx context.Context, n int, once func(ctx context.Context, run int) (float64, error)) result {

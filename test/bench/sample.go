@@ -13,6 +13,9 @@ func milliseconds(v float64) string { return fmt.Sprintf("%.0f ms", v*1000) }
 func seconds(v float64) string      { return fmt.Sprintf("%.2f s", v) }
 func megabytes(v float64) string    { return fmt.Sprintf("%.1f MB", v/1e6) }
 func microseconds(v float64) string { return fmt.Sprintf("%.1f µs", v/1e3) }
+func times(v float64) string        { return fmt.Sprintf("%.2f×", v) }
+func kibibytes(v float64) string    { return fmt.Sprintf("%.1f KiB", v/1024) }
+func percent(v float64) string      { return fmt.Sprintf("%.2f %%", v*100) }
 func perSecond(v float64) string    { return fmt.Sprintf("%.0f/s", v) }
 
 // sample is what the runs of one row measured.
