@@ -14,7 +14,7 @@ FUZZTIME  ?= 30s
 PACKAGES  := containerd runc containernetworking-plugins iptables nftables iproute2
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
-.PHONY: build build-cli dev test test-long test-integration test-cgroup2 race lint fuzz bench benchmark bench-scheduler bench-storage bench-report examples \
+.PHONY: build build-cli dev test test-long test-integration test-cgroup2 race lint fuzz bench benchmark bench-scheduler bench-storage bench-report bench-sandbox bench-sandbox-report examples \
 	install man build-linux-amd64 build-linux-arm64 build-linux-armv7 build-all clean deps test-deps
 
 build: ## one static binary, bin/cloudless; test/tidy holds it to 40 MB
@@ -74,6 +74,15 @@ bench: build examples ## the table of docs/BENCHMARKS.md
 	$(GO) run ./test/bench -binary $(BIN)/cloudless
 
 benchmark: bench
+
+WORKERD ?= workerd
+SANDBOX := $(GO) run ./test/bench -sandbox -binary $(BIN)/cloudless -workerd $(WORKERD)
+
+bench-sandbox: build examples ## the table of docs/BENCHMARKS-SANDBOX.md; WORKERD=path of npm's workerd, if there is one
+	$(SANDBOX)
+
+bench-sandbox-report: build examples
+	$(SANDBOX) -out docs/BENCHMARKS-SANDBOX.md
 
 bench-scheduler:
 	$(GO) test -run '^$$' -bench . -benchmem ./coordinator/schedule ./coordinator/reconcile

@@ -37,6 +37,17 @@ func (a *Agent) observeFailedProbe(w api.Ref, probe string) {
 	a.cfg.Tel.Metrics.WorkloadHealthCheckFailures.Inc(w.Namespace, w.Name, probe)
 }
 
+// observeInstances tells how many wasm instances each workload has here.
+func (a *Agent) observeInstances(guests map[api.Ref]int) {
+	var samples []telemetry.Sample
+	for w, n := range guests {
+		if n > 0 {
+			samples = append(samples, telemetry.Sample{Labels: []string{w.Namespace, w.Name}, Value: float64(n)})
+		}
+	}
+	a.cfg.Tel.Metrics.WasmInstances.Replace(samples)
+}
+
 // metered gives drivers whose operations are counted and timed.
 func metered(drivers map[api.Variant]sandbox.Driver, m *telemetry.Metrics) map[api.Variant]sandbox.Driver {
 	out := make(map[api.Variant]sandbox.Driver, len(drivers))

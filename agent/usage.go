@@ -9,6 +9,7 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/run"
+	"github.com/cloudless/cloudless/sandbox"
 )
 
 // usageInterval is how often replicas are measured: each measurement of a container is a call of
@@ -25,7 +26,7 @@ type measurement struct {
 	replicas []api.ReplicaUsage
 
 	busy  time.Duration            // CPU time of the machine so far
-	spent map[string]time.Duration // CPU time of each replica so far
+	spent map[string]sandbox.Usage // by each replica so far
 }
 
 // keepUsage measures again and again; it ends with the agent.
@@ -40,10 +41,13 @@ func (a *Agent) keepUsage(ctx context.Context) error {
 
 // measure gives rates since last; the first measurement of anything has none.
 func (a *Agent) measure(ctx context.Context, last *measurement, now time.Time) *measurement {
-	m := &measurement{at: now.UTC(), busy: busyTime(), spent: map[string]time.Duration{}}
+	m := &measurement{at: now.UTC(), busy: busyTime(), spent: map[string]sandbox.Usage{}}
 	if last != nil {
 		m.cpu = rate(m.busy-last.busy, m.at.Sub(last.at))
+	} else {
+		last = &measurement{at: m.at}
 	}
+	guests := map[api.Ref]int{}
 	for _, r := range a.sup.Local() {
 		if r.State != api.ReplicaRunning {
 			continue
@@ -55,16 +59,29 @@ func (a *Agent) measure(ctx context.Context, last *measurement, now time.Time) *
 		if err != nil {
 			continue // it ended meanwhile, or will be measured the next time
 		}
-		m.spent[id] = u.CPUTime
+		m.spent[id] = u
+		before, known := last.spent[id]
 		out := api.ReplicaUsage{ReplicaID: id, Memory: api.Bytes(u.Memory)}
-		if last != nil {
-			if before, ok := last.spent[id]; ok {
-				out.CPU = rate(u.CPUTime-before, m.at.Sub(last.at))
-			}
+		if known {
+			out.CPU = rate(u.CPUTime-before.CPUTime, m.at.Sub(last.at))
 		}
 		m.replicas = append(m.replicas, out)
+		w := r.Assignment.Workload
+		guests[w] += u.Instances
+		if used := burnt(u.Fuel, before.Fuel); used > 0 {
+			a.cfg.Tel.Metrics.WasmFuel.Add(used, w.Namespace, w.Name)
+		}
 	}
+	a.observeInstances(guests)
 	return m
+}
+
+// burnt is fuel used since before, or since a replica was started anew.
+func burnt(now, before int64) float64 {
+	if now < before {
+		before = 0
+	}
+	return float64(now - before)
 }
 
 // rate is CPU time over time, in thousandths of a core. A clock that starts anew, as that of a

@@ -25,3 +25,14 @@ func TestRateCountsNothingForAClockThatStartsAnew(t *testing.T) {
 		}
 	}
 }
+
+func TestFuelOfAReplicaThatStartsAnewCountsFromNothing(t *testing.T) {
+	for _, tt := range []struct {
+		now, before int64
+		want        float64
+	}{{10, 0, 10}, {10, 10, 0}, {11, 10, 1}, {9, 10, 9}} {
+		if got := burnt(tt.now, tt.before); got != tt.want {
+			t.Errorf("%d after %d: %g", tt.now, tt.before, got)
+		}
+	}
+}

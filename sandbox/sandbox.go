@@ -137,10 +137,12 @@ type ExecRequest struct {
 	Signals <-chan string       // "INT", "TERM", …; may be nil
 }
 
-// Usage is what a replica uses: CPU time so far, and memory in bytes now.
+// Usage is what a replica uses: CPU time and fuel so far, memory in bytes and instances now.
 type Usage struct {
-	CPUTime time.Duration
-	Memory  int64
+	CPUTime   time.Duration
+	Fuel      int64 // as Cost has it
+	Memory    int64
+	Instances int // of a wasm guest
 }
 
 // Cost is what one request has used of a replica.

@@ -41,6 +41,9 @@ type Metrics struct {
 	ContainerOperationDuration Histogram // container_operation_duration_seconds: operation
 	RunningContainers          Gauge     // running_containers_total: variant (wasm | container)
 
+	WasmFuel      Counter // wasm_fuel_total: namespace, workload
+	WasmInstances Gauge   // wasm_instances: namespace, workload
+
 	NetworkConnections   Counter   // network_connections_total: kind (ingress | tcp | node)
 	NetworkBytes         Counter   // network_bytes_transferred: direction (in | out)
 	NetworkLatency       Histogram // network_latency_seconds: kind
@@ -107,6 +110,8 @@ func (m *Metrics) registerSandboxes(r *registrar) {
 	m.ContainerOperations = r.counter("container_operations_total", "Operations on sandboxes of either kind.", "operation", "result")
 	m.ContainerOperationDuration = r.histogram("container_operation_duration_seconds", "Time that operations on sandboxes took.", latencyBuckets, "operation")
 	m.RunningContainers = r.gauge("running_containers_total", "Sandboxes that run, by variant.", "variant")
+	m.WasmFuel = r.counter("wasm_fuel_total", "Fuel that wasm guests have used here, about one for each instruction.", "namespace", "workload")
+	m.WasmInstances = r.gauge("wasm_instances", "Instances of wasm guests on this node.", "namespace", "workload")
 	m.NetworkConnections = r.counter("network_connections_total", "Connections accepted or made.", "kind")
 	m.NetworkBytes = r.counter("network_bytes_transferred", "Bytes carried for workloads.", "direction")
 	m.NetworkLatency = r.histogram("network_latency_seconds", "Time until a connection or an answer came.", latencyBuckets, "kind")

@@ -270,5 +270,8 @@ func (b *base) Exec(context.Context, sandbox.ExecRequest) (int, error) {
 // Usage implements sandbox.Handle. CPUTime is the time spent in the guest's code and in calls that
 // do not wait.
 func (b *base) Usage(context.Context) (sandbox.Usage, error) {
-	return sandbox.Usage{CPUTime: time.Duration(b.usage.cpu.Load()), Memory: int64(b.budget.Used())}, nil
+	return sandbox.Usage{
+		CPUTime: time.Duration(b.usage.cpu.Load()), Fuel: b.usage.fuel.Load(),
+		Memory: int64(b.budget.Used()), Instances: int(b.usage.instances.Load()),
+	}, nil
 }

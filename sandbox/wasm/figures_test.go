@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -281,5 +282,25 @@ func TestAThousandIdleModulesLoadNoCode(t *testing.T) {
 	}
 	if len(d.engine.loaded) != 0 || d.arena.Usage().Regions != 0 {
 		t.Errorf("%d modules are loaded, %d memories made, want none", len(d.engine.loaded), d.arena.Usage().Regions)
+	}
+}
+
+// TestUsageTellsFuelAndInstances: fuel only grows, and instances are those that there are.
+func TestUsageTellsFuelAndInstances(t *testing.T) {
+	h, _ := start(t, newDriver(t), fileSpec("../../wasm-examples/hello-c/hello.wasm", api.ModeHTTP))
+	idle, err := h.Usage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Endpoint().Handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+	after, err := h.Usage(t.Context())
+	if err != nil || after.Fuel <= idle.Fuel || after.Instances != 1 {
+		t.Errorf("fuel %d, then %d, with %d instances (%v)", idle.Fuel, after.Fuel, after.Instances, err)
+	}
+	if err := h.Stop(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if ended, err := h.Usage(t.Context()); err != nil || ended.Instances != 0 || ended.Fuel != after.Fuel {
+		t.Errorf("%d instances are left, with fuel %d (%v)", ended.Instances, ended.Fuel, err)
 	}
 }

@@ -115,6 +115,7 @@ func (i *instance) link() (err error) {
 	ctx := experimental.WithMemoryAllocator(i.ctx, regionAllocator{i.region})
 	i.Module, err = i.driver.engine.runtime.InstantiateModule(ctx, i.code.compiled, linkConfig)
 	if err == nil {
+		i.usage.instances.Add(1)
 		i.bindGlobals(i.Module)
 	}
 	return err
@@ -249,6 +250,8 @@ func (i *instance) close() {
 func (i *instance) free() {
 	if i.Module != nil {
 		_ = i.Module.Close(i.ctx)
+		i.Module = nil
+		i.usage.instances.Add(-1)
 	}
 	if i.region != nil {
 		_ = i.region.Close()

@@ -10,6 +10,8 @@ import (
 type usage struct {
 	cpu  atomic.Int64 // nanoseconds
 	fuel atomic.Int64
+
+	instances atomic.Int64 // that there are now
 }
 
 // epoch makes times of a monotonic clock small numbers.

@@ -45,7 +45,7 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "rows to measure, by name, with commas (default: all)")
 	flag.StringVar(&o.module, "module", "wasm-examples/hello-c/hello.wasm", "the small module")
 	flag.StringVar(&o.image, "image", "", "an image tarball (default: the one that wasm-examples/hello-oci/mkimage makes)")
-	flag.BoolVar(&o.sandbox, "sandbox", false, "measure the wasm sandbox instead, in runs/4 runs")
+	flag.BoolVar(&o.sandbox, "sandbox", false, "measure the wasm sandbox instead, in a quarter of the runs")
 	flag.StringVar(&o.workerd, "workerd", "workerd", "the peer of the sandbox's rows, by name or path: npm's package of that name")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)

@@ -42,6 +42,7 @@ var sandboxSheet = sheet{"make bench-sandbox-report", "workerd", sandboxNotes, [
 	{"http-rust", "the same, Rust", "", "", goal{}, percent, share("native", "rust")},
 	{"http-go", "the same, Go", "", "", goal{}, percent, share("native", "go")},
 	{"listener", "a guest's own server (Go net/http on the listener)", "≥ 15,000/s", "", goal{median: 15_000, atLeast: true}, perSecond, rate("listener")},
+	{"listener-cost", "the same, CPU for a request", "", "", goal{}, microseconds, cost("listener")},
 	{"listener-idle", "the same, processor used while idle", "< 0.1 %", "", goal{median: 0.001}, percent, idleServer("listener")},
 
 	{"peer-js", "workerd with a handler in JavaScript, CPU for a request", "", "itself", goal{}, microseconds, cost(peerJS)},
