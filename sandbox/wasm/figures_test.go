@@ -157,7 +157,7 @@ func BenchmarkIdleInstance(b *testing.B) {
 			var held float64
 			for b.Loop() {
 				first := taken(b, s)
-				before := resident(b)
+				before := residentBytes(b)
 				all := []*instance{first}
 				for len(all) < instances {
 					all = append(all, taken(b, s))
@@ -170,7 +170,7 @@ func BenchmarkIdleInstance(b *testing.B) {
 					x.close()
 				}
 				s.pool.settle(0)
-				held = (resident(b) - before) / (instances - 1)
+				held = (residentBytes(b) - before) / (instances - 1)
 				s.pool.trim(0, 0, 0)
 			}
 			b.ReportMetric(held, "B/instance")
@@ -187,8 +187,8 @@ func taken(b *testing.B, s *server) *instance {
 	return i
 }
 
-// resident is this process's memory after a collection.
-func resident(b *testing.B) float64 {
+// residentBytes is this process's memory after a collection.
+func residentBytes(b *testing.B) float64 {
 	b.Helper()
 	runtime.GC() // what finalizers held goes with the next
 	debug.FreeOSMemory()
@@ -231,7 +231,7 @@ func BenchmarkIdleModules(b *testing.B) {
 	var took time.Duration
 	var before, after float64
 	for b.Loop() {
-		before = resident(b)
+		before = residentBytes(b)
 		began = time.Now()
 		d, err := New(Config{CacheDir: dir})
 		if err != nil {
@@ -243,7 +243,7 @@ func BenchmarkIdleModules(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		took, after = time.Since(began), resident(b)
+		took, after = time.Since(began), residentBytes(b)
 		if err := d.Close(); err != nil {
 			b.Fatal(err)
 		}
