@@ -2,7 +2,7 @@ package split
 
 import (
 	"bytes"
-	"crypto/md5" //nolint:gosec // S3 names an object's bytes by it; nothing is trusted for it
+	"crypto/md5"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
