@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -75,6 +76,9 @@ func (l line) figures() (median, p95 string) {
 // remarks joins what is to be said, errors by their first line.
 func (l line) remarks() string {
 	text := join(l.skipped, l.remark)
+	if busy, _ := strconv.ParseFloat(strings.Fields(l.load + " ?")[0], 64); l.verdict() == "missed" && busy > float64(runtime.NumCPU()) {
+		text = join(text, fmt.Sprintf("others kept the machine busy: load %.0f on %d cores", busy, runtime.NumCPU()))
+	}
 	if l.err != nil {
 		msg, _, _ := strings.Cut(l.err.Error(), "\n")
 		text = join(text, msg)
