@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -59,6 +60,23 @@ func TestGoesOnToTheNextAddressAndRemembersIt(t *testing.T) {
 	}
 	if without.Load() != 1 || with.Load() != 3 {
 		t.Errorf("the address without a leader was asked %d times, the good one %d times", without.Load(), with.Load())
+	}
+}
+
+// TestAnAddressWithABadCertificateIsLeft: a coordinator whose clock is off, or a stranger at its address,
+// keeps nobody from the others; alone, it is told at once.
+func TestAnAddressWithABadCertificateIsLeft(t *testing.T) {
+	stranger := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(stranger.Close)
+	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
+	good := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		json.NewEncoder(w).Encode(api.ClusterStatus{Leader: "b"})
+	})
+	if st, err := open(t, Config{Addresses: []string{stranger.URL, good}}).Status(t.Context(), 0, 0); err != nil || st.Leader != "b" {
+		t.Errorf("with another address: %v, leader %q", err, st.Leader)
+	}
+	if _, err := open(t, Config{Addresses: []string{stranger.URL, stranger.URL}}).Status(t.Context(), 0, 0); err == nil || !strings.Contains(err.Error(), "--ca-cert") {
+		t.Errorf("alone: %v", err)
 	}
 }
 

@@ -80,8 +80,8 @@ func (c *Client) dialExec(ctx context.Context, base *url.URL, r *request) (*Exec
 		resp.Request = req
 		return nil, errorFrom(resp, data)
 	}
-	if final := fatal(err, base); final != nil {
-		return nil, final
+	if fault := lasting(err, base); fault != nil {
+		return nil, fault
 	}
 	return nil, &api.Error{Code: api.CodeUnavailable, Message: reason(err), Err: err}
 }

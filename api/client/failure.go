@@ -32,16 +32,13 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// fatal gives the error for failures that another address or a later moment would not mend: a local
-// file that cannot be read, a certificate that is not trusted, a wrong scheme.
-func fatal(err error, base *url.URL) error {
-	var own *api.Error
+// lasting gives the error for what is wrong with an address and a later moment would not mend: a
+// certificate that is not trusted, a clock that is off, a wrong scheme. Another address may do.
+func lasting(err error, base *url.URL) error {
 	var unknown x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var verify *tls.CertificateVerificationError
 	switch {
-	case errors.As(err, &own):
-		return own
 	case errors.As(err, &unknown):
 		return api.Errorf(api.CodeUnavailable, "%s: the certificate is not from a known authority: %w", base.Host, err).
 			WithHint("give --ca-cert the ca.pem of the cluster")

@@ -30,7 +30,7 @@ func TestACertificateShowsThatClocksDiffer(t *testing.T) {
 			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
 		}
 	}
-	err := fatal(bad(past, x509.Expired), &url.URL{Host: "a:1"})
+	err := lasting(bad(past, x509.Expired), &url.URL{Host: "a:1"})
 	if err == nil || !strings.Contains(err.Error(), "2h0m0s apart or more") {
 		t.Errorf("told: %v", err)
 	}

@@ -81,6 +81,7 @@ type attempts struct {
 	failures []string // one for each address of the last round
 	last     error    // the last 503 that was answered, if any
 	answered bool     // some address did more than refuse
+	faults   []error  // of addresses that a later moment would not mend
 }
 
 // do sends the request to the address that was good last, then to the others, round after round:
@@ -113,10 +114,14 @@ func (c *Client) round(ctx context.Context, r *request, header http.Header, a *a
 			discard(resp)
 			return nil, ended(ctx, ctx.Err()), true
 		}
+		if own := (*api.Error)(nil); errors.As(err, &own) {
+			return nil, own, true // a file of ours that cannot be read, say
+		}
 		if err != nil {
 			a.failures = append(a.failures, fmt.Sprintf("%s: %s", c.bases[at].Host, reason(err)))
-			if final := fatal(err, c.bases[at]); final != nil {
-				return nil, final, true
+			if fault := lasting(err, c.bases[at]); fault != nil {
+				a.faults = append(a.faults, fault)
+				continue
 			}
 			a.answered = a.answered || !errors.Is(err, syscall.ECONNREFUSED)
 			continue
@@ -131,6 +136,9 @@ func (c *Client) round(ctx context.Context, r *request, header http.Header, a *a
 			return nil, decodeError(resp), true
 		}
 		return resp, nil, true
+	}
+	if len(a.faults) == len(c.bases) {
+		return nil, a.faults[0], true
 	}
 	return nil, nil, false
 }
