@@ -71,16 +71,16 @@ func (c *Chunks) sealIfDead() error {
 	})
 }
 
-// worthCompacting lists segments that nothing is appended to any more.
+// worthCompacting lists segments that nothing is appended to any more. Nothing is committed meanwhile, or
+// a segment begun just now could be taken for one that has ended.
 func (c *Chunks) worthCompacting() []uint64 {
 	c.committing.Lock()
-	last := c.writer.id
-	c.committing.Unlock()
+	defer c.committing.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var ids []uint64
 	for id, s := range c.segments {
-		if id != last && s.worthCompacting() {
+		if id != c.writer.id && s.worthCompacting() {
 			ids = append(ids, id)
 		}
 	}
