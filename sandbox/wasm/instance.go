@@ -204,7 +204,8 @@ func (i *instance) capture() (*image, error) {
 // become makes a new instance what im was. wazero has put the module's data into memory once more,
 // on pages that were shared with the image.
 func (i *instance) become(im *image) error {
-	if grown := (im.memory.Size() - uint64(len(i.region.Bytes()))) / pageBytes; grown > 0 { // never in a module without memory
+	if im.memory.Size() > 0 { // else the module may have no memory
+		grown := (im.memory.Size() - uint64(i.Memory().Size())) / pageBytes
 		if _, ok := i.Memory().Grow(uint32(grown)); !ok {
 			return errors.New("there is no memory for an image of the module")
 		}

@@ -121,3 +121,21 @@ func TestAnIdleServerHoldsNothing(t *testing.T) {
 		t.Errorf("afterwards: status %d", status)
 	}
 }
+
+// TestEveryInstanceHasTheMemoryOfTheImage: also what the first one has gained in _initialize.
+func TestEveryInstanceHasTheMemoryOfTheImage(t *testing.T) {
+	h, _ := start(t, newDriver(t), moduleSpec("grows-first", api.ModeHTTP))
+	s := h.(*server)
+	held, err := s.pool.get(t.Context()) // so that the requests get another one
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.pool.put(held)
+	for range 3 {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		if w.Code != 200 || w.Body.String() != "ok" {
+			t.Fatalf("status %d, %q", w.Code, w.Body)
+		}
+	}
+}
