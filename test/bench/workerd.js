@@ -32,6 +32,10 @@ function instantiate() {
         return 0;
       },
       environ_get() { return 0; },
+      random_get(ptr, len) {
+        crypto.getRandomValues(bytes(ptr, len));
+        return 0;
+      },
     },
   });
   memory = instance.exports.memory;
