@@ -215,6 +215,7 @@ func TestTheQuotaFillsAtItsRate(t *testing.T) {
 		{2 * time.Millisecond, 0, 0},                             // earned
 		{time.Hour, 51 * time.Millisecond, 2 * time.Millisecond}, // no more than that is ever at hand
 		{1 << 62, 50*time.Millisecond + 1, 2 * time.Nanosecond},  // after centuries too
+		{time.Hour, time.Minute, quotaPeriod},                    // what is owed is bounded
 	} {
 		now += step.after
 		if wait := q.take(step.use, now); wait != step.wait {

@@ -79,7 +79,9 @@ func (q *quota) take(d, now time.Duration) time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	earned := min(now-q.at, time.Hour) * time.Duration(q.milli) / 1000
-	q.level, q.at = min(q.level+earned, q.burst())-d, now
+	// What is owed is at most what a period earns. A guest ticks long before it could owe more; what counts
+	// beyond that is a thread that had to wait for a busy machine, and nobody's use.
+	q.level, q.at = max(min(q.level+earned, q.burst())-d, -q.burst()), now
 	if q.level >= 0 {
 		return 0
 	}
