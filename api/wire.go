@@ -120,6 +120,8 @@ type Heartbeat struct {
 	TrustIndex    uint64    `json:"trustIndex,omitempty"` // of the TrustBundle taken up
 	DiskFull      string    `json:"diskFull,omitempty"`   // why this node's disk takes nothing new; at most MaxDiskFullBytes count
 
+	Store *StoreStats `json:"store,omitempty"` // of the chunk store; nil on a node that keeps none
+
 	MeasuredAt   time.Time      `json:"measuredAt,omitzero"`    // when the replicas were measured last
 	ReplicaUsage []ReplicaUsage `json:"replicaUsage,omitempty"` // only in the first heartbeat after that
 	// Inventory is sent only when the coordinator has another one, or none.

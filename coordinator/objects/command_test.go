@@ -13,26 +13,26 @@ import (
 
 // samples are one command of each kind, with each field set.
 func samples() map[string]Command {
-	ref := UploadRef{"assets", "a/ü", "u1"}
+	ref := UploadRef{Bucket: "assets", Key: "a/ü", ID: "u1"}
 	cond := Condition{IfAbsent: true, IfMatch: "*"}
-	head := Head{"text/plain", map[string]string{"x": "y"}}
+	head := Head{ContentType: "text/plain", Metadata: map[string]string{"x": "y"}}
 	d := chunkNo(1).Digest
 	return map[string]Command{
 		"createBucket":   {CreateBucket: &api.Bucket{Name: "assets", Replicas: 2, WriteQuorum: 1, Chunking: "cdc", Compression: "zstd", Class: "cold", Quota: 1 << 30, Expiry: api.Duration(3600e9)}},
-		"updateBucket":   {UpdateBucket: &UpdateBucket{api.Bucket{Name: "assets", Replicas: 3}, 7}},
-		"deleteBucket":   {DeleteBucket: &DeleteBucket{"assets", 7}},
-		"openSession":    {OpenSession: &OpenSession{"s1", "assets"}},
-		"renewSession":   {RenewSession: &RenewSession{"s1", [][]byte{d[:]}}},
-		"endSession":     {EndSession: &EndSession{"s1"}},
-		"expireSessions": {ExpireSessions: &ExpireSessions{[]string{"s1"}}},
+		"updateBucket":   {UpdateBucket: &UpdateBucket{Bucket: api.Bucket{Name: "assets", Replicas: 3}, IfMatch: 7}},
+		"deleteBucket":   {DeleteBucket: &DeleteBucket{Name: "assets", IfMatch: 7}},
+		"openSession":    {OpenSession: &OpenSession{ID: "s1", Bucket: "assets"}},
+		"renewSession":   {RenewSession: &RenewSession{ID: "s1", Chunks: [][]byte{d[:]}}},
+		"endSession":     {EndSession: &EndSession{ID: "s1"}},
+		"expireSessions": {ExpireSessions: &ExpireSessions{IDs: []string{"s1"}}},
 		"put":            {Put: &Put{Bucket: "assets", Key: "a\x00/ü", Head: head, Manifest: manifestNo(1).Encode(), Session: "s1", End: true, Condition: cond}},
 		"putInline":      {Put: &Put{Bucket: "assets", Key: "k", Inline: []byte("hello")}},
-		"delete":         {Delete: &Delete{"assets", "k", "e"}},
-		"copy":           {Copy: &Copy{"assets", "k", "e", "other", "l", &head, cond}},
-		"expireObjects":  {ExpireObjects: &ExpireObjects{"assets", []ExpiredRow{{"k", 7}}}},
-		"createUpload":   {CreateUpload: &CreateUpload{ref, head}},
-		"putPart":        {PutPart: &PutPart{ref, 3, manifestNo(2).Encode(), "s1", true}},
-		"completeUpload": {CompleteUpload: &CompleteUpload{ref, []PartRef{{1, "e"}}, cond}},
+		"delete":         {Delete: &Delete{Bucket: "assets", Key: "k", IfMatch: "e"}},
+		"copy":           {Copy: &Copy{FromBucket: "assets", FromKey: "k", SourceIfMatch: "e", Bucket: "other", Key: "l", Head: &head, Condition: cond}},
+		"expireObjects":  {ExpireObjects: &ExpireObjects{Bucket: "assets", Objects: []ExpiredRow{{Key: "k", Index: 7}}}},
+		"createUpload":   {CreateUpload: &CreateUpload{UploadRef: ref, Head: head}},
+		"putPart":        {PutPart: &PutPart{UploadRef: ref, Number: 3, Manifest: manifestNo(2).Encode(), Session: "s1", End: true}},
+		"completeUpload": {CompleteUpload: &CompleteUpload{UploadRef: ref, Parts: []PartRef{{Number: 1, ETag: "e"}}, Condition: cond}},
 		"abortUpload":    {AbortUpload: &ref},
 	}
 }

@@ -29,7 +29,7 @@ func noObject(bucket, key string) *api.Error {
 }
 
 // holds refuses a change whose condition the object that is there, or nil, does not meet.
-func (c Condition) holds(bucket, key string, old *api.Object) *api.Error {
+func holds(c Condition, bucket, key string, old *api.Object) *api.Error {
 	switch {
 	case c.IfAbsent && old != nil:
 		return api.Errorf(api.CodeConflict, "object %s/%q exists already", bucket, key).WithHint("choose another key, or leave out If-None-Match")
@@ -48,7 +48,7 @@ func (d *decision) save(b *api.Bucket, o *api.Object, m *split.Manifest, c Condi
 		return err
 	}
 	old := d.object(b.Name, o.Key)
-	if err := c.holds(b.Name, o.Key, old); err != nil {
+	if err := holds(c, b.Name, o.Key, old); err != nil {
 		return err
 	}
 	more := api.BucketUsage{Objects: 1, Bytes: o.Size}
@@ -74,7 +74,7 @@ func (d *decision) put(c *Put) Result {
 	if err != nil {
 		return refused(err)
 	}
-	o, m, err := c.object()
+	o, m, err := objectOf(c)
 	if err != nil {
 		return refused(err)
 	}
@@ -88,8 +88,8 @@ func (d *decision) put(c *Put) Result {
 	return shown(o)
 }
 
-// object is what a put makes, with its manifest, if it has one.
-func (c *Put) object() (*api.Object, *split.Manifest, *api.Error) {
+// objectOf is what a put makes, with its manifest, if it has one.
+func objectOf(c *Put) (*api.Object, *split.Manifest, *api.Error) {
 	o := &api.Object{Key: c.Key, ContentType: c.Head.ContentType, Metadata: c.Head.Metadata}
 	switch {
 	case len(c.Manifest) > 0 && len(c.Inline) > 0:
@@ -126,7 +126,7 @@ func (d *decision) delete(c *Delete) Result {
 		return refused(err)
 	}
 	old := d.object(b.Name, c.Key)
-	if err := (Condition{IfMatch: c.IfMatch}).holds(b.Name, c.Key, old); err != nil {
+	if err := holds(Condition{IfMatch: c.IfMatch}, b.Name, c.Key, old); err != nil {
 		return refused(err)
 	}
 	if old == nil {
@@ -152,7 +152,7 @@ func (d *decision) copy(c *Copy) Result {
 	if from == nil {
 		return refused(noObject(c.FromBucket, c.FromKey))
 	}
-	if err := (Condition{IfMatch: c.SourceIfMatch}).holds(c.FromBucket, c.FromKey, from); err != nil {
+	if err := holds(Condition{IfMatch: c.SourceIfMatch}, c.FromBucket, c.FromKey, from); err != nil {
 		return refused(err)
 	}
 	o := *from

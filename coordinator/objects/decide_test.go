@@ -29,7 +29,7 @@ func TestBuckets(t *testing.T) {
 	w.refuse(api.CodeInvalid, bucketNamed("A"))
 	w.refuse(api.CodeInvalid, Command{})
 	update := func(name string, quota api.Bytes, index uint64) Command {
-		return Command{UpdateBucket: &UpdateBucket{api.Bucket{Name: name, Quota: quota}, index}}
+		return Command{UpdateBucket: &UpdateBucket{Bucket: api.Bucket{Name: name, Quota: quota}, IfMatch: index}}
 	}
 	w.refuse(api.CodeNotFound, update("nothing", 1, 0))
 	w.refuse(api.CodeConflict, update("assets", 1, 7))
@@ -52,7 +52,7 @@ func TestABucketThatIsNotEmptyStays(t *testing.T) {
 	remove := Command{DeleteBucket: &DeleteBucket{Name: "assets"}}
 	w.must(small("a", "x", Condition{}))
 	w.must(small("b", "x", Condition{}))
-	ref := UploadRef{"assets", "k", "u1"}
+	ref := UploadRef{Bucket: "assets", Key: "k", ID: "u1"}
 	w.must(Command{CreateUpload: &CreateUpload{UploadRef: ref}})
 	res := w.do(remove)
 	if res.Err == nil || res.Err.Code != api.CodeConflict || !strings.Contains(res.Err.Message, "2 objects and 1 unfinished") {
@@ -183,7 +183,7 @@ func TestAPutNeedsALiveSession(t *testing.T) {
 	c.Put.Session, c.Put.End = "s2", true
 	w.must(c)
 	w.refuse(api.CodeConflict, c) // it has ended
-	w.must(Command{EndSession: &EndSession{"s2"}})
+	w.must(Command{EndSession: &EndSession{ID: "s2"}})
 }
 
 func TestSessions(t *testing.T) {
@@ -208,7 +208,7 @@ func TestSessions(t *testing.T) {
 	w.wantRefs(0, 1, 1)
 	w.must(put("k", 1))
 	w.wantRefs(0, 2, 1)
-	w.must(Command{ExpireSessions: &ExpireSessions{[]string{"s1", "none"}}})
+	w.must(Command{ExpireSessions: &ExpireSessions{IDs: []string{"s1", "none"}}})
 	w.wantRefs(0, 2, 1) // it has not expired
 	w.now = w.now.Add(api.SessionLifetime)
 	cmd, err := PlanSessions(w.rows, w.now)
@@ -222,8 +222,8 @@ func TestSessions(t *testing.T) {
 	if cmd, err := PlanSessions(w.rows, w.now); cmd != nil || err != nil {
 		t.Errorf("%+v, %v", cmd, err)
 	}
-	w.refuse(api.CodeTooLarge, Command{ExpireSessions: &ExpireSessions{make([]string, MaxExpired+1)}})
-	w.must(Command{ExpireSessions: &ExpireSessions{make([]string, MaxExpired)}})
+	w.refuse(api.CodeTooLarge, Command{ExpireSessions: &ExpireSessions{IDs: make([]string, MaxExpired+1)}})
+	w.must(Command{ExpireSessions: &ExpireSessions{IDs: make([]string, MaxExpired)}})
 }
 
 func TestLimitsOfSessions(t *testing.T) {
@@ -237,7 +237,7 @@ func TestLimitsOfSessions(t *testing.T) {
 	}
 	w.refuse(api.CodeTooLarge, Command{RenewSession: &RenewSession{ID: "s1", Chunks: chunks}})
 	w.must(Command{RenewSession: &RenewSession{ID: "s1", Chunks: chunks[1:]}})
-	w.must(Command{EndSession: &EndSession{"s1"}})
+	w.must(Command{EndSession: &EndSession{ID: "s1"}})
 	w.wantRefs(0, 0, 0)
 	for i := range api.MaxUploadSessions - 1 {
 		w.rows[sessionKeys+fmt.Sprint("x", i)] = []byte{}
@@ -277,7 +277,7 @@ func TestCopy(t *testing.T) {
 	w.must(bucketNamed("other"))
 	w.must(open("s1"))
 	c := put("a", 1)
-	c.Put.Head = Head{"image/png", map[string]string{"x": "y"}}
+	c.Put.Head = Head{ContentType: "image/png", Metadata: map[string]string{"x": "y"}}
 	w.must(c)
 	w.now = w.now.Add(time.Hour)
 	o := w.must(Command{Copy: &Copy{FromBucket: "assets", FromKey: "a", Bucket: "other", Key: "b"}}).Object
@@ -343,8 +343,8 @@ func TestExpiry(t *testing.T) {
 	if cmd, next, err := PlanExpiry(w.rows, "assets", "", w.now.Add(1e6*time.Hour)); cmd != nil || next != "" || err != nil {
 		t.Errorf("without an expiry: %+v, %q, %v", cmd, next, err)
 	}
-	w.refuse(api.CodeTooLarge, Command{ExpireObjects: &ExpireObjects{"assets", make([]ExpiredRow, MaxExpired+1)}})
-	w.must(Command{ExpireObjects: &ExpireObjects{"assets", make([]ExpiredRow, MaxExpired)}})
+	w.refuse(api.CodeTooLarge, Command{ExpireObjects: &ExpireObjects{Bucket: "assets", Objects: make([]ExpiredRow, MaxExpired+1)}})
+	w.must(Command{ExpireObjects: &ExpireObjects{Bucket: "assets", Objects: make([]ExpiredRow, MaxExpired)}})
 }
 
 // What does not fit into one command comes with the next, and nothing is passed over.
@@ -377,9 +377,9 @@ func TestMultipart(t *testing.T) {
 	w := newWorld(t)
 	w.must(bucketNamed("assets"))
 	w.must(open("s1"))
-	ref := UploadRef{"assets", "big\x00key", "u1"}
+	ref := UploadRef{Bucket: "assets", Key: "big\x00key", ID: "u1"}
 	w.refuse(api.CodeNotFound, part(ref, 1, 0))
-	w.must(Command{CreateUpload: &CreateUpload{ref, Head{ContentType: "image/png"}}})
+	w.must(Command{CreateUpload: &CreateUpload{UploadRef: ref, Head: Head{ContentType: "image/png"}}})
 	w.refuse(api.CodeConflict, Command{CreateUpload: &CreateUpload{UploadRef: ref}})
 	for _, n := range []int{0, api.MaxParts + 1} {
 		w.refuse(api.CodeInvalid, part(ref, n, 0))
@@ -396,7 +396,7 @@ func TestMultipart(t *testing.T) {
 	one, two, five := partRef(1, 0, 1), partRef(2, 1, 2), partRef(5, 3)
 	for name, parts := range map[string][]PartRef{
 		"none": {}, "too many": make([]PartRef, api.MaxParts+1), "in disorder": {two, one}, "twice": {one, one},
-		"one that is not there": {one, partRef(3, 1)}, "of another tag": {one, {2, "x"}}, "a small one not at the end": {five, partRef(api.MaxParts, 4)},
+		"one that is not there": {one, partRef(3, 1)}, "of another tag": {one, {Number: 2, ETag: "x"}}, "a small one not at the end": {five, partRef(api.MaxParts, 4)},
 	} {
 		t.Log(name)
 		w.refuse(api.CodeInvalid, Command{CompleteUpload: &CompleteUpload{UploadRef: ref, Parts: parts}})
@@ -422,13 +422,15 @@ func part(ref UploadRef, number int, chunks ...int) Command {
 	return Command{PutPart: &PutPart{UploadRef: ref, Number: number, Manifest: manifestNo(chunks...).Encode(), Session: "s1"}}
 }
 
-func partRef(number int, chunks ...int) PartRef { return PartRef{number, manifestNo(chunks...).ETag()} }
+func partRef(number int, chunks ...int) PartRef {
+	return PartRef{Number: number, ETag: manifestNo(chunks...).ETag()}
+}
 
 func TestUploadsCountAgainstTheQuotaUntilAborted(t *testing.T) {
 	w := newWorld(t)
 	w.must(Command{CreateBucket: &api.Bucket{Name: "assets", Quota: 7 << 20}})
 	w.must(open("s1"))
-	ref := UploadRef{"assets", "k", "u1"}
+	ref := UploadRef{Bucket: "assets", Key: "k", ID: "u1"}
 	w.must(Command{CreateUpload: &CreateUpload{UploadRef: ref}})
 	w.must(part(ref, 1, 0, 1))
 	w.refuse(api.CodeNoRoom, part(ref, 2, 2))
@@ -445,7 +447,7 @@ func TestUploadsAndPartsAreListedInOrder(t *testing.T) {
 	w.must(bucketNamed("assets"))
 	w.must(open("s1"))
 	refs := []UploadRef{ // in their order
-		{"assets", "a", "u1"}, {"assets", "a", "u2"}, {"assets", "a\x00", "u0"}, {"assets", "a\x00\xc3\xbf", "u0"}, {"assets", "a\x01", "u0"}, {"assets", "b/c", "u0"},
+		{Bucket: "assets", Key: "a", ID: "u1"}, {Bucket: "assets", Key: "a", ID: "u2"}, {Bucket: "assets", Key: "a\x00", ID: "u0"}, {Bucket: "assets", Key: "a\x00\xc3\xbf", ID: "u0"}, {Bucket: "assets", Key: "a\x01", ID: "u0"}, {Bucket: "assets", Key: "b/c", ID: "u0"},
 	}
 	for i := range refs {
 		w.must(Command{CreateUpload: &CreateUpload{UploadRef: refs[len(refs)-1-i]}})
@@ -453,7 +455,7 @@ func TestUploadsAndPartsAreListedInOrder(t *testing.T) {
 	begin := UploadRef{}
 	for i := 0; i < len(refs); i++ {
 		got, err := Uploads(w.rows, "assets", "", begin, 1)
-		if err != nil || len(got) != 1 || (UploadRef{got[0].Bucket, got[0].Key, got[0].ID}) != refs[i] {
+		if err != nil || len(got) != 1 || (UploadRef{Bucket: got[0].Bucket, Key: got[0].Key, ID: got[0].ID}) != refs[i] {
 			t.Fatalf("upload %d: %+v, %v", i, got, err)
 		}
 		begin = refs[i]
@@ -472,7 +474,7 @@ func TestUploadsAndPartsAreListedInOrder(t *testing.T) {
 	if got, err := Parts(w.rows, refs[0], api.MaxParts, 0); err != nil || len(got) != 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if _, err := Parts(w.rows, UploadRef{"assets", "a", "none"}, 0, 0); api.CodeOf(err) != api.CodeNotFound {
+	if _, err := Parts(w.rows, UploadRef{Bucket: "assets", Key: "a", ID: "none"}, 0, 0); api.CodeOf(err) != api.CodeNotFound {
 		t.Error(err)
 	}
 }

@@ -30,7 +30,7 @@ func PlanExpiry(rows Rows, bucket, begin string, now time.Time) (cmd *Command, n
 		if !overdue(o.Modified, b.Expiry.D(), now) {
 			continue
 		}
-		if gone = append(gone, ExpiredRow{o.Key, o.Index}); len(gone) == MaxExpired {
+		if gone = append(gone, ExpiredRow{Key: o.Key, Index: o.Index}); len(gone) == MaxExpired {
 			next = o.Key
 			break
 		}
@@ -38,7 +38,7 @@ func PlanExpiry(rows Rows, bucket, begin string, now time.Time) (cmd *Command, n
 	if len(gone) == 0 {
 		return nil, next, nil
 	}
-	return &Command{At: now, ExpireObjects: &ExpireObjects{bucket, gone}}, next, nil
+	return &Command{At: now, ExpireObjects: &ExpireObjects{Bucket: bucket, Objects: gone}}, next, nil
 }
 
 // PlanSessions says which upload sessions have expired at now; nil is none. What does not fit into a
@@ -58,5 +58,5 @@ func PlanSessions(rows Rows, now time.Time) (*Command, error) {
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
-	return &Command{At: now, ExpireSessions: &ExpireSessions{ids}}, nil
+	return &Command{At: now, ExpireSessions: &ExpireSessions{IDs: ids}}, nil
 }

@@ -7,23 +7,6 @@ import (
 	"github.com/cloudless/cloudless/api"
 )
 
-// Query asks for a page of a bucket.
-type Query struct {
-	Bucket, Prefix string
-	// Delimiter gathers the keys that have it after the prefix: up to it they are one common prefix.
-	Delimiter string
-	// After is a key or common prefix behind which the page begins: a page's Cursor, or any key.
-	After string
-	Limit int // objects and common prefixes; 0: api.DefaultListLimit
-}
-
-// Page is what a list gives, in the order of keys.
-type Page struct {
-	Objects  []*api.Object
-	Prefixes []string
-	Cursor   string // where the next page begins; "" when there is none
-}
-
 // List gives a page of a bucket. All keys of a common prefix are passed over by one seek, however many
 // there are.
 func List(rows Rows, q Query) (*Page, error) {
@@ -43,19 +26,19 @@ func List(rows Rows, q Query) (*Page, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := q.walk(c, all)
+	page, err := walk(q, c, all)
 	return page, errors.Join(err, c.Close())
 }
 
-func (q Query) walk(c Cursor, all string) (*Page, error) {
+func walk(q Query, c Cursor, all string) (*Page, error) {
 	page, n, last := &Page{}, 0, ""
-	for ok := c.Seek(q.start(all)); ok; n++ {
+	for ok := c.Seek(startOf(q, all)); ok; n++ {
 		if n == q.Limit {
 			page.Cursor = last
 			return page, nil
 		}
 		key := c.Key()[len(all):]
-		if common := q.common(key); common != "" {
+		if common := commonPrefix(q, key); common != "" {
 			page.Prefixes = append(page.Prefixes, common)
 			last = common
 			next := after(all + common)
@@ -77,8 +60,8 @@ func (q Query) walk(c Cursor, all string) (*Page, error) {
 	return page, nil
 }
 
-// common is the common prefix that a key belongs to, "" for none.
-func (q Query) common(key string) string {
+// commonPrefix is the common prefix that a key belongs to, "" for none.
+func commonPrefix(q Query, key string) string {
 	if q.Delimiter == "" || len(key) < len(q.Prefix) {
 		return ""
 	}
@@ -88,14 +71,14 @@ func (q Query) common(key string) string {
 	return ""
 }
 
-// start is the first row of the page. Behind a common prefix all its keys are passed over too.
-func (q Query) start(all string) string {
+// startOf is the first row of the page. Behind a common prefix all its keys are passed over too.
+func startOf(q Query, all string) string {
 	first := all + q.Prefix
 	if q.After == "" {
 		return first
 	}
 	next := all + q.After + "\x00" // the least key after it
-	if strings.HasPrefix(q.After, q.Prefix) && q.common(q.After) == q.After {
+	if strings.HasPrefix(q.After, q.Prefix) && commonPrefix(q, q.After) == q.After {
 		next = after(all + q.After)
 	}
 	return max(first, next)

@@ -166,6 +166,6 @@ func TestEscapedKeysSortAsKeys(t *testing.T) {
 
 func ExampleQuery() {
 	q := Query{Prefix: "photos/", Delimiter: "/"}
-	fmt.Println(q.common("photos/2026/a.jpg"))
+	fmt.Println(commonPrefix(q, "photos/2026/a.jpg"))
 	// Output: photos/2026/
 }

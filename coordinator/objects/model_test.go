@@ -75,7 +75,7 @@ func (m *model) usage() (u api.BucketUsage) {
 	return u
 }
 
-func (c Condition) met(have bool, etag string) api.Code {
+func met(c Condition, have bool, etag string) api.Code {
 	switch {
 	case c.IfAbsent && have:
 		return api.CodeConflict
@@ -138,7 +138,7 @@ func (r *modelRun) repeat(rt *rapid.T, t *testing.T, fs vfs.FS) {
 	}
 	id := func(rt *rapid.T) string { return rapid.SampledFrom([]string{"s1", "s2"}).Draw(rt, "session") }
 	ref := func(rt *rapid.T) UploadRef {
-		return UploadRef{"assets", key(rt), rapid.SampledFrom([]string{"u1", "u2"}).Draw(rt, "upload")}
+		return UploadRef{Bucket: "assets", Key: key(rt), ID: rapid.SampledFrom([]string{"u1", "u2"}).Draw(rt, "upload")}
 	}
 	chunks := func(rt *rapid.T) []int {
 		return rapid.SliceOfN(rapid.IntRange(0, modelChunks-1), 2, 5).Draw(rt, "chunks")
@@ -237,7 +237,7 @@ func (r *modelRun) put(t *rapid.T, key, session string, chunks []int, cond Condi
 	c := put(key, chunks...)
 	c.Put.Session, c.Put.Condition, c.Put.End = session, cond, rapid.Bool().Draw(t, "end")
 	old, have := r.objects[key]
-	want := cond.met(have, old.etag)
+	want := met(cond, have, old.etag)
 	if !r.alive(session) {
 		want = api.CodeConflict
 	}
@@ -254,7 +254,7 @@ func (r *modelRun) delete(t *rapid.T, key string) {
 	old, have := r.objects[key]
 	cond := r.condition(t, key)
 	cond.IfAbsent = false
-	want := cond.met(have, old.etag)
+	want := met(cond, have, old.etag)
 	r.apply(t, want, Command{Delete: &Delete{Bucket: "assets", Key: key, IfMatch: cond.IfMatch}})
 	if want == "" {
 		delete(r.objects, key)
@@ -265,7 +265,7 @@ func (r *modelRun) copy(t *rapid.T, from, to string) {
 	cond := r.condition(t, to)
 	source, ok := r.objects[from]
 	old, have := r.objects[to]
-	want := cond.met(have, old.etag)
+	want := met(cond, have, old.etag)
 	if !ok {
 		want = api.CodeNotFound
 	}
@@ -296,7 +296,7 @@ func (r *modelRun) complete(t *rapid.T, ref UploadRef) {
 	whole := thing{}
 	for number := 1; number <= 3; number++ {
 		if p, ok := r.uploads[ref][number]; ok && rapid.Bool().Draw(t, fmt.Sprint("with part ", number)) {
-			c.Parts = append(c.Parts, PartRef{number, p.etag})
+			c.Parts = append(c.Parts, PartRef{Number: number, ETag: p.etag})
 			whole.size += p.size
 			whole.chunks = append(whole.chunks, p.chunks...)
 		}

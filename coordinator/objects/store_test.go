@@ -67,7 +67,7 @@ func backup(t testing.TB, s *Store) []byte {
 // life is a few entries that leave a row of each kind.
 func life() [][]Command {
 	one := chunkNo(1).Digest
-	ref := UploadRef{"assets", "big", "u1"}
+	ref := UploadRef{Bucket: "assets", Key: "big", ID: "u1"}
 	return [][]Command{
 		{at(bucketNamed("assets")), at(open("s1"))},
 		{at(put("a", 1, 2)), at(small("b", "hello", Condition{})), at(small("b", "again", Condition{IfAbsent: true}))},

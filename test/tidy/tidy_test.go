@@ -97,6 +97,9 @@ var sideways = map[string][]string{
 	"sandbox/fake":          {"sandbox"},
 	"sandbox/drivertest":    {"sandbox"},
 	"chunkstore":            {"internal/disk"},
+	"chunkstore/transfer":   {"chunkstore"},
+	"chunkstore/gateway":    {"chunkstore"}, // and split and place, which are pure
+	"chunkstore/s3":         {"chunkstore", "chunkstore/gateway"},
 	"api/client":            {},
 }
 

@@ -1,0 +1,153 @@
+// Package meta is what may be asked of the object store's metadata, which the coordinators keep:
+// commands, which go through the Raft log, and queries, with what they give. The bytes of objects are
+// elsewhere, in chunks on the nodes; here they are manifests.
+package meta
+
+import (
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// Command is one change that was asked for: when, and exactly one operation.
+type Command struct {
+	At time.Time `json:"at"`
+
+	CreateBucket   *api.Bucket     `json:"createBucket,omitempty"`
+	UpdateBucket   *UpdateBucket   `json:"updateBucket,omitempty"`
+	DeleteBucket   *DeleteBucket   `json:"deleteBucket,omitempty"`
+	OpenSession    *OpenSession    `json:"openSession,omitempty"`
+	RenewSession   *RenewSession   `json:"renewSession,omitempty"`
+	EndSession     *EndSession     `json:"endSession,omitempty"`
+	ExpireSessions *ExpireSessions `json:"expireSessions,omitempty"`
+	Put            *Put            `json:"put,omitempty"`
+	Delete         *Delete         `json:"delete,omitempty"`
+	Copy           *Copy           `json:"copy,omitempty"`
+	ExpireObjects  *ExpireObjects  `json:"expireObjects,omitempty"`
+	CreateUpload   *CreateUpload   `json:"createUpload,omitempty"`
+	PutPart        *PutPart        `json:"putPart,omitempty"`
+	CompleteUpload *CompleteUpload `json:"completeUpload,omitempty"`
+	AbortUpload    *UploadRef      `json:"abortUpload,omitempty"`
+}
+
+// Operands of commands.
+type (
+	// Condition must hold, or nothing is changed.
+	Condition struct {
+		IfAbsent bool   `json:"ifAbsent,omitempty"` // If-None-Match: *
+		IfMatch  string `json:"ifMatch,omitempty"`  // an ETag without quotes, or * for any object
+	}
+	// Head is what a client says of an object beside its bytes.
+	Head struct {
+		ContentType string            `json:"contentType,omitempty"`
+		Metadata    map[string]string `json:"metadata,omitempty"`
+	}
+	// UpdateBucket changes a bucket's settings.
+	UpdateBucket struct {
+		Bucket  api.Bucket `json:"bucket"`
+		IfMatch uint64     `json:"ifMatch,omitempty"` // its ModifyIndex; 0: any
+	}
+	// DeleteBucket removes an empty bucket.
+	DeleteBucket struct {
+		Name    string `json:"name"`
+		IfMatch uint64 `json:"ifMatch,omitempty"`
+	}
+	// OpenSession begins an upload.
+	OpenSession struct {
+		ID     string `json:"id"`
+		Bucket string `json:"bucket"`
+	}
+	// RenewSession gives a session another api.SessionLifetime, and lets it name chunks that were found
+	// present: they count as referenced while the session lives.
+	RenewSession struct {
+		ID     string   `json:"id"`
+		Chunks [][]byte `json:"chunks,omitempty"` // digests of 32 bytes
+	}
+	// EndSession ends a session; one that is not there has ended.
+	EndSession struct {
+		ID string `json:"id"`
+	}
+	// ExpireSessions ends those of the sessions whose time is over.
+	ExpireSessions struct {
+		IDs []string `json:"ids"`
+	}
+	// Put makes or replaces an object. It has either Inline bytes or a Manifest; a manifest with chunks
+	// needs the session under which they were stored.
+	Put struct {
+		Bucket   string `json:"bucket"`
+		Key      string `json:"key"`
+		Head     Head   `json:"head,omitzero"`
+		Inline   []byte `json:"inline,omitempty"`
+		Manifest []byte `json:"manifest,omitempty"`
+		Session  string `json:"session,omitempty"`
+		End      bool   `json:"end,omitempty"` // the session ends with it
+		Condition
+	}
+	// Delete removes an object; one that is not there is gone already, unless IfMatch names it.
+	Delete struct {
+		Bucket  string `json:"bucket"`
+		Key     string `json:"key"`
+		IfMatch string `json:"ifMatch,omitempty"`
+	}
+	// Copy makes another row for the same bytes.
+	Copy struct {
+		FromBucket    string `json:"fromBucket"`
+		FromKey       string `json:"fromKey"`
+		SourceIfMatch string `json:"sourceIfMatch,omitempty"`
+		Bucket        string `json:"bucket"`
+		Key           string `json:"key"`
+		Head          *Head  `json:"head,omitempty"` // nil: the source's
+		Condition
+	}
+	// ExpireObjects removes objects whose time is over, if they are still those that were found.
+	ExpireObjects struct {
+		Bucket  string       `json:"bucket"`
+		Objects []ExpiredRow `json:"objects"`
+	}
+	// ExpiredRow is one object that was found expired.
+	ExpiredRow struct {
+		Key   string `json:"key"`
+		Index uint64 `json:"index"`
+	}
+	// UploadRef names a multipart upload.
+	UploadRef struct {
+		Bucket string `json:"bucket"`
+		Key    string `json:"key"`
+		ID     string `json:"id"`
+	}
+	// CreateUpload begins a multipart upload.
+	CreateUpload struct {
+		UploadRef
+		Head Head `json:"head,omitzero"`
+	}
+	// PutPart adds or replaces a part.
+	PutPart struct {
+		UploadRef
+		Number   int    `json:"number"`
+		Manifest []byte `json:"manifest"`
+		Session  string `json:"session,omitempty"`
+		End      bool   `json:"end,omitempty"`
+	}
+	// CompleteUpload makes an object of parts.
+	CompleteUpload struct {
+		UploadRef
+		Parts []PartRef `json:"parts"`
+		Condition
+	}
+	// PartRef names a part that the client has uploaded.
+	PartRef struct {
+		Number int    `json:"number"`
+		ETag   string `json:"etag"`
+	}
+)
+
+// Result is what a command gave. Err is a refusal: nothing was changed.
+type Result struct {
+	Err     *api.Error         `json:"error,omitempty"`
+	Bucket  *api.Bucket        `json:"bucket,omitempty"`
+	Object  *api.Object        `json:"object,omitempty"` // as a list shows it
+	Session *api.UploadSession `json:"session,omitempty"`
+	Upload  *api.Upload        `json:"upload,omitempty"`
+	Part    *api.Part          `json:"part,omitempty"`    // as a list shows it
+	Removed int                `json:"removed,omitempty"` // rows that are gone
+}

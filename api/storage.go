@@ -1,0 +1,62 @@
+package api
+
+import "time"
+
+// ALPNChunks carries chunks: node|server → node; HTTP/1.1, which moves bulk faster than HTTP/2.
+const ALPNChunks = "cloudless-chunks/1"
+
+// Paths of the object store on a coordinator (ALPNNode).
+const (
+	PathMetaApply    = "/node/v1/meta/apply"    // POST meta.Commands → meta.Results; forwarded to the leader
+	PathMetaRead     = "/node/v1/meta/read"     // POST meta.Query → meta.Answer; any coordinator, strongly consistent
+	PathStoreMembers = "/node/v1/store/members" // GET ?revision= → StoreMembers, or 204 when they are the same
+	PathStoreShort   = "/node/v1/store/short"   // POST StoreShort → {}: chunks that need a repair soon
+	PathStoreKey     = "/node/v1/store/key"     // POST SigningKeyRequest → SigningKey
+)
+
+// MaxStoreShort is how many chunks one StoreShort may name.
+const MaxStoreShort = 1_000
+
+// StoreMembers are the nodes that keep chunks. Revision changes whenever anything else in it does.
+type StoreMembers struct {
+	Revision uint64        `json:"revision"`
+	Members  []StoreMember `json:"members"`
+}
+
+// StoreMember is a node as the object store sees it.
+type StoreMember struct {
+	ID     string           `json:"id"`
+	Name   string           `json:"name"`
+	Region string           `json:"region,omitempty"`
+	Zone   string           `json:"zone,omitempty"`
+	Weight uint64           `json:"weight"` // its capacity in MiB, at least 1
+	State  StoreMemberState `json:"state"`
+}
+
+// StoreMemberState is what a member takes part in.
+type StoreMemberState string
+
+// The states. Every member counts for the number of copies, whatever its state.
+const (
+	StoreReady    StoreMemberState = "ready"    // takes chunks
+	StoreFull     StoreMemberState = "full"     // is read, and takes nothing: a full disk, or a suspect node
+	StoreDraining StoreMemberState = "draining" // is read until its chunks are elsewhere
+	StoreLost     StoreMemberState = "lost"     // cannot be reached
+)
+
+// StoreStats is what a node says of its chunk store in each heartbeat; bytes.
+type StoreStats struct {
+	Capacity    int64     `json:"capacity"` // what the store may use
+	Used        int64     `json:"used"`
+	Chunks      int64     `json:"chunks"`
+	ChunkBytes  int64     `json:"chunkBytes"` // of the chunks, before compression
+	Quarantined int64     `json:"quarantined,omitempty"`
+	Full        bool      `json:"full,omitempty"`
+	Failed      string    `json:"failed,omitempty"`    // why it takes nothing until the agent starts again
+	ScrubbedAt  time.Time `json:"scrubbedAt,omitzero"` // when the last whole pass ended
+}
+
+// StoreShort names chunks ("sha256:…") that have fewer copies than they should, or a damaged one.
+type StoreShort struct {
+	Chunks []string `json:"chunks"`
+}
