@@ -1,6 +1,9 @@
 package api
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Severity of an event.
 type Severity string
@@ -85,7 +88,13 @@ type EventQuery struct {
 	Since    time.Time // inclusive
 	Until    time.Time // exclusive
 	After    uint64    // Raft index, exclusive
+	Before   string    // the place of an event, exclusive: a list's cursor
 	Limit    int
+}
+
+// Place is where an event stands in lists, which go by time. Places sort as text.
+func (e *Event) Place() string {
+	return fmt.Sprintf("%020d-%020d-%s", uint64(max(e.Time.UnixNano(), 0)), e.Index, e.ID)
 }
 
 var severityRank = map[Severity]int{SeverityInfo: 0, SeverityWarning: 1, SeverityError: 2}
@@ -95,7 +104,7 @@ func (q EventQuery) Match(e *Event) bool {
 	return matches(q.Type, e.Type, '.') && matches(q.Resource, e.Resource, '/') &&
 		(q.Severity == "" || severityRank[e.Severity] >= severityRank[q.Severity]) &&
 		(q.Since.IsZero() || !e.Time.Before(q.Since)) && (q.Until.IsZero() || e.Time.Before(q.Until)) &&
-		(q.After == 0 || e.Index == 0 || e.Index > q.After)
+		(q.After == 0 || e.Index == 0 || e.Index > q.After) && (q.Before == "" || e.Place() < q.Before)
 }
 
 // matches compares exactly, or by prefix when want ends in sep; "replica" matches "replica.ready" too.

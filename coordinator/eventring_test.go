@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -121,6 +122,31 @@ func TestANodesGapIsAnEvent(t *testing.T) {
 	}
 	if gaps, err := s.Events(t.Context(), api.EventQuery{Type: api.EventGap}); err != nil || len(gaps.Items) != 1 {
 		t.Errorf("gaps: %v, %v", gaps.Items, err)
+	}
+}
+
+// Pages lead from the newest events to the oldest, whoever has seen them, and show each once.
+func TestEventsComeInPagesNewestFirst(t *testing.T) {
+	s := &Server{store: state.New(), events: newEventRings(20)}
+	said(s.events, 1, 7)
+	for limit := 1; limit <= 8; limit++ {
+		var seen []string
+		q := api.EventQuery{Limit: limit}
+		for range 8 {
+			l, err := s.Events(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := len(l.Items) - 1; i >= 0; i-- {
+				seen = append(seen, l.Items[i].Message)
+			}
+			if q.Before = l.Cursor; q.Before == "" {
+				break
+			}
+		}
+		if want := []string{"7", "6", "5", "4", "3", "2", "1"}; !slices.Equal(seen, want) {
+			t.Errorf("pages of %d show %v, want %v", limit, seen, want)
+		}
 	}
 }
 

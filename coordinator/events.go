@@ -46,21 +46,27 @@ func (s *Server) tellEvent(typ string, sev api.Severity, resource, message strin
 }
 
 // Events lists state changes and what nodes and coordinators saw, in the order of time; the newest
-// ones when limited. To one who asks for what comes after an index, of which some is no longer kept,
+// ones when limited, and then the cursor leads to those before them. To one who asks for what comes after an index, of which some is no longer kept,
 // it says so first, whatever else was asked for.
 func (s *Server) Events(_ context.Context, q api.EventQuery) (api.List[api.Event], error) {
 	v := s.store.View()
 	index, _ := v.Mark("events")
 	own, _ := s.events.match(q)
 	items := own
-	for _, e := range v.Events(q) {
+	kept := q
+	if q.Limit > 0 {
+		kept.Limit++ // to know whether there are more
+	}
+	for _, e := range v.Events(kept) {
 		items = append(items, *e)
 	}
 	slices.SortStableFunc(items, func(a, b api.Event) int {
-		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Index, b.Index))
+		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Index, b.Index), cmp.Compare(a.ID, b.ID))
 	})
+	older := ""
 	if q.Limit > 0 && len(items) > q.Limit {
 		items = items[len(items)-q.Limit:]
+		older = items[0].Place()
 	}
 	if dropped := v.EventsDropped(); q.After > 0 && dropped > q.After {
 		gap := gapEvent(fmt.Sprintf("events after index %d up to %d are no longer kept", q.After, dropped), "cluster")
@@ -70,7 +76,7 @@ func (s *Server) Events(_ context.Context, q api.EventQuery) (api.List[api.Event
 	if items == nil {
 		items = []api.Event{}
 	}
-	return api.List[api.Event]{Items: items, Index: index}, nil
+	return api.List[api.Event]{Items: items, Index: index, Cursor: older}, nil
 }
 
 func sortedKeys[V any](m map[string]V) []string {

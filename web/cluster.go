@@ -156,7 +156,12 @@ func (s *server) deletePolicy(c *call) (answer, error) {
 }
 
 func (s *server) listRotations(c *call) (answer, error) {
-	return listOr(s.backend.Rotations(c.context()))
+	q, err := s.listQueryOf(c, TableEvents) // which tell of every step of a rotation
+	if err != nil {
+		return failed(err)
+	}
+	l, err := s.backend.Rotations(c.context())
+	return listOr(page(l, q, func(r api.Rotation) string { return string(r.Kind) }), err)
 }
 
 // rotate answers as soon as the rotation has begun; it goes on by itself.

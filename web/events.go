@@ -63,6 +63,7 @@ func eventQueryOf(c *call) (q api.EventQuery, err error) {
 	if q.After, err = c.index("after"); err != nil {
 		return q, err
 	}
+	q.Before = c.query("cursor")
 	q.Limit, err = c.number("limit", api.DefaultListLimit, 1, api.MaxListLimit)
 	return q, err
 }

@@ -25,7 +25,7 @@ var (
 	listQuery  = []string{"index", "wait", "namespace", "label", "limit", "cursor"}
 	logQuery   = []string{"follow", "tail", "previous", "since", "timestamps", "replica"}
 	execQuery  = []string{"cmd", "replica", "tty", "stdin"}
-	eventQuery = []string{"index", "wait", "follow", "type", "severity", "resource", "since", "until", "after", "limit"}
+	eventQuery = []string{"index", "wait", "follow", "type", "severity", "resource", "since", "until", "after", "limit", "cursor"}
 )
 
 // label names the route, as in "POST /v1/nodes/:id/drain".
@@ -141,7 +141,7 @@ func (s *server) identityRoutes() []route {
 		get("/v1/namespaces/:ns", waitQuery, s.getNamespace),
 		write(http.MethodPut, "/v1/namespaces/:ns/policy", api.RoleAdmin, s.putPolicy),
 		write(http.MethodDelete, "/v1/namespaces/:ns/policy", api.RoleAdmin, s.deletePolicy),
-		admin(get("/v1/rotations", nil, s.listRotations)),
+		admin(get("/v1/rotations", listQuery, s.listRotations)),
 		write(http.MethodPost, "/v1/rotations", api.RoleAdmin, s.rotate),
 		admin(get("/v1/members", listQuery, s.listMembers)),
 		admin(get("/v1/members/:id", nil, s.getMember)),

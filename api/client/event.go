@@ -21,7 +21,7 @@ const quietLimit = 90 * time.Second
 
 func eventQuery(q api.EventQuery) url.Values {
 	v := url.Values{}
-	for key, value := range map[string]string{"type": q.Type, "severity": string(q.Severity), "resource": q.Resource} {
+	for key, value := range map[string]string{"type": q.Type, "severity": string(q.Severity), "resource": q.Resource, "cursor": q.Before} {
 		if value != "" {
 			v.Set(key, value)
 		}
