@@ -54,6 +54,7 @@ type StoreStats struct {
 	Full        bool      `json:"full,omitempty"`
 	Failed      string    `json:"failed,omitempty"`    // why it takes nothing until the agent starts again
 	ScrubbedAt  time.Time `json:"scrubbedAt,omitzero"` // when the last whole pass ended
+	Scrubbed    int64     `json:"scrubbed,omitempty"`  // chunks that the pass under way has read
 }
 
 // StoreShort names chunks ("sha256:…") that have fewer copies than they should, or a damaged one.

@@ -325,11 +325,16 @@ type ClusterStatus struct {
 	Warnings     []string       `json:"warnings,omitempty"`
 }
 
-// StorageStatus sums up the artifact store.
+// StorageStatus sums up the object store, and the artifacts in it.
 type StorageStatus struct {
-	Health    string `json:"health"` // ok | degraded
-	Artifacts int    `json:"artifacts"`
-	Bytes     int64  `json:"bytes"`
+	Health    string   `json:"health"`            // ok | degraded | unavailable
+	Reasons   []string `json:"reasons,omitempty"` // why it is not ok
+	Nodes     int      `json:"nodes"`             // that keep chunks
+	Capacity  int64    `json:"capacity"`          // bytes that they may use
+	Used      int64    `json:"used"`
+	Missing   int64    `json:"missing"` // copies of chunks that are still to be made
+	Artifacts int      `json:"artifacts"`
+	Bytes     int64    `json:"bytes"` // of the artifacts
 }
 
 // ScaleRequest, RollbackRequest and DrainRequest are the bodies of their POSTs.

@@ -124,7 +124,7 @@ func (e *Env) prepare(c *closers, role string, o *commonOptions, dev bool) (*tel
 	return tel, nil
 }
 
-// backend gives web.Backend the two methods whose types only this package may join.
+// backend gives web.Backend the methods whose types only this package may join.
 type backend struct{ *coordinator.Server }
 
 func (b backend) PutWorkload(ctx context.Context, c api.Caller, w api.Workload, mode web.PutMode, ifMatch uint64) (api.WriteResult, error) {
@@ -137,6 +137,18 @@ func (b backend) Exec(ctx context.Context, c api.Caller, ns, name, replica strin
 		return nil, err
 	}
 	return s, nil
+}
+
+func (b backend) PutBucket(ctx context.Context, c api.Caller, v api.Bucket, mode web.PutMode, ifMatch uint64) (api.BucketView, error) {
+	return b.Server.PutBucket(ctx, c, v, mode == web.PutCreate, ifMatch)
+}
+
+func (b backend) OpenObject(ctx context.Context, bucket, key string) (web.ObjectReader, error) {
+	r, err := b.Server.OpenObject(ctx, bucket, key)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // openCoordinator starts a coordinator with its ports. plain serves the API without TLS (dev).

@@ -35,6 +35,8 @@ const (
 // concurrent use, never keep a value they were given beyond the call unless they copy it, and
 // return values that the caller may keep but not change.
 type Backend interface {
+	Storage
+
 	// Authenticate finds who a bearer token belongs to; CodeUnauthorized for one that is unknown,
 	// expired or revoked.
 	Authenticate(ctx context.Context, token string) (api.Caller, error)

@@ -14,6 +14,7 @@ var digest = "sha256:" + strings.Repeat("ab", 32)
 // memory is a Backend that keeps everything in maps, with one index for all tables. Its lists are
 // nil when empty, and its slices inside objects too, as a careless implementation's would be.
 type memory struct {
+	*store
 	mu        sync.Mutex
 	index     uint64
 	changed   chan struct{} // closed and replaced at each change
@@ -42,6 +43,7 @@ type remembered struct {
 
 func newMemory() *memory {
 	m := &memory{
+		store: newStore(),
 		index: 5, changed: make(chan struct{}), acked: make(chan struct{}), workloads: map[string]api.Workload{}, tokens: map[string]api.Token{},
 		answers: map[string]remembered{}, artifacts: map[string][]byte{digest: []byte("x")},
 		node: api.Node{ID: "n-1", Name: "one", State: api.NodeReady, Arch: "amd64", OS: "linux"},

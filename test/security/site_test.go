@@ -94,6 +94,18 @@ func (b backend) Exec(ctx context.Context, c api.Caller, ns, name, replica strin
 	return s, nil
 }
 
+func (b backend) PutBucket(ctx context.Context, c api.Caller, v api.Bucket, mode web.PutMode, ifMatch uint64) (api.BucketView, error) {
+	return b.Server.PutBucket(ctx, c, v, mode == web.PutCreate, ifMatch)
+}
+
+func (b backend) OpenObject(ctx context.Context, bucket, key string) (web.ObjectReader, error) {
+	r, err := b.Server.OpenObject(ctx, bucket, key)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
 // newSite founds a cluster of so many coordinators and agents and waits until it is whole.
 func newSite(t *testing.T, coordinators, agents int) *site {
 	t.Helper()
