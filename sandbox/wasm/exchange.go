@@ -101,6 +101,14 @@ func (x *exchange) Err() error {
 	return x.cause
 }
 
+// ended is why the exchange has ended, as far as anybody has been told: what comes later is not the cause
+// of what a guest did before.
+func (x *exchange) ended() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.cause
+}
+
 // Done implements context.Context.
 func (x *exchange) Done() <-chan struct{} {
 	x.mu.Lock()
@@ -254,10 +262,20 @@ func (x *exchange) Write(p []byte) (n int, err error) {
 	if errors.Is(err, http.ErrBodyNotAllowed) { // 204, 304: the body is dropped
 		return len(p), nil
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		x.extend(x.timeout)
+	case !errors.Is(err, http.ErrContentLength): // that the guest announced
+		x.lost()
 	}
 	return n, err
+}
+
+// lost says that the connection does not take what is written.
+func (x *exchange) lost() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.end(errClientGone)
 }
 
 // flush sends what the server holds back.

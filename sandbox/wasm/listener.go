@@ -5,21 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/run"
 	"github.com/cloudless/cloudless/sandbox"
-	"github.com/cloudless/cloudless/sandbox/wasi"
 )
 
 // crowded is how many requests each guest of a listening replica has in flight before another guest is
@@ -29,6 +24,7 @@ const crowded = 8
 var (
 	errGuestEnded = errors.New("the guest has ended")
 	errIdle       = errors.New("the replica was idle")
+	errStuck      = errors.New("the guest was ended, as it computed past the timeout of another request")
 )
 
 // listening is a replica of mode http whose guests accept connections themselves, on a listener that
@@ -47,15 +43,6 @@ type listening struct {
 	guests  []*guest
 	failed  *sandbox.Exit // of the first guest that ended by itself
 	lastUse time.Duration // since epoch
-}
-
-// guest is one instance of a listening replica, with the host's end of its listener.
-type guest struct {
-	*instance
-	listener  *wasi.Listener
-	transport *http.Transport
-	inFlight  atomic.Int64
-	cancel    context.CancelCauseFunc
 }
 
 // newListening makes the replica with its first guest, which begin runs.
@@ -86,23 +73,6 @@ func newListening(ctx context.Context, b *base) (*listening, error) {
 	return l, nil
 }
 
-// newGuest links an instance with a listener of its own.
-func (l *listening) newGuest(ctx context.Context) (*guest, error) {
-	g := &guest{listener: wasi.NewListener()}
-	g.transport = &http.Transport{
-		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return g.listener.Dial(ctx) },
-		MaxIdleConnsPerHost: maxInstances, MaxConnsPerHost: maxQueued, IdleConnTimeout: time.Minute,
-		DisableCompression: true, MaxResponseHeaderBytes: api.MaxHeaderBytes,
-	}
-	mem := l.budget.Open(0)
-	var err error
-	if g.instance, err = l.newInstance(ctx, origin{code: l.code, listener: g.listener}, mem); err != nil {
-		mem.Close()
-		return nil, errors.Join(err, g.listener.Close())
-	}
-	return g, nil
-}
-
 // begin implements replica.
 func (l *listening) begin() {
 	l.mu.Lock()
@@ -116,13 +86,12 @@ func (l *listening) begin() {
 
 // run has a guest serve until it ends or is ended; l.mu is held.
 func (l *listening) run(g *guest) {
-	ctx, cancel := context.WithCancelCause(l.ctx)
-	g.cancel = cancel
+	g.ctx, g.cancel = context.WithCancelCause(l.ctx)
 	l.group.Go("wasm guest of replica "+l.ID(), func(context.Context) error {
-		g.world.Bind(ctx, nil, g.out, g.err)
-		err := g.call(ctx, g.ExportedFunction(exportStart))
-		asked := ctx.Err() != nil
-		cancel(errGuestEnded)
+		g.world.Bind(g.ctx, nil, g.out, g.err)
+		err := g.call(g.ctx, g.ExportedFunction(exportStart))
+		asked := g.ctx.Err() != nil
+		g.cancel(errGuestEnded)
 		if exit := l.retire(g, asked, err); exit != nil {
 			l.end(*exit)
 		}
@@ -138,6 +107,7 @@ func (l *listening) retire(g *guest, asked bool, err error) *sandbox.Exit {
 	g.instance.close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer close(g.gone)
 	l.guests = slices.DeleteFunc(l.guests, func(other *guest) bool { return other == g })
 	if !asked && l.failed == nil {
 		exit := l.exitOf(err)
@@ -150,17 +120,33 @@ func (l *listening) retire(g *guest, asked bool, err error) *sandbox.Exit {
 	return l.failed
 }
 
-// pick finds the guest with the fewest requests, or starts another.
+// pick finds the guest with the fewest requests, or starts another. Where there is no memory for that
+// before one has ended that is about to, it waits for its end.
 func (l *listening) pick(ctx context.Context) (*guest, error) {
+	for {
+		g, leaving, err := l.choose(ctx)
+		if leaving == nil {
+			return g, err
+		}
+		if err := leaving.await(ctx, l.timeout); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// choose is pick without the waiting.
+func (l *listening) choose(ctx context.Context) (best, leaving *guest, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx.Err() != nil {
-		return nil, errStopped
+		return nil, nil, errStopped
 	}
 	l.lastUse = sinceEpoch()
-	var best *guest
 	for _, g := range l.guests {
-		if best == nil || g.inFlight.Load() < best.inFlight.Load() {
+		switch {
+		case g.ending:
+			leaving = g
+		case best == nil, g.inFlight.Load() < best.inFlight.Load():
 			best = g
 		}
 	}
@@ -172,11 +158,11 @@ func (l *listening) pick(ctx context.Context) (*guest, error) {
 			l.run(g)
 			best = g
 		case best == nil:
-			return nil, err
+			return nil, leaving, err
 		} // else there is no memory for one more
 	}
 	best.inFlight.Add(1)
-	return best, nil
+	return best, nil, nil
 }
 
 // ServeHTTP implements http.Handler.
@@ -192,86 +178,19 @@ func (l *listening) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.proxy.ServeHTTP(w, r.WithContext(ctx))
 }
 
-// RoundTrip implements http.RoundTripper: it sends a request to a guest. The deadline runs until the
-// response's head is there.
-func (l *listening) RoundTrip(r *http.Request) (*http.Response, error) {
-	began := sinceEpoch()
-	ctx, cancel := context.WithCancelCause(r.Context())
-	g, err := l.pick(ctx)
-	if err != nil {
-		cancel(nil)
-		return nil, err
-	}
-	timer := time.AfterFunc(l.timeout, func() {
-		cancel(errDeadline)
-		g.endIfStuck(began + l.timeout/2)
-	})
-	res, err := g.transport.RoundTrip(r.WithContext(ctx))
-	timer.Stop()
-	if err != nil {
-		g.inFlight.Add(-1)
-		err = errors.Join(context.Cause(ctx), err)
-		cancel(nil)
-		return nil, err
-	}
-	res.Body = &served{res.Body, sync.OnceFunc(func() { g.inFlight.Add(-1); cancel(nil) })}
-	return res, nil
-}
-
-// endIfStuck ends a guest that has not waited for anything since a moment long ago, half a request's time:
-// it computes, does nothing else for anybody, and will not hear that the request is over.
-func (g *guest) endIfStuck(since time.Duration) {
-	if time.Duration(g.clock.waited.Load()) < since {
-		g.cancel(errDeadline)
-	}
-}
-
-// served is a response's body that tells when it is over.
-type served struct {
-	io.ReadCloser
-	over func()
-}
-
-// Close implements io.Closer.
-func (s *served) Close() error {
-	defer s.over()
-	return s.ReadCloser.Close()
-}
-
-// Write implements io.Writer: after an upgrade the body is the connection.
-func (s *served) Write(p []byte) (int, error) {
-	if w, ok := s.ReadCloser.(io.Writer); ok {
-		return w.Write(p)
-	}
-	return 0, http.ErrNotSupported
-}
-
-// rewriteForGuest passes a request on as the ingress has made it: what that says of the client stands.
-func rewriteForGuest(p *httputil.ProxyRequest) {
-	p.Out.URL.Scheme, p.Out.URL.Host, p.Out.Host = "http", "guest", p.In.Host
-	for name, values := range p.In.Header {
-		if name == "Forwarded" || strings.HasPrefix(name, "X-Forwarded-") {
-			p.Out.Header[name] = values
-		}
-	}
-	p.Out.Header.Set(headerRemoteAddr, remoteAddr(p.In))
-}
-
 // fail answers a request that its guest did not.
 func (l *listening) fail(w http.ResponseWriter, r *http.Request, err error) {
-	cause := context.Cause(r.Context())
+	status := http.StatusBadGateway
 	switch {
-	case errors.Is(cause, errStopped) && !l.hasFailed():
+	case errors.Is(err, errDeadline):
+		status, err = http.StatusGatewayTimeout, fmt.Errorf("%w (%s)", errDeadline, l.timeout)
+	case l.ctx.Err() != nil && !l.hasFailed():
 		unavailable(w, errStopped)
 		return
-	case errors.Is(err, errDeadline):
-		err = fmt.Errorf("%w (%s)", errDeadline, l.timeout)
-		http.Error(w, http.StatusText(http.StatusGatewayTimeout)+": the workload's log says why", http.StatusGatewayTimeout)
-	case cause != nil && !errors.Is(cause, errStopped):
+	case r.Context().Err() != nil && l.ctx.Err() == nil:
 		err = errClientGone
-	default:
-		http.Error(w, http.StatusText(http.StatusBadGateway)+": the workload's log says why", http.StatusBadGateway)
 	}
+	http.Error(w, http.StatusText(status)+": the workload's log says why", status)
 	l.log.printf("cloudless: %s %s: %v", r.Method, r.URL.Path, err)
 }
 
@@ -355,6 +274,7 @@ func (l *listening) rest() bool {
 		}
 	}
 	for _, g := range l.guests {
+		g.ending = true
 		g.cancel(errIdle)
 	}
 	return true

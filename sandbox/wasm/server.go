@@ -212,7 +212,7 @@ func ending(x *exchange, err error, silent func() error) error {
 // only honest sign is to cut the connection.
 func (s *server) fail(x *exchange, err error) {
 	status, reason := http.StatusBadGateway, failure(err)
-	switch cause := x.Err(); {
+	switch cause := x.ended(); {
 	case errors.Is(err, errHead), errors.Is(err, errNoCGI):
 		reason = err.Error()
 	case cause == errDeadline:

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,7 +26,7 @@ type stopwatch struct {
 	usage  *usage
 	since  time.Duration // of the last lap, since epoch
 	sum    time.Duration
-	waited atomic.Int64 // when it last waited, since epoch
+	waited atomic.Int64 // when it last waited, since epoch; while it does: waiting
 }
 
 func (s *stopwatch) start() { s.since = sinceEpoch() }
@@ -40,9 +41,13 @@ func (s *stopwatch) lap() time.Duration {
 	return d
 }
 
+// waiting is later than all times.
+const waiting = math.MaxInt64
+
 // wait runs f, which waits for something outside of the guest.
 func (s *stopwatch) wait(f func()) {
 	s.lap()
+	s.waited.Store(waiting)
 	f()
 	s.start()
 	s.waited.Store(int64(s.since))
