@@ -17,6 +17,13 @@ const (
 	MaxSessionChunks  = 10_000 // that one session names beside those that nodes pin for it
 )
 
+// Terms are how the chunks of a row are kept: as its bucket says when it is made. What is changed of the
+// bucket holds for rows made later.
+type Terms struct {
+	Replicas int    `json:"replicas,omitempty"`
+	Class    string `json:"class,omitempty"`
+}
+
 // Object is one row of a bucket. Its bytes are either Inline or in the chunks that Manifest names.
 type Object struct {
 	Bucket      string            `json:"bucket"`
@@ -27,9 +34,10 @@ type Object struct {
 	ContentType string            `json:"contentType,omitempty"`
 	Metadata    map[string]string `json:"metadata,omitempty"`
 	Modified    time.Time         `json:"modified"`
-	Index       uint64            `json:"index"`              // of the log entry that put it
-	Inline      []byte            `json:"inline,omitempty"`   // left out of lists
-	Manifest    []byte            `json:"manifest,omitempty"` // as chunkstore/split encodes it; left out of lists
+	Index       uint64            `json:"index"` // of the log entry that put it
+	Terms
+	Inline   []byte `json:"inline,omitempty"`   // left out of lists
+	Manifest []byte `json:"manifest,omitempty"` // as chunkstore/split encodes it; left out of lists
 }
 
 // UploadSession keeps the chunks of an upload from being collected until an object names them.
@@ -38,6 +46,7 @@ type UploadSession struct {
 	Bucket  string    `json:"bucket"`
 	Expires time.Time `json:"expires"`
 	Chunks  int       `json:"chunks,omitempty"` // that it names
+	Terms             // of the chunks that it names
 }
 
 // Upload is a multipart upload that is neither completed nor aborted.
@@ -56,7 +65,8 @@ type Part struct {
 	Size     int64     `json:"size"`
 	ETag     string    `json:"etag"`
 	Modified time.Time `json:"modified"`
-	Manifest []byte    `json:"manifest,omitempty"` // left out of lists
+	Terms
+	Manifest []byte `json:"manifest,omitempty"` // left out of lists
 }
 
 // CheckObjectKey refuses what cannot be an object's key: it is any UTF-8 of 1 to MaxObjectKeyBytes bytes.

@@ -1,7 +1,6 @@
 package objects
 
 import (
-	"encoding/binary"
 	"maps"
 	"math"
 	"regexp"
@@ -27,7 +26,7 @@ type decision struct {
 	err   error
 	set   map[string][]byte
 	usage map[string]*api.BucketUsage
-	refs  map[digest]int64 // by how much the count of a chunk's names changes
+	names map[naming]renaming
 }
 
 // Decide says what a command of the entry at index changes, in the order of keys, and what it gives.
@@ -35,7 +34,7 @@ type decision struct {
 func Decide(rows Rows, index uint64, cmd Command) ([]Change, Result, error) {
 	d := &decision{
 		rows: rows, index: index, at: cmd.At,
-		set: map[string][]byte{}, usage: map[string]*api.BucketUsage{}, refs: map[digest]int64{},
+		set: map[string][]byte{}, usage: map[string]*api.BucketUsage{}, names: map[naming]renaming{},
 	}
 	res := d.run(cmd)
 	if d.err == nil && res.Err == nil {
@@ -133,8 +132,8 @@ func (d *decision) each(prefix string, f func(key string, value []byte) error) {
 	}
 }
 
-// count is how many rows begin with prefix, but no more than limit.
-func (d *decision) count(prefix string, limit int) (n int) {
+// number is how many rows begin with prefix, but no more than limit.
+func (d *decision) number(prefix string, limit int) (n int) {
 	err := each(d.rows, prefix, func(string, []byte) (bool, error) {
 		n++
 		return n < limit, nil
@@ -167,21 +166,6 @@ func (d *decision) used(bucket string) *api.BucketUsage {
 	return u
 }
 
-// refer counts that a row names the chunks of m, or that it does so no more. A row counts once for a
-// chunk, however often it names it.
-func (d *decision) refer(m *split.Manifest, by int64) {
-	if m == nil {
-		return
-	}
-	seen := make(map[digest]bool, len(m.Chunks))
-	for _, c := range m.Chunks {
-		if !seen[c.Digest] {
-			seen[c.Digest] = true
-			d.refs[c.Digest] += by
-		}
-	}
-}
-
 // settle writes what was added up on the way.
 func (d *decision) settle() {
 	for bucket, u := range d.usage {
@@ -190,23 +174,7 @@ func (d *decision) settle() {
 			d.set[usageKeys+bucket] = nil
 		}
 	}
-	for chunk, by := range d.refs {
-		if by == 0 {
-			continue
-		}
-		n, err := decodeCount(d.get(countKey(chunk)))
-		if n += by; err == nil && n < 0 {
-			err = damaged("a chunk is named by %d rows", n)
-		}
-		if err != nil {
-			d.fail(err)
-		}
-		if n == 0 {
-			d.set[countKey(chunk)] = nil
-		} else {
-			d.set[countKey(chunk)] = binary.AppendUvarint(nil, uint64(n))
-		}
-	}
+	d.settleNames()
 }
 
 // manifest reads a manifest that a command brings.

@@ -45,7 +45,7 @@ func (d *decision) createBucket(b api.Bucket) Result {
 	if d.get(bucketKeys+b.Name) != nil {
 		return refused(api.Errorf(api.CodeConflict, "bucket %s exists already", b.Name).WithHint("choose another name, or use the bucket that is there"))
 	}
-	if d.count(bucketKeys, api.MaxBuckets) >= api.MaxBuckets {
+	if d.number(bucketKeys, api.MaxBuckets) >= api.MaxBuckets {
 		return refused(api.Errorf(api.CodeTooLarge, "there are %d buckets, no more are allowed", api.MaxBuckets).WithHint("delete one, or use prefixes of keys in one bucket"))
 	}
 	b.CreateIndex, b.CreatedAt = d.index, d.at

@@ -54,10 +54,10 @@ func (d *decision) save(b *api.Bucket, o *api.Object, m *split.Manifest, c Condi
 	more := api.BucketUsage{Objects: 1, Bytes: o.Size}
 	if old != nil {
 		more = api.BucketUsage{Bytes: o.Size - old.Size}
-		d.refer(d.kept(old.Manifest), -1)
+		d.refer(d.kept(old.Manifest), old.Terms, -1)
 	}
-	d.refer(m, 1)
-	o.Bucket, o.Modified, o.Index = b.Name, d.at, d.index
+	o.Bucket, o.Modified, o.Index, o.Terms = b.Name, d.at, d.index, termsOf(b)
+	d.refer(m, o.Terms, 1)
 	d.set[objectKey(b.Name, o.Key)] = encodeObject(o)
 	return d.charge(b, more)
 }
@@ -137,7 +137,7 @@ func (d *decision) delete(c *Delete) Result {
 
 // drop removes an object that is there.
 func (d *decision) drop(b *api.Bucket, o *api.Object) Result {
-	d.refer(d.kept(o.Manifest), -1)
+	d.refer(d.kept(o.Manifest), o.Terms, -1)
 	d.set[objectKey(b.Name, o.Key)] = nil
 	return Result{Removed: 1, Err: d.charge(b, api.BucketUsage{Objects: -1, Bytes: -o.Size})}
 }

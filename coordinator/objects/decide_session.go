@@ -21,17 +21,17 @@ func (d *decision) saveSession(s *api.UploadSession) Result {
 }
 
 func (d *decision) openSession(c *OpenSession) Result {
-	_, err := d.bucket(c.Bucket)
+	b, err := d.bucket(c.Bucket)
 	if err = firstOf(checkID(c.ID), err); err != nil {
 		return refused(err)
 	}
 	if d.get(sessionKeys+c.ID) != nil {
 		return refused(api.Errorf(api.CodeConflict, "upload session %q exists already", c.ID).WithHint("use another id"))
 	}
-	if d.count(sessionKeys, api.MaxUploadSessions) >= api.MaxUploadSessions {
+	if d.number(sessionKeys, api.MaxUploadSessions) >= api.MaxUploadSessions {
 		return refused(api.Errorf(api.CodeRateLimited, "there are %d uploads under way, no more are allowed", api.MaxUploadSessions).WithHint("try again later"))
 	}
-	return d.saveSession(&api.UploadSession{ID: c.ID, Bucket: c.Bucket})
+	return d.saveSession(&api.UploadSession{ID: c.ID, Bucket: c.Bucket, Terms: termsOf(b)})
 }
 
 func (d *decision) renewSession(c *RenewSession) Result {
@@ -46,7 +46,7 @@ func (d *decision) renewSession(c *RenewSession) Result {
 		chunk := digest(b)
 		if d.get(namedKey(c.ID, chunk)) == nil {
 			d.set[namedKey(c.ID, chunk)] = []byte{}
-			d.refs[chunk]++
+			d.rename(chunk, s.Terms, renaming{by: 1})
 			s.Chunks++
 		}
 	}
@@ -63,7 +63,8 @@ func (d *decision) endSession(c *EndSession) Result {
 
 // dropSession removes a session with what it names.
 func (d *decision) dropSession(id string) int {
-	if d.get(sessionKeys+id) == nil {
+	s := &api.UploadSession{}
+	if !d.read(sessionKeys+id, s) {
 		return 0
 	}
 	d.set[sessionKeys+id] = nil
@@ -73,7 +74,7 @@ func (d *decision) dropSession(id string) int {
 			return damaged("a session names a chunk by %d bytes", len(key)-len(prefix))
 		}
 		d.set[key] = nil
-		d.refs[digest([]byte(key[len(prefix):]))]--
+		d.rename(digest([]byte(key[len(prefix):])), s.Terms, renaming{by: -1})
 		return nil
 	})
 	return 1

@@ -284,6 +284,7 @@ func TestCopy(t *testing.T) {
 	want := &api.Object{
 		Bucket: "other", Key: "b", Size: 3 << 20, ETag: manifestNo(1).ETag(), ContentType: "image/png",
 		Metadata: map[string]string{"x": "y"}, Modified: w.now, Index: w.index,
+		Terms: api.Terms{Replicas: 3, Class: api.ClassHot},
 	}
 	if d := cmp.Diff(want, o); d != "" {
 		t.Error(d)

@@ -58,13 +58,13 @@ func (d *decision) putPart(c *PutPart) Result {
 	if err := d.under(c.Session, len(m.Chunks), c.End); err != nil {
 		return refused(err)
 	}
-	p := &api.Part{Number: c.Number, Size: m.Size(), ETag: m.ETag(), Modified: d.at, Manifest: c.Manifest}
+	p := &api.Part{Number: c.Number, Size: m.Size(), ETag: m.ETag(), Modified: d.at, Manifest: c.Manifest, Terms: termsOf(b)}
 	more := api.BucketUsage{UploadBytes: p.Size}
 	if old := d.part(c.UploadRef, c.Number); old != nil {
-		d.refer(d.kept(old.Manifest), -1)
+		d.refer(d.kept(old.Manifest), old.Terms, -1)
 		more.UploadBytes -= old.Size
 	}
-	d.refer(m, 1)
+	d.refer(m, p.Terms, 1)
 	d.set[partKey(c.UploadRef, c.Number)] = encodePart(p)
 	head := *p
 	head.Manifest = nil
@@ -164,7 +164,7 @@ func (d *decision) dropUpload(b *api.Bucket, ref UploadRef) *api.Error {
 			return err
 		}
 		d.set[key] = nil
-		d.refer(d.kept(p.Manifest), -1)
+		d.refer(d.kept(p.Manifest), p.Terms, -1)
 		less.UploadBytes -= p.Size
 		return nil
 	})

@@ -16,7 +16,7 @@ import (
 //	p bucket 0 escaped key 0 1 id 0 number(2) one of its parts
 //	s id                                      an upload session
 //	t id 0 digest(32)                         a chunk that it names
-//	r digest(32)                              how many rows name a chunk
+//	r digest(32)                              a chunk: how many rows name it, and what they ask for
 const (
 	bucketKeys  = "b"
 	usageKeys   = "u"

@@ -18,6 +18,7 @@ import (
 // nor counts: what names a chunk is looked up.
 type model struct {
 	now      time.Time
+	terms    api.Terms // of the bucket
 	objects  map[string]thing
 	sessions map[string]*lease
 	uploads  map[UploadRef]map[int]thing
@@ -27,11 +28,13 @@ type thing struct {
 	etag   string
 	size   int64
 	chunks []int
+	terms  api.Terms // of the bucket when it was made
 }
 
 type lease struct {
 	expires time.Time
 	chunks  map[int]bool
+	terms   api.Terms
 }
 
 func (m *model) alive(id string) bool {
@@ -39,27 +42,29 @@ func (m *model) alive(id string) bool {
 	return s != nil && m.now.Before(s.expires)
 }
 
-// names is how many of the things name a chunk.
-func (m *model) names(chunk int) (n int64) {
-	count := func(t thing) {
-		if slices.Contains(t.chunks, chunk) {
-			n++
+// asked is what the things that name a chunk ask for.
+func (m *model) asked(chunk int) Ref {
+	ref := Ref{Digest: chunkNo(chunk).Digest, Cold: true}
+	count := func(names bool, t api.Terms) {
+		if names {
+			ref.Names++
+			ref.R = max(ref.R, t.Replicas)
+			ref.Cold = ref.Cold && t.Class == api.ClassCold
 		}
 	}
 	for _, o := range m.objects {
-		count(o)
+		count(slices.Contains(o.chunks, chunk), o.terms)
 	}
 	for _, parts := range m.uploads {
 		for _, p := range parts {
-			count(p)
+			count(slices.Contains(p.chunks, chunk), p.terms)
 		}
 	}
 	for _, s := range m.sessions {
-		if s.chunks[chunk] {
-			n++
-		}
+		count(s.chunks[chunk], s.terms)
 	}
-	return n
+	ref.Cold = ref.Cold && ref.Names > 0
+	return ref
 }
 
 func (m *model) usage() (u api.BucketUsage) {
@@ -125,7 +130,7 @@ func check(t *rapid.T, err error) {
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		fs := vfs.NewMem()
-		r := &modelRun{model: &model{now: day, objects: map[string]thing{}, sessions: map[string]*lease{}, uploads: map[UploadRef]map[int]thing{}}, s: openStore(t, fs)}
+		r := &modelRun{model: &model{now: day, terms: api.Terms{Replicas: 3, Class: api.ClassHot}, objects: map[string]thing{}, sessions: map[string]*lease{}, uploads: map[UploadRef]map[int]thing{}}, s: openStore(t, fs)}
 		r.apply(rt, "", bucketNamed("assets"))
 		r.repeat(rt, t, fs)
 		closeStore(t, r.s)
@@ -154,7 +159,7 @@ func (r *modelRun) repeat(rt *rapid.T, t *testing.T, fs vfs.FS) {
 		"put inline": func(rt *rapid.T) {
 			k, text := key(rt), rapid.StringN(0, 20, -1).Draw(rt, "text")
 			r.apply(rt, "", small(k, text, Condition{}))
-			r.objects[k] = thing{tagOf(text), int64(len(text)), nil}
+			r.objects[k] = thing{etag: tagOf(text), size: int64(len(text))}
 		},
 		"delete": func(rt *rapid.T) { r.delete(rt, key(rt)) },
 		"copy":   func(rt *rapid.T) { r.copy(rt, key(rt), key(rt)) },
@@ -171,6 +176,7 @@ func (r *modelRun) repeat(rt *rapid.T, t *testing.T, fs vfs.FS) {
 		"complete":      func(rt *rapid.T) { r.complete(rt, ref(rt)) },
 		"abort upload":  func(rt *rapid.T) { r.abort(rt, ref(rt)) },
 		"delete bucket": func(rt *rapid.T) { r.deleteBucket(rt) },
+		"update bucket": func(rt *rapid.T) { r.updateBucket(rt) },
 		"reopen": func(*rapid.T) {
 			closeStore(t, r.s)
 			r.s = openStore(t, fs)
@@ -195,7 +201,7 @@ func (r *modelRun) open(t *rapid.T, id string) {
 	if r.sessions[id] != nil {
 		want = api.CodeConflict
 	} else {
-		r.sessions[id] = &lease{r.now.Add(api.SessionLifetime), map[int]bool{}}
+		r.sessions[id] = &lease{r.now.Add(api.SessionLifetime), map[int]bool{}, r.terms}
 	}
 	r.apply(t, want, open(id))
 }
@@ -243,7 +249,7 @@ func (r *modelRun) put(t *rapid.T, key, session string, chunks []int, cond Condi
 	}
 	r.apply(t, want, c)
 	if want == "" {
-		r.objects[key] = thing{m.ETag(), m.Size(), chunks}
+		r.objects[key] = thing{m.ETag(), m.Size(), chunks, r.terms}
 		if c.Put.End {
 			delete(r.sessions, session)
 		}
@@ -271,6 +277,7 @@ func (r *modelRun) copy(t *rapid.T, from, to string) {
 	}
 	r.apply(t, want, Command{Copy: &Copy{FromBucket: "assets", FromKey: from, Bucket: "assets", Key: to, Condition: cond}})
 	if want == "" {
+		source.terms = r.terms
 		r.objects[to] = source
 	}
 }
@@ -286,14 +293,14 @@ func (r *modelRun) part(t *rapid.T, ref UploadRef, session string, number int, c
 		want = api.CodeConflict
 	default:
 		m := manifestNo(chunks...)
-		r.uploads[ref][number] = thing{m.ETag(), m.Size(), chunks}
+		r.uploads[ref][number] = thing{m.ETag(), m.Size(), chunks, r.terms}
 	}
 	r.apply(t, want, c)
 }
 
 func (r *modelRun) complete(t *rapid.T, ref UploadRef) {
 	c := &CompleteUpload{UploadRef: ref}
-	whole := thing{}
+	whole := thing{terms: r.terms}
 	for number := 1; number <= 3; number++ {
 		if p, ok := r.uploads[ref][number]; ok && rapid.Bool().Draw(t, fmt.Sprint("with part ", number)) {
 			c.Parts = append(c.Parts, PartRef{Number: number, ETag: p.etag})
@@ -333,6 +340,15 @@ func (r *modelRun) deleteBucket(t *rapid.T) {
 	}
 	r.apply(t, "", Command{DeleteBucket: &DeleteBucket{Name: "assets"}})
 	r.apply(t, "", bucketNamed("assets"))
+	r.terms = api.Terms{Replicas: 3, Class: api.ClassHot}
+}
+
+func (r *modelRun) updateBucket(t *rapid.T) {
+	r.terms = api.Terms{
+		Replicas: rapid.IntRange(1, api.MaxBucketReplicas).Draw(t, "replicas"),
+		Class:    rapid.SampledFrom([]string{api.ClassHot, api.ClassCold}).Draw(t, "class"),
+	}
+	r.apply(t, "", Command{UpdateBucket: &UpdateBucket{Bucket: api.Bucket{Name: "assets", Replicas: r.terms.Replicas, Class: r.terms.Class}}})
 }
 
 func (r *modelRun) compare(t *rapid.T) {
@@ -353,11 +369,7 @@ func (r *modelRun) compare(t *rapid.T) {
 	if u, err := Usage(v, "assets"); err != nil || u != r.usage() {
 		t.Fatalf("%+v, %v, want %+v", u, err, r.usage())
 	}
-	for i := range modelChunks {
-		if n, err := References(v, chunkNo(i).Digest); err != nil || n != r.names(i) {
-			t.Fatalf("chunk %d is named %d times, %v, want %d", i, n, err, r.names(i))
-		}
-	}
+	r.compareRefs(t, v)
 	check(t, v.Close())
 }
 

@@ -101,29 +101,6 @@ func Parts(rows Rows, ref UploadRef, begin, limit int) (out []*api.Part, err err
 	return out, err
 }
 
-// Unreferenced are those of the chunks that no row names. A node may delete them if it has no pin of its own.
-func Unreferenced(rows Rows, chunks [][32]byte) (out [][32]byte, err error) {
-	for _, c := range chunks {
-		value, err := rows.Get(countKey(c))
-		if err != nil {
-			return nil, err
-		}
-		if value == nil {
-			out = append(out, c)
-		}
-	}
-	return out, nil
-}
-
-// References is how many rows name a chunk.
-func References(rows Rows, chunk [32]byte) (int64, error) {
-	value, err := rows.Get(countKey(chunk))
-	if err != nil {
-		return 0, err
-	}
-	return decodeCount(value)
-}
-
 func encodeIndex(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
 
 func decodeIndex(b []byte) (uint64, error) {

@@ -48,7 +48,7 @@ func eachFrom(rows Rows, from, prefix string, f func(key string, value []byte) (
 	return errors.Join(err, c.Close())
 }
 
-// rowFormat is the first byte of a row that is not a mere number. Then come the length of a head in JSON,
+// rowFormat is the first byte of a row; that of a chunk has its own (refs.go). Then come the length of a head in JSON,
 // the head, and bytes that lists have no use for: a manifest, or an object's own.
 const rowFormat = 1
 
@@ -132,15 +132,4 @@ func decodePart(b []byte, whole bool) (*api.Part, error) {
 		p.Manifest = append([]byte{}, body...)
 	}
 	return p, err
-}
-
-func decodeCount(b []byte) (int64, error) {
-	if b == nil {
-		return 0, nil
-	}
-	n, size := binary.Uvarint(b)
-	if size != len(b) || n == 0 || n > 1<<62 {
-		return 0, damaged("the count of a chunk's names cannot be read")
-	}
-	return int64(n), nil
 }

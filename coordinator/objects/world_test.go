@@ -113,11 +113,11 @@ func (w *world) usage(bucket string) api.BucketUsage {
 func (w *world) refs(n int) (out []int64) {
 	w.t.Helper()
 	for i := range n {
-		count, err := References(w.rows, chunkNo(i).Digest)
+		ref, err := Reference(w.rows, chunkNo(i).Digest)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		out = append(out, count)
+		out = append(out, ref.Names)
 	}
 	return out
 }
