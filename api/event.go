@@ -60,6 +60,10 @@ const (
 	EventPortRefused       = "node.port.refused" // a published port could not be opened
 	EventDiskFull          = "node.disk.full"    // nothing new is placed there
 	EventDiskRoom          = "node.disk.room"    // it is no longer full
+	EventChunkDamaged      = "storage.chunk_damaged"
+	EventStoreFull         = "storage.full"            // a node's store takes no chunks
+	EventStoreRoom         = "storage.room"            // it takes them again
+	EventCollectionHeld    = "storage.collection_held" // unreferenced chunks are kept until somebody has looked, or a day is over
 	EventNodeRevoked       = "security.node.revoked"
 	EventRotation          = "security.rotation"
 	EventNodeTrouble       = "node.trouble" // something on a node needs a person's look

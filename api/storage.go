@@ -14,6 +14,17 @@ const (
 	PathStoreKey     = "/node/v1/store/key"     // POST SigningKeyRequest → SigningKey
 )
 
+// Paths that an agent serves to coordinators on its node port (ALPNNode).
+const (
+	PathStoreScrub   = "/store/v1/scrub"   // POST {} → {}: read the whole store now
+	PathStoreCollect = "/store/v1/collect" // POST StoreCollect → {}: collect now
+)
+
+// StoreCollect asks a node to collect. Anyway goes on where a pass would be held.
+type StoreCollect struct {
+	Anyway bool `json:"anyway,omitempty"`
+}
+
 // MaxStoreShort is how many chunks one StoreShort may name.
 const MaxStoreShort = 1_000
 
@@ -21,6 +32,9 @@ const MaxStoreShort = 1_000
 type StoreMembers struct {
 	Revision uint64        `json:"revision"`
 	Members  []StoreMember `json:"members"`
+	// HeldUntil is before when no node may collect: what the metadata says may be older than what the
+	// nodes hold, after a restore or in a new epoch.
+	HeldUntil time.Time `json:"heldUntil,omitzero"`
 }
 
 // StoreMember is a node as the object store sees it.

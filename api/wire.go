@@ -99,6 +99,8 @@ type RegisterRequest struct {
 	Arch     string            `json:"arch"`
 	OS       string            `json:"os"`
 	Version  string            `json:"version"`
+	// StoreCapacity is how many bytes its chunk store may use; 0 when it keeps none.
+	StoreCapacity int64 `json:"storeCapacity,omitempty"`
 }
 
 // RegisterResponse answers with who the coordinators are.

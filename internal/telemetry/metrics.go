@@ -44,6 +44,12 @@ type Metrics struct {
 	WasmFuel      Counter // wasm_fuel_total: namespace, workload
 	WasmInstances Gauge   // wasm_instances: namespace, workload
 
+	StorageChunks            Gauge     // storage_chunks_total
+	StorageUsed              Gauge     // storage_used_bytes
+	StorageCapacity          Gauge     // storage_capacity_bytes
+	StorageOperations        Counter   // storage_operations_total: operation, result (ok | error)
+	StorageOperationDuration Histogram // storage_operation_duration_seconds: operation
+
 	NetworkConnections   Counter   // network_connections_total: kind (ingress | tcp | node)
 	NetworkBytes         Counter   // network_bytes_transferred: direction (in | out)
 	NetworkLatency       Histogram // network_latency_seconds: kind
@@ -73,6 +79,7 @@ func newMetrics(registry *prometheus.Registry, cfg Config, started time.Time) (*
 	m.registerNodes(r)
 	m.registerWorkloads(r)
 	m.registerSandboxes(r)
+	m.registerStorage(r)
 	m.registerCoordinator(r)
 	registerSystem(r, cfg, started)
 	return m, r.err
@@ -116,6 +123,14 @@ func (m *Metrics) registerSandboxes(r *registrar) {
 	m.NetworkBytes = r.counter("network_bytes_transferred", "Bytes carried for workloads.", "direction")
 	m.NetworkLatency = r.histogram("network_latency_seconds", "Time until a connection or an answer came.", latencyBuckets, "kind")
 	m.NATTraversalAttempts = r.counter("nat_traversal_attempts", "Attempts to reach a node, by the way that worked.", "result")
+}
+
+func (m *Metrics) registerStorage(r *registrar) {
+	m.StorageChunks = r.gauge("storage_chunks_total", "Chunks in the store of this node.")
+	m.StorageUsed = r.gauge("storage_used_bytes", "Bytes of the disk that the store of this node uses.")
+	m.StorageCapacity = r.gauge("storage_capacity_bytes", "Bytes that the store of this node may use.")
+	m.StorageOperations = r.counter("storage_operations_total", "Operations on the object store.", "operation", "result")
+	m.StorageOperationDuration = r.histogram("storage_operation_duration_seconds", "Time that operations on the object store took.", latencyBuckets, "operation")
 }
 
 func (m *Metrics) registerCoordinator(r *registrar) {
