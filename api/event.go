@@ -64,6 +64,10 @@ const (
 	EventStoreFull         = "storage.full"            // a node's store takes no chunks
 	EventStoreRoom         = "storage.room"            // it takes them again
 	EventCollectionHeld    = "storage.collection_held" // unreferenced chunks are kept until somebody has looked, or a day is over
+	EventStoreShort        = "storage.short"           // chunks have fewer copies than they are to have
+	EventStoreRepaired     = "storage.repaired"        // all have them again
+	EventStoreDrained      = "storage.drained"         // nothing needs a node's chunks any more
+	EventChunkLost         = "storage.chunk_lost"      // no node has a copy, unless one comes back
 	EventNodeRevoked       = "security.node.revoked"
 	EventRotation          = "security.rotation"
 	EventNodeTrouble       = "node.trouble" // something on a node needs a person's look
