@@ -9,16 +9,14 @@ import (
 
 // Limits of the object store. Names and keys have those of S3, so that its clients find what they expect.
 const (
-	MinBucketNameLen       = 3
-	MaxBucketNameLen       = 63
-	MaxBuckets             = 1_000
-	MaxBucketReplicas      = 7 // copies of a chunk
-	DefaultBucketReplicas  = 3
-	MinBucketExpiry        = time.Minute // shorter, and an object could go before its upload is answered
-	MaxObjectKeyBytes      = 1_024
-	MaxObjectMetadataBytes = 2 << 10 // all names and values together
-	MaxContentTypeLen      = 256
-	MaxInlineBytes         = 4 << 10 // an object up to this is kept with its metadata, not in chunks
+	MinBucketNameLen      = 3
+	MaxBucketNameLen      = 63
+	MaxBuckets            = 1_000
+	MaxBucketReplicas     = 7 // copies of a chunk
+	DefaultBucketReplicas = 3
+	MinBucketExpiry       = time.Minute // shorter, and an object could go before its upload is answered
+	MaxObjectKeyBytes     = 1_024
+	MaxInlineBytes        = 4 << 10 // an object up to this is kept with its metadata, not in chunks
 )
 
 // Chunking is how the objects of a bucket are cut.
@@ -42,17 +40,20 @@ const (
 
 // Bucket holds objects and says how they are kept. What is changed of it holds for objects put later.
 type Bucket struct {
-	Name        string    `json:"name"`
-	Replicas    int       `json:"replicas,omitempty"`
-	WriteQuorum int       `json:"writeQuorum,omitempty"` // copies that must be durable before a put is acknowledged; 0: more than half
-	Chunking    string    `json:"chunking,omitempty"`
-	Compression string    `json:"compression,omitempty"`
-	Class       string    `json:"class,omitempty"`
-	Quota       Bytes     `json:"quota,omitempty"`  // of all objects and unfinished uploads; 0: none
-	Expiry      Duration  `json:"expiry,omitempty"` // after which an object goes by itself; 0: never
-	CreatedAt   time.Time `json:"createdAt,omitzero"`
-	CreateIndex uint64    `json:"createIndex,omitempty"`
-	ModifyIndex uint64    `json:"modifyIndex,omitempty"`
+	Name        string            `json:"name"`
+	Replicas    int               `json:"replicas,omitempty"`
+	WriteQuorum int               `json:"writeQuorum,omitempty"` // copies that must be durable before a put is acknowledged; 0: more than half
+	Chunking    string            `json:"chunking,omitempty"`
+	Compression string            `json:"compression,omitempty"`
+	Class       string            `json:"class,omitempty"`
+	Quota       Bytes             `json:"quota,omitempty"`  // of all objects and unfinished uploads; 0: none
+	Expiry      Duration          `json:"expiry,omitempty"` // after which an object goes by itself; 0: never
+	Lifecycle   []LifecycleRule   `json:"lifecycle,omitempty"`
+	CORS        []CORSRule        `json:"cors,omitempty"`
+	Tags        map[string]string `json:"tags,omitempty"`
+	CreatedAt   time.Time         `json:"createdAt,omitzero"`
+	CreateIndex uint64            `json:"createIndex,omitempty"`
+	ModifyIndex uint64            `json:"modifyIndex,omitempty"`
 }
 
 // BucketUsage is what a bucket holds.
@@ -103,6 +104,11 @@ func (b *Bucket) Validate() FieldErrors {
 	v.oneOf("class", b.Class, ClassHot, ClassCold)
 	v.check(b.Quota >= 0, "quota", "is negative")
 	v.check(b.Expiry == 0 || b.Expiry.D() >= MinBucketExpiry, "expiry", "is %v, at least %v is needed", b.Expiry, MinBucketExpiry)
+	v.lifecycle(b.Lifecycle)
+	v.cors(b.CORS)
+	if err := CheckTags(b.Tags, MaxBucketTags); err != nil {
+		v.add("tags", "%s", err.Message)
+	}
 	return v.errs
 }
 
@@ -117,7 +123,7 @@ var (
 // CheckBucketName refuses names that S3 does not allow.
 func CheckBucketName(name string) *Error {
 	if why := bucketNameFault(name); why != "" {
-		return Errorf(CodeInvalid, "bucket name %q %s", name, why).
+		return Errorf(CodeInvalid, "bucket name %q %s", name, why).WithReason(ReasonBucketName).
 			WithHint("use %d to %d lower-case letters, digits, dots and hyphens", MinBucketNameLen, MaxBucketNameLen)
 	}
 	return nil

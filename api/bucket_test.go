@@ -61,23 +61,13 @@ func TestBucketLimits(t *testing.T) {
 	}
 }
 
-func TestObjectKeysAndHeads(t *testing.T) {
+func TestObjectKeys(t *testing.T) {
 	for key, ok := range map[string]bool{
 		"a": true, "": false, strings.Repeat("k", MaxObjectKeyBytes): true, strings.Repeat("k", MaxObjectKeyBytes+1): false,
 		"..": true, "/": true, "a//b/": true, "\x00\x01\xc3\xbc\n": true, "\xff": false, "a\xc3": false,
 	} {
 		if err := CheckObjectKey(key); (err == nil) != ok {
 			t.Errorf("%.20q: %v, want it to be allowed: %v", key, err, ok)
-		}
-	}
-	for _, more := range []int{-1, 0, 1} {
-		long := strings.Repeat("x", MaxContentTypeLen+more)
-		if err := CheckObjectHead(long, nil); (err == nil) != (more <= 0) {
-			t.Errorf("a content type of %d bytes: %v", len(long), err)
-		}
-		value := strings.Repeat("x", MaxObjectMetadataBytes-1+more)
-		if err := CheckObjectHead("", map[string]string{"n": value}); (err == nil) != (more <= 0) {
-			t.Errorf("metadata of %d bytes: %v", 1+len(value), err)
 		}
 	}
 }

@@ -26,10 +26,34 @@ const (
 	CodeUnsupMedia   Code = "unsupported_media" // the uploaded artifact is not what was announced
 )
 
+// Reason tells apart what has the same code, for protocols that must. Most errors have none.
+type Reason string
+
+// The reasons for which the object store refuses.
+const (
+	ReasonNoBucket       Reason = "no_bucket"
+	ReasonNoObject       Reason = "no_object"
+	ReasonNoUpload       Reason = "no_upload"
+	ReasonBucketExists   Reason = "bucket_exists"
+	ReasonBucketNotEmpty Reason = "bucket_not_empty"
+	ReasonBucketName     Reason = "bucket_name"
+	ReasonBucketLimit    Reason = "bucket_limit"
+	ReasonPrecondition   Reason = "precondition" // If-Match or If-None-Match does not hold
+	ReasonKeyTooLong     Reason = "key_too_long"
+	ReasonMetadata       Reason = "metadata" // over its limits
+	ReasonTags           Reason = "tags"
+	ReasonChecksum       Reason = "checksum"
+	ReasonQuota          Reason = "quota"
+	ReasonPart           Reason = "part" // one that is not there, or another than was said
+	ReasonPartOrder      Reason = "part_order"
+	ReasonPartTooSmall   Reason = "part_too_small"
+)
+
 // Error is the one error type that crosses package and process borders. Op says what was being
 // done, Message why it failed, Hint what to do next; Err is the cause and is never shown to users.
 type Error struct {
 	Code      Code   `json:"code"`
+	Reason    Reason `json:"reason,omitempty"`
 	Op        string `json:"-"`
 	Message   string `json:"message"`
 	Hint      string `json:"hint,omitempty"`
@@ -68,6 +92,22 @@ func (e *Error) WithHint(format string, args ...any) *Error {
 	c := *e
 	c.Hint = fmt.Sprintf(format, args...)
 	return &c
+}
+
+// WithReason returns a copy that tells why in a word.
+func (e *Error) WithReason(r Reason) *Error {
+	c := *e
+	c.Reason = r
+	return &c
+}
+
+// ReasonOf is the reason of the first Error in err's chain, "" for none.
+func ReasonOf(err error) Reason {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Reason
+	}
+	return ""
 }
 
 // WithOp returns a copy that names what was being done.

@@ -26,15 +26,14 @@ type Terms struct {
 
 // Object is one row of a bucket. Its bytes are either Inline or in the chunks that Manifest names.
 type Object struct {
-	Bucket      string            `json:"bucket"`
-	Key         string            `json:"key"`
-	Size        int64             `json:"size"`
-	ETag        string            `json:"etag"`             // without quotes
-	SHA256      string            `json:"sha256,omitempty"` // hexadecimal; "" where nobody has computed it
-	ContentType string            `json:"contentType,omitempty"`
-	Metadata    map[string]string `json:"metadata,omitempty"`
-	Modified    time.Time         `json:"modified"`
-	Index       uint64            `json:"index"` // of the log entry that put it
+	Bucket string `json:"bucket"`
+	Key    string `json:"key"`
+	Size   int64  `json:"size"`
+	ETag   string `json:"etag"`             // without quotes
+	SHA256 string `json:"sha256,omitempty"` // hexadecimal; "" where nobody has computed it
+	ObjectHead
+	Modified time.Time `json:"modified"`
+	Index    uint64    `json:"index"` // of the log entry that put it
 	Terms
 	Inline   []byte `json:"inline,omitempty"`   // left out of lists
 	Manifest []byte `json:"manifest,omitempty"` // as chunkstore/split encodes it; left out of lists
@@ -51,12 +50,11 @@ type UploadSession struct {
 
 // Upload is a multipart upload that is neither completed nor aborted.
 type Upload struct {
-	Bucket      string            `json:"bucket"`
-	Key         string            `json:"key"`
-	ID          string            `json:"id"`
-	ContentType string            `json:"contentType,omitempty"`
-	Metadata    map[string]string `json:"metadata,omitempty"`
-	Started     time.Time         `json:"started"`
+	Bucket     string    `json:"bucket"`
+	Key        string    `json:"key"`
+	ID         string    `json:"id"`
+	ObjectHead           // of the object to be; its checksum says which one the parts have
+	Started    time.Time `json:"started"`
 }
 
 // Part is one part of a multipart upload.
@@ -65,6 +63,7 @@ type Part struct {
 	Size     int64     `json:"size"`
 	ETag     string    `json:"etag"`
 	Modified time.Time `json:"modified"`
+	Checksum *Checksum `json:"checksum,omitempty"`
 	Terms
 	Manifest []byte `json:"manifest,omitempty"` // left out of lists
 }
@@ -75,25 +74,9 @@ func CheckObjectKey(key string) *Error {
 	case key == "":
 		return Errorf(CodeInvalid, "an object needs a key").WithHint("give it one of 1 to %d bytes", MaxObjectKeyBytes)
 	case len(key) > MaxObjectKeyBytes:
-		return Errorf(CodeInvalid, "the key has %d bytes, at most %d are allowed", len(key), MaxObjectKeyBytes).WithHint("shorten the key")
+		return Errorf(CodeInvalid, "the key has %d bytes, at most %d are allowed", len(key), MaxObjectKeyBytes).WithReason(ReasonKeyTooLong).WithHint("shorten the key")
 	case !utf8.ValidString(key):
 		return Errorf(CodeInvalid, "the key %q is not UTF-8", key).WithHint("encode the key as UTF-8")
-	}
-	return nil
-}
-
-// CheckObjectHead refuses a content type or metadata over their limits.
-func CheckObjectHead(contentType string, metadata map[string]string) *Error {
-	if len(contentType) > MaxContentTypeLen {
-		return Errorf(CodeTooLarge, "the content type has %d bytes, at most %d are allowed", len(contentType), MaxContentTypeLen).WithHint("shorten it")
-	}
-	total := 0
-	for name, value := range metadata {
-		total += len(name) + len(value)
-	}
-	if total > MaxObjectMetadataBytes {
-		return Errorf(CodeTooLarge, "the metadata has %d bytes, at most %d are allowed", total, MaxObjectMetadataBytes).
-			WithHint("keep large values in an object of their own")
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ type Command struct {
 	Put            *Put            `json:"put,omitempty"`
 	Delete         *Delete         `json:"delete,omitempty"`
 	Copy           *Copy           `json:"copy,omitempty"`
+	SetTags        *SetTags        `json:"setTags,omitempty"`
 	ExpireObjects  *ExpireObjects  `json:"expireObjects,omitempty"`
 	CreateUpload   *CreateUpload   `json:"createUpload,omitempty"`
 	PutPart        *PutPart        `json:"putPart,omitempty"`
@@ -38,10 +39,7 @@ type (
 		IfMatch  string `json:"ifMatch,omitempty"`  // an ETag without quotes, or * for any object
 	}
 	// Head is what a client says of an object beside its bytes.
-	Head struct {
-		ContentType string            `json:"contentType,omitempty"`
-		Metadata    map[string]string `json:"metadata,omitempty"`
-	}
+	Head = api.ObjectHead
 	// UpdateBucket changes a bucket's settings.
 	UpdateBucket struct {
 		Bucket  api.Bucket `json:"bucket"`
@@ -96,8 +94,14 @@ type (
 		SourceIfMatch string `json:"sourceIfMatch,omitempty"`
 		Bucket        string `json:"bucket"`
 		Key           string `json:"key"`
-		Head          *Head  `json:"head,omitempty"` // nil: the source's
+		Head          *Head  `json:"head,omitempty"` // nil: the source's; the checksum is the source's always
 		Condition
+	}
+	// SetTags replaces the tags of an object, and nothing else of it.
+	SetTags struct {
+		Bucket string            `json:"bucket"`
+		Key    string            `json:"key"`
+		Tags   map[string]string `json:"tags,omitempty"`
 	}
 	// ExpireObjects removes objects whose time is over, if they are still those that were found.
 	ExpireObjects struct {
@@ -123,21 +127,24 @@ type (
 	// PutPart adds or replaces a part.
 	PutPart struct {
 		UploadRef
-		Number   int    `json:"number"`
-		Manifest []byte `json:"manifest"`
-		Session  string `json:"session,omitempty"`
-		End      bool   `json:"end,omitempty"`
+		Number   int           `json:"number"`
+		Manifest []byte        `json:"manifest"`
+		Checksum *api.Checksum `json:"checksum,omitempty"`
+		Session  string        `json:"session,omitempty"`
+		End      bool          `json:"end,omitempty"`
 	}
 	// CompleteUpload makes an object of parts.
 	CompleteUpload struct {
 		UploadRef
-		Parts []PartRef `json:"parts"`
+		Parts    []PartRef `json:"parts"`
+		Checksum string    `json:"checksum,omitempty"` // that the object is to have; "": any
 		Condition
 	}
 	// PartRef names a part that the client has uploaded.
 	PartRef struct {
-		Number int    `json:"number"`
-		ETag   string `json:"etag"`
+		Number   int    `json:"number"`
+		ETag     string `json:"etag"`
+		Checksum string `json:"checksum,omitempty"` // "": any
 	}
 )
 

@@ -11,6 +11,7 @@ type Query struct {
 	List    *List      `json:"list,omitempty"`
 	Uploads *Uploads   `json:"uploads,omitempty"`
 	Parts   *Parts     `json:"parts,omitempty"`
+	Upload  *UploadRef `json:"upload,omitempty"` // a multipart upload that is under way
 	// Unreferenced asks which of these chunks (digests of 32 bytes) nobody names; at most MaxAsked.
 	Unreferenced [][]byte `json:"unreferenced,omitempty"`
 	// Sessions asks which of these upload sessions live; at most MaxAsked.
@@ -29,6 +30,7 @@ type Answer struct {
 	Object   *api.Object      `json:"object,omitempty"`
 	Page     *Page            `json:"page,omitempty"`
 	Uploads  []*api.Upload    `json:"uploads,omitempty"`
+	Upload   *api.Upload      `json:"upload,omitempty"`
 	Parts    []*api.Part      `json:"parts,omitempty"`
 	Chunks   [][]byte         `json:"chunks,omitempty"`
 	Sessions []string         `json:"sessions,omitempty"`

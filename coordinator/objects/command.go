@@ -41,6 +41,7 @@ type (
 	Put            = meta.Put
 	Delete         = meta.Delete
 	Copy           = meta.Copy
+	SetTags        = meta.SetTags
 	ExpireObjects  = meta.ExpireObjects
 	ExpiredRow     = meta.ExpiredRow
 	UploadRef      = meta.UploadRef

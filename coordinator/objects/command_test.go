@@ -15,11 +15,19 @@ import (
 func samples() map[string]Command {
 	ref := UploadRef{Bucket: "assets", Key: "a/ü", ID: "u1"}
 	cond := Condition{IfAbsent: true, IfMatch: "*"}
-	head := Head{ContentType: "text/plain", Metadata: map[string]string{"x": "y"}}
+	sum := &api.Checksum{Algorithm: "CRC32", Value: "AAAAAA=="}
+	head := Head{
+		ContentType: "text/plain", Metadata: map[string]string{"x": "y"}, CacheControl: "no-store", ContentDisposition: "inline", ContentEncoding: "br",
+		ContentLanguage: "de", Expires: "0", Tags: map[string]string{"a": "b"}, Checksum: sum,
+	}
+	rules := api.Bucket{
+		Name: "assets", Replicas: 3, Tags: map[string]string{"a": "b"}, Lifecycle: []api.LifecycleRule{{ID: "r", Prefix: "p/", ExpireDays: 3, AbortDays: 7}, {Disabled: true, ExpireAt: day}},
+		CORS: []api.CORSRule{{ID: "r", Origins: []string{"*"}, Methods: []string{"GET"}, Headers: []string{"*"}, ExposeHeaders: []string{"ETag"}, MaxAgeSeconds: 60}},
+	}
 	d := chunkNo(1).Digest
 	return map[string]Command{
 		"createBucket":   {CreateBucket: &api.Bucket{Name: "assets", Replicas: 2, WriteQuorum: 1, Chunking: "cdc", Compression: "zstd", Class: "cold", Quota: 1 << 30, Expiry: api.Duration(3600e9)}},
-		"updateBucket":   {UpdateBucket: &UpdateBucket{Bucket: api.Bucket{Name: "assets", Replicas: 3}, IfMatch: 7}},
+		"updateBucket":   {UpdateBucket: &UpdateBucket{Bucket: rules, IfMatch: 7}},
 		"deleteBucket":   {DeleteBucket: &DeleteBucket{Name: "assets", IfMatch: 7}},
 		"openSession":    {OpenSession: &OpenSession{ID: "s1", Bucket: "assets"}},
 		"renewSession":   {RenewSession: &RenewSession{ID: "s1", Chunks: [][]byte{d[:]}}},
@@ -29,10 +37,11 @@ func samples() map[string]Command {
 		"putInline":      {Put: &Put{Bucket: "assets", Key: "k", Inline: []byte("hello")}},
 		"delete":         {Delete: &Delete{Bucket: "assets", Key: "k", IfMatch: "e"}},
 		"copy":           {Copy: &Copy{FromBucket: "assets", FromKey: "k", SourceIfMatch: "e", Bucket: "other", Key: "l", Head: &head, Condition: cond}},
+		"setTags":        {SetTags: &SetTags{Bucket: "assets", Key: "k", Tags: map[string]string{"a": "b"}}},
 		"expireObjects":  {ExpireObjects: &ExpireObjects{Bucket: "assets", Objects: []ExpiredRow{{Key: "k", Index: 7}}}},
 		"createUpload":   {CreateUpload: &CreateUpload{UploadRef: ref, Head: head}},
-		"putPart":        {PutPart: &PutPart{UploadRef: ref, Number: 3, Manifest: manifestNo(2).Encode(), Session: "s1", End: true}},
-		"completeUpload": {CompleteUpload: &CompleteUpload{UploadRef: ref, Parts: []PartRef{{Number: 1, ETag: "e"}}, Condition: cond}},
+		"putPart":        {PutPart: &PutPart{UploadRef: ref, Number: 3, Manifest: manifestNo(2).Encode(), Checksum: sum, Session: "s1", End: true}},
+		"completeUpload": {CompleteUpload: &CompleteUpload{UploadRef: ref, Parts: []PartRef{{Number: 1, ETag: "e", Checksum: "AAAAAA=="}}, Checksum: "AAAAAA==", Condition: cond}},
 		"abortUpload":    {AbortUpload: &ref},
 	}
 }

@@ -75,6 +75,8 @@ func (d *decision) run(c Command) Result {
 		return d.delete(c.Delete)
 	case c.Copy != nil:
 		return d.copy(c.Copy)
+	case c.SetTags != nil:
+		return d.setTags(c.SetTags)
 	case c.ExpireObjects != nil:
 		return d.expireObjects(c.ExpireObjects)
 	case c.CreateUpload != nil:
@@ -150,7 +152,7 @@ func (d *decision) charge(b *api.Bucket, more api.BucketUsage) *api.Error {
 	sum := used.Add(more)
 	if b.Quota > 0 && more.Total() > 0 && sum.Total() > int64(b.Quota) {
 		return api.Errorf(api.CodeNoRoom, "bucket %s has a quota of %v; %d bytes of it are used, and this needs %d more", b.Name, b.Quota, used.Total(), more.Total()).
-			WithHint("delete objects, abort unfinished uploads, or raise the bucket's quota")
+			WithReason(api.ReasonQuota).WithHint("delete objects, abort unfinished uploads, or raise the bucket's quota")
 	}
 	*used = sum
 	return nil

@@ -25,26 +25,27 @@ func (d *decision) object(bucket, key string) *api.Object {
 
 func noObject(bucket, key string) *api.Error {
 	return api.Errorf(api.CodeNotFound, "bucket %s has no object %q", bucket, key).
-		WithHint("see 'cloudless storage object list %s'", bucket)
+		WithReason(api.ReasonNoObject).WithHint("see 'cloudless storage object list %s'", bucket)
 }
 
 // holds refuses a change whose condition the object that is there, or nil, does not meet.
 func holds(c Condition, bucket, key string, old *api.Object) *api.Error {
 	switch {
 	case c.IfAbsent && old != nil:
-		return api.Errorf(api.CodeConflict, "object %s/%q exists already", bucket, key).WithHint("choose another key, or leave out If-None-Match")
+		return api.Errorf(api.CodeConflict, "object %s/%q exists already", bucket, key).
+			WithReason(api.ReasonPrecondition).WithHint("choose another key, or leave out If-None-Match")
 	case c.IfMatch != "" && old == nil:
 		return noObject(bucket, key)
 	case c.IfMatch != "" && c.IfMatch != "*" && c.IfMatch != old.ETag:
 		return api.Errorf(api.CodeConflict, "object %s/%q has changed: its ETag is %s, not %s", bucket, key, old.ETag, c.IfMatch).
-			WithHint("read it again and repeat the change")
+			WithReason(api.ReasonPrecondition).WithHint("read it again and repeat the change")
 	}
 	return nil
 }
 
 // save makes or replaces an object.
 func (d *decision) save(b *api.Bucket, o *api.Object, m *split.Manifest, c Condition) *api.Error {
-	if err := firstOf(api.CheckObjectKey(o.Key), api.CheckObjectHead(o.ContentType, o.Metadata)); err != nil {
+	if err := firstOf(api.CheckObjectKey(o.Key), o.Check()); err != nil {
 		return err
 	}
 	old := d.object(b.Name, o.Key)
@@ -75,7 +76,7 @@ func (d *decision) put(c *Put) Result {
 		return refused(err)
 	}
 	o, m, err := objectOf(c)
-	if err != nil {
+	if err = firstOf(err, checkSum(c.Head.Checksum)); err != nil {
 		return refused(err)
 	}
 	chunks := 0
@@ -90,7 +91,7 @@ func (d *decision) put(c *Put) Result {
 
 // objectOf is what a put makes, with its manifest, if it has one.
 func objectOf(c *Put) (*api.Object, *split.Manifest, *api.Error) {
-	o := &api.Object{Key: c.Key, ContentType: c.Head.ContentType, Metadata: c.Head.Metadata}
+	o := &api.Object{Key: c.Key, ObjectHead: c.Head}
 	switch {
 	case len(c.Manifest) > 0 && len(c.Inline) > 0:
 		return nil, nil, api.Errorf(api.CodeInvalid, "an object is either inline or in chunks, not both")
@@ -158,12 +159,27 @@ func (d *decision) copy(c *Copy) Result {
 	o := *from
 	o.Key = c.Key
 	if c.Head != nil {
-		o.ContentType, o.Metadata = c.Head.ContentType, c.Head.Metadata
+		o.ObjectHead = *c.Head
+		o.Checksum = from.Checksum // of the same bytes
 	}
 	if err := d.save(to, &o, d.kept(from.Manifest), c.Condition); err != nil {
 		return refused(err)
 	}
 	return shown(&o)
+}
+
+func (d *decision) setTags(c *SetTags) Result {
+	b, err := d.bucket(c.Bucket)
+	if err = firstOf(err, api.CheckTags(c.Tags, api.MaxObjectTags)); err != nil {
+		return refused(err)
+	}
+	o := d.object(b.Name, c.Key)
+	if o == nil {
+		return refused(noObject(b.Name, c.Key))
+	}
+	o.Tags = c.Tags
+	d.set[objectKey(b.Name, c.Key)] = encodeObject(o)
+	return shown(o)
 }
 
 func (d *decision) expireObjects(c *ExpireObjects) Result {
@@ -177,7 +193,7 @@ func (d *decision) expireObjects(c *ExpireObjects) Result {
 	removed := 0
 	for _, row := range c.Objects {
 		o := d.object(b.Name, row.Key)
-		if o == nil || o.Index != row.Index || !overdue(o.Modified, b.Expiry.D(), d.at) {
+		if o == nil || o.Index != row.Index || !expired(b, o, d.at) {
 			continue // it was put again, or the bucket keeps it longer now
 		}
 		if res := d.drop(b, o); res.Err != nil {

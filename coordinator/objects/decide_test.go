@@ -282,8 +282,8 @@ func TestCopy(t *testing.T) {
 	w.now = w.now.Add(time.Hour)
 	o := w.must(Command{Copy: &Copy{FromBucket: "assets", FromKey: "a", Bucket: "other", Key: "b"}}).Object
 	want := &api.Object{
-		Bucket: "other", Key: "b", Size: 3 << 20, ETag: manifestNo(1).ETag(), ContentType: "image/png",
-		Metadata: map[string]string{"x": "y"}, Modified: w.now, Index: w.index,
+		Bucket: "other", Key: "b", Size: 3 << 20, ETag: manifestNo(1).ETag(),
+		ObjectHead: api.ObjectHead{ContentType: "image/png", Metadata: map[string]string{"x": "y"}}, Modified: w.now, Index: w.index,
 		Terms: api.Terms{Replicas: 3, Class: api.ClassHot},
 	}
 	if d := cmp.Diff(want, o); d != "" {

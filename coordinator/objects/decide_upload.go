@@ -4,6 +4,7 @@ import (
 	"crypto/md5"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/chunkstore/checksum"
 	"github.com/cloudless/cloudless/chunkstore/split"
 )
 
@@ -22,12 +23,12 @@ func (d *decision) upload(ref UploadRef) (*api.Bucket, *api.Upload, *api.Error) 
 
 func noUpload(ref UploadRef) *api.Error {
 	return api.Errorf(api.CodeNotFound, "there is no upload %s of %s/%q", ref.ID, ref.Bucket, ref.Key).
-		WithHint("it was completed or aborted: begin a new one")
+		WithReason(api.ReasonNoUpload).WithHint("it was completed or aborted: begin a new one")
 }
 
 func (d *decision) createUpload(c *CreateUpload) Result {
 	b, err := d.bucket(c.Bucket)
-	err = firstOf(err, checkID(c.ID), api.CheckObjectKey(c.Key), api.CheckObjectHead(c.Head.ContentType, c.Head.Metadata))
+	err = firstOf(err, checkID(c.ID), api.CheckObjectKey(c.Key), c.Head.Check(), checkPlan(c.Head.Checksum))
 	if err != nil {
 		return refused(err)
 	}
@@ -38,14 +39,14 @@ func (d *decision) createUpload(c *CreateUpload) Result {
 		return refused(api.Errorf(api.CodeTooLarge, "bucket %s has %d unfinished uploads, no more are allowed", b.Name, api.MaxUploads).
 			WithHint("complete or abort some"))
 	}
-	u := &api.Upload{Bucket: c.Bucket, Key: c.Key, ID: c.ID, ContentType: c.Head.ContentType, Metadata: c.Head.Metadata, Started: d.at}
+	u := &api.Upload{Bucket: c.Bucket, Key: c.Key, ID: c.ID, ObjectHead: c.Head, Started: d.at}
 	d.set[uploadKey(c.UploadRef)] = encodeRow(u, nil)
 	return Result{Upload: u, Err: d.charge(b, api.BucketUsage{Uploads: 1})}
 }
 
 func (d *decision) putPart(c *PutPart) Result {
-	b, _, err := d.upload(c.UploadRef)
-	if err != nil {
+	b, u, err := d.upload(c.UploadRef)
+	if err = firstOf(err, checkPart(u, c)); err != nil {
 		return refused(err)
 	}
 	if c.Number < 1 || c.Number > api.MaxParts {
@@ -58,7 +59,7 @@ func (d *decision) putPart(c *PutPart) Result {
 	if err := d.under(c.Session, len(m.Chunks), c.End); err != nil {
 		return refused(err)
 	}
-	p := &api.Part{Number: c.Number, Size: m.Size(), ETag: m.ETag(), Modified: d.at, Manifest: c.Manifest, Terms: termsOf(b)}
+	p := &api.Part{Number: c.Number, Size: m.Size(), ETag: m.ETag(), Modified: d.at, Checksum: c.Checksum, Manifest: c.Manifest, Terms: termsOf(b)}
 	more := api.BucketUsage{UploadBytes: p.Size}
 	if old := d.part(c.UploadRef, c.Number); old != nil {
 		d.refer(d.kept(old.Manifest), old.Terms, -1)
@@ -89,14 +90,15 @@ func (d *decision) completeUpload(c *CompleteUpload) Result {
 	if err != nil {
 		return refused(err)
 	}
-	m, err := d.join(c)
+	m, sum, err := d.join(u, c)
 	if err != nil {
 		return refused(err)
 	}
 	if err := d.dropUpload(b, c.UploadRef); err != nil {
 		return refused(err)
 	}
-	o := &api.Object{Key: u.Key, ContentType: u.ContentType, Metadata: u.Metadata, Manifest: m.Encode()}
+	o := &api.Object{Key: u.Key, ObjectHead: u.ObjectHead, Manifest: m.Encode()}
+	o.Checksum = sum
 	describe(o, m)
 	if err := d.save(b, o, m, c.Condition); err != nil {
 		return refused(err)
@@ -104,46 +106,55 @@ func (d *decision) completeUpload(c *CompleteUpload) Result {
 	return shown(o)
 }
 
-// join gives the manifest of the parts named, one after the other.
-func (d *decision) join(c *CompleteUpload) (*split.Manifest, *api.Error) {
+// join gives the manifest of the parts named, one after the other, and the checksum, if the upload has one.
+func (d *decision) join(u *api.Upload, c *CompleteUpload) (*split.Manifest, *api.Checksum, *api.Error) {
 	if len(c.Parts) == 0 || len(c.Parts) > api.MaxParts {
-		return nil, api.Errorf(api.CodeInvalid, "an upload is completed with 1 to %d parts, not %d", api.MaxParts, len(c.Parts)).WithHint("name the parts in their order")
+		return nil, nil, api.Errorf(api.CodeInvalid, "an upload is completed with 1 to %d parts, not %d", api.MaxParts, len(c.Parts)).WithHint("name the parts in their order")
 	}
-	m, sum := &split.Manifest{Parts: len(c.Parts)}, md5.New()
+	m, tag, sums := &split.Manifest{Parts: len(c.Parts)}, md5.New(), []checksum.Part(nil)
 	for i, named := range c.Parts {
 		if i > 0 && named.Number <= c.Parts[i-1].Number {
-			return nil, api.Errorf(api.CodeInvalid, "part %d is named after part %d", named.Number, c.Parts[i-1].Number).WithHint("name the parts in ascending order")
+			return nil, nil, api.Errorf(api.CodeInvalid, "part %d is named after part %d", named.Number, c.Parts[i-1].Number).
+				WithReason(api.ReasonPartOrder).WithHint("name the parts in ascending order")
 		}
-		part, err := d.named(c.UploadRef, named)
+		part, sum, err := d.named(c.UploadRef, named)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if i < len(c.Parts)-1 && part.Size() < api.MinPartBytes {
-			return nil, api.Errorf(api.CodeInvalid, "part %d has %d bytes; all but the last need %d", named.Number, part.Size(), api.MinPartBytes).WithHint("upload larger parts")
+			return nil, nil, api.Errorf(api.CodeInvalid, "part %d has %d bytes; all but the last need %d", named.Number, part.Size(), api.MinPartBytes).
+				WithReason(api.ReasonPartTooSmall).WithHint("upload larger parts")
 		}
 		if len(m.Chunks)+len(part.Chunks) > split.MaxChunks {
-			return nil, api.Errorf(api.CodeTooLarge, "the object would have more than %d chunks", split.MaxChunks).WithHint("store it as several objects")
+			return nil, nil, api.Errorf(api.CodeTooLarge, "the object would have more than %d chunks", split.MaxChunks).WithHint("store it as several objects")
 		}
 		m.Chunks = append(m.Chunks, part.Chunks...)
-		sum.Write(part.MD5[:])
+		tag.Write(part.MD5[:])
+		sums = append(sums, checksum.Part{Value: sum, Bytes: part.Size()})
 	}
-	sum.Sum(m.MD5[:0])
-	return m, nil
+	tag.Sum(m.MD5[:0])
+	sum, err := combined(u.Checksum, c.Checksum, sums)
+	return m, sum, err
 }
 
-// named is the manifest of a part that is to be there with the ETag given.
-func (d *decision) named(ref UploadRef, p PartRef) (*split.Manifest, *api.Error) {
+// named is the manifest of a part that is to be there with the ETag given, and its checksum.
+func (d *decision) named(ref UploadRef, p PartRef) (*split.Manifest, string, *api.Error) {
 	var part *api.Part
 	if p.Number >= 1 && p.Number <= api.MaxParts {
 		part = d.part(ref, p.Number)
 	}
-	if part == nil || part.ETag != p.ETag {
-		return nil, api.Errorf(api.CodeInvalid, "upload %s has no part %d with ETag %s", ref.ID, p.Number, p.ETag).WithHint("upload the part again")
+	sum := ""
+	if part != nil && part.Checksum != nil {
+		sum = part.Checksum.Value
+	}
+	if part == nil || part.ETag != p.ETag || p.Checksum != "" && p.Checksum != sum {
+		return nil, "", api.Errorf(api.CodeInvalid, "upload %s has no part %d with ETag %s and the checksum given", ref.ID, p.Number, p.ETag).
+			WithReason(api.ReasonPart).WithHint("upload the part again")
 	}
 	if m := d.kept(part.Manifest); m != nil {
-		return m, nil
+		return m, sum, nil
 	}
-	return &split.Manifest{}, nil // it could not be read: nothing of this is used
+	return &split.Manifest{}, sum, nil // it could not be read: nothing of this is used
 }
 
 func (d *decision) abortUpload(ref UploadRef) Result {

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"slices"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -12,12 +13,8 @@ const scanned = 10_000
 // PlanExpiry says which objects of a bucket have expired at now, beginning after a key, and where to go
 // on; "" is the end. The command is nil when there is nothing to remove.
 func PlanExpiry(rows Rows, bucket, begin string, now time.Time) (cmd *Command, next string, err error) {
-	value, err := rows.Get(bucketKeys + bucket)
-	if err != nil || value == nil {
-		return nil, "", err
-	}
-	b := &api.Bucket{}
-	if _, err := decodeRow(value, b); err != nil || b.Expiry == 0 {
+	b, err := bucketOrNil(rows, bucket)
+	if err != nil || b == nil || b.Expiry == 0 && len(b.Lifecycle) == 0 {
 		return nil, "", err
 	}
 	page, err := List(rows, Query{Bucket: bucket, After: begin, Limit: scanned})
@@ -27,7 +24,7 @@ func PlanExpiry(rows Rows, bucket, begin string, now time.Time) (cmd *Command, n
 	var gone []ExpiredRow
 	next = page.Cursor
 	for _, o := range page.Objects {
-		if !overdue(o.Modified, b.Expiry.D(), now) {
+		if !expired(b, o, now) {
 			continue
 		}
 		if gone = append(gone, ExpiredRow{Key: o.Key, Index: o.Index}); len(gone) == MaxExpired {
@@ -39,6 +36,44 @@ func PlanExpiry(rows Rows, bucket, begin string, now time.Time) (cmd *Command, n
 		return nil, next, nil
 	}
 	return &Command{At: now, ExpireObjects: &ExpireObjects{Bucket: bucket, Objects: gone}}, next, nil
+}
+
+// bucketOrNil gives a bucket, nil for one that is gone.
+func bucketOrNil(rows Rows, name string) (*api.Bucket, error) {
+	b, err := Bucket(rows, name)
+	if api.CodeOf(err) == api.CodeNotFound {
+		return nil, nil
+	}
+	return b, err
+}
+
+// expired tells whether a bucket keeps an object no longer.
+func expired(b *api.Bucket, o *api.Object, now time.Time) bool {
+	if overdue(o.Modified, b.Expiry.D(), now) {
+		return true
+	}
+	return slices.ContainsFunc(b.Lifecycle, func(r api.LifecycleRule) bool {
+		return r.Covers(o.Key) && (overdue(o.Modified, days(r.ExpireDays), now) || !r.ExpireAt.IsZero() && !now.Before(r.ExpireAt))
+	})
+}
+
+func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
+
+// PlanUploads says which multipart uploads of a bucket its rules abort at now, one command each.
+func PlanUploads(rows Rows, bucket string, now time.Time) (cmds []Command, err error) {
+	b, err := bucketOrNil(rows, bucket)
+	if err != nil || b == nil || !slices.ContainsFunc(b.Lifecycle, func(r api.LifecycleRule) bool { return r.AbortDays > 0 }) {
+		return nil, err
+	}
+	uploads, err := Uploads(rows, bucket, "", UploadRef{}, 0)
+	for _, u := range uploads {
+		if slices.ContainsFunc(b.Lifecycle, func(r api.LifecycleRule) bool {
+			return r.Covers(u.Key) && overdue(u.Started, days(r.AbortDays), now)
+		}) {
+			cmds = append(cmds, Command{At: now, AbortUpload: &UploadRef{Bucket: bucket, Key: u.Key, ID: u.ID}})
+		}
+	}
+	return cmds, err
 }
 
 // PlanSessions says which upload sessions have expired at now; nil is none. What does not fit into a

@@ -78,14 +78,24 @@ func Uploads(rows Rows, bucket, prefix string, begin UploadRef, limit int) (out 
 	return out, err
 }
 
-// Parts are the parts of an upload with numbers over begin, without their manifests.
-func Parts(rows Rows, ref UploadRef, begin, limit int) (out []*api.Part, err error) {
+// Upload gives a multipart upload that is under way.
+func Upload(rows Rows, ref UploadRef) (*api.Upload, error) {
 	value, err := rows.Get(uploadKey(ref))
 	if err != nil {
 		return nil, err
 	}
 	if value == nil {
 		return nil, noUpload(ref)
+	}
+	u := &api.Upload{}
+	_, err = decodeRow(value, u)
+	return u, err
+}
+
+// Parts are the parts of an upload with numbers over begin, without their manifests.
+func Parts(rows Rows, ref UploadRef, begin, limit int) (out []*api.Part, err error) {
+	if _, err := Upload(rows, ref); err != nil {
+		return nil, err
 	}
 	if limit <= 0 || limit > api.MaxParts {
 		limit = api.MaxParts
