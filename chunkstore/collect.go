@@ -17,27 +17,32 @@ const (
 	// HoldAfterRebuild is how long nothing is collected after the index was made again: the pins went
 	// with the old one, and their owners must have the time to come back.
 	HoldAfterRebuild = 24 * time.Hour
+	// HoldOfMany is how long what is more than Collection.MaxBytes is left for a person to look at.
+	HoldOfMany = 24 * time.Hour
 )
 
 // Collection is what a pass goes by.
 type Collection struct {
 	Now time.Time
 	// Confirm returns those of the chunks that nobody refers to, as the whole cluster knows. It is
-	// asked about at most 1,000 at once.
+	// asked about at most 1,000 at once, and twice about each: to weigh them, and before they go.
 	Confirm func(ctx context.Context, digests []string) (unreferenced []string, err error)
-	// MaxBytes holds back a pass that would remove more; 0 sets no bound.
+	// MaxBytes holds back, for HoldOfMany, a pass that would remove more; 0 sets no bound.
 	MaxBytes int64
-	// Anyway goes on in spite of MaxBytes and of HoldAfterRebuild: a person has said so.
+	// Held has the pass remove nothing, whatever it finds.
+	Held bool
+	// Anyway goes on in spite of MaxBytes, Held and HoldAfterRebuild: a person has said so.
 	Anyway bool
 }
 
 // CollectReport says what a pass has done.
 type CollectReport struct {
-	Marked  int   // chunks found without a pin for the first time
-	Ripe    int   // those that have had none for Grace
-	Deleted int   // of them, those confirmed
-	Bytes   int64 // of the ripe, as they are stored
-	Held    bool  // the ripe were left, see Collection
+	Marked       int   // chunks found without a pin for the first time
+	Ripe         int   // those that have had none for Grace
+	Unreferenced int   // of them, those to which nobody refers
+	Bytes        int64 // of the unreferenced, as they are stored
+	Held         bool  // the unreferenced were left, see Collection
+	Deleted      int
 }
 
 // Collect is one pass: it marks what has no pin, and deletes what was marked Grace ago, still has
@@ -61,7 +66,7 @@ func (c *Chunks) Collect(ctx context.Context, o Collection) (CollectReport, erro
 	if err == nil {
 		err = p.hold()
 	}
-	if err == nil && !p.report.Held {
+	if err == nil && !p.report.Held && p.report.Unreferenced > 0 {
 		err = p.eachPage(ctx, markKeys, p.delete)
 	}
 	return p.report, err
@@ -159,24 +164,48 @@ func (g *group) mark(k key, now time.Time) bool {
 	return true
 }
 
-// weigh adds up what the pass would remove.
-func (p *pass) weigh(_ context.Context, keys []key) error {
-	for _, k := range keys {
-		ripe, err := p.ripe(k)
-		if err != nil {
-			return err
-		}
+// weigh adds up what the pass would remove. What is still referred to weighs nothing, however long it
+// has had no pin here: most of a store is like that.
+func (p *pass) weigh(ctx context.Context, keys []key) error {
+	gone, err := p.unreferenced(ctx, keys, &p.report.Ripe)
+	if err != nil {
+		return err
+	}
+	p.report.Unreferenced += len(gone)
+	for _, k := range gone {
 		e, err := p.c.lookup(k)
 		switch {
-		case !ripe, api.CodeOf(err) == api.CodeNotFound, errors.Is(err, ErrCorrupt):
+		case api.CodeOf(err) == api.CodeNotFound, errors.Is(err, ErrCorrupt):
 			continue
 		case err != nil:
 			return err
 		}
-		p.report.Ripe++
 		p.report.Bytes += e.bytes()
 	}
 	return nil
+}
+
+// unreferenced are the ripe of a page to which nobody refers, as the cluster says now.
+func (p *pass) unreferenced(ctx context.Context, keys []key, ripe *int) ([]key, error) {
+	var asked []string
+	for _, k := range keys {
+		ok, err := p.ripe(k)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			asked = append(asked, k.String())
+		}
+	}
+	*ripe += len(asked)
+	if len(asked) == 0 {
+		return nil, nil
+	}
+	confirmed, err := p.o.Confirm(ctx, asked)
+	if err != nil {
+		return nil, api.Errorf(api.CodeUnavailable, "what is to be collected could not be confirmed: %w", err).WithHint("it stays; the next pass asks again")
+	}
+	return parseDigests(confirmed)
 }
 
 // ripe tells whether a chunk was marked long ago. One whose mark has gone meanwhile is not.
@@ -195,55 +224,50 @@ func (p *pass) ripe(k key) (bool, error) {
 	return p.o.Now.Sub(at) >= Grace, nil
 }
 
-// hold decides whether the ripe are left for now. The time of the hold begins with the first pass
-// after the index was made again: Open knows no time.
+// hold decides whether the unreferenced are left for now.
 func (p *pass) hold() error {
-	if p.o.Anyway {
+	if p.o.Anyway || p.o.Held {
+		p.report.Held = !p.o.Anyway
 		return nil
 	}
-	p.report.Held = p.o.MaxBytes > 0 && p.report.Bytes > p.o.MaxBytes
+	many := p.o.MaxBytes > 0 && p.report.Bytes > p.o.MaxBytes
 	return p.c.submit(&request{stage: func(g *group) error {
-		value, ok := g.read(holdKey)
-		if !ok {
-			return nil
+		p.report.Held = false
+		if _, rebuilt := g.read(holdKey); rebuilt {
+			p.heldBy(g, holdKey, HoldAfterRebuild)
 		}
-		if len(value) == 0 {
-			value = encodeTime(p.o.Now.Add(HoldAfterRebuild))
-			g.set(holdKey, value)
-		}
-		until, err := decodeTime(value)
-		g.unreadable(err)
-		if p.o.Now.Before(until) {
-			p.report.Held = true
-		} else {
-			g.delete(holdKey)
+		if many {
+			p.heldBy(g, manyKey, HoldOfMany)
+		} else if _, was := g.read(manyKey); was {
+			g.delete(manyKey)
 		}
 		return nil
 	}})
 }
 
+// heldBy holds the pass until the time at key, which then has done its work. Where there is no time yet
+// it begins now: who opened the store knew none.
+func (p *pass) heldBy(g *group, key []byte, d time.Duration) {
+	value, _ := g.read(key)
+	if len(value) == 0 {
+		value = encodeTime(p.o.Now.Add(d))
+		g.set(key, value)
+	}
+	until, err := decodeTime(value)
+	g.unreadable(err)
+	if p.o.Now.Before(until) {
+		p.report.Held = true
+	} else {
+		g.delete(key)
+	}
+}
+
 // delete removes those of a page that are ripe and confirmed. What was pinned or put since keeps its life:
 // that is looked at again in the commit that would end it.
 func (p *pass) delete(ctx context.Context, keys []key) error {
-	var asked []string
-	for _, k := range keys {
-		ripe, err := p.ripe(k)
-		if err != nil {
-			return err
-		}
-		if ripe {
-			asked = append(asked, k.String())
-		}
-	}
-	if len(asked) == 0 {
-		return nil
-	}
-	confirmed, err := p.o.Confirm(ctx, asked)
-	if err != nil {
-		return api.Errorf(api.CodeUnavailable, "what is to be collected could not be confirmed: %w", err).WithHint("nothing was removed; the next pass asks again")
-	}
-	gone, err := parseDigests(confirmed)
-	if err != nil {
+	ripe := 0
+	gone, err := p.unreferenced(ctx, keys, &ripe)
+	if err != nil || len(gone) == 0 {
 		return err
 	}
 	deleted := 0

@@ -93,8 +93,8 @@ func TestOnlyWhatIsConfirmedGoes(t *testing.T) {
 	})
 	slices.Sort(asked)
 	slices.Sort(d[1:])
-	if r.Deleted != 1 || r.Ripe != 3 || len(asked) != 3 {
-		t.Errorf("asked about %d: %+v", len(asked), r)
+	if r.Deleted != 1 || r.Ripe != 3 || r.Unreferenced != 1 || len(asked) != 6 {
+		t.Errorf("asked %d times: %+v", len(asked), r)
 	}
 	_, err := c.Collect(t.Context(), Collection{Now: day.Add(Grace), Confirm: func(context.Context, []string) ([]string, error) { return nil, errors.New("no leader") }})
 	mustBe(t, err, api.CodeUnavailable, nil)
@@ -288,5 +288,84 @@ func TestADeleteDuringACompactionWins(t *testing.T) {
 	}
 	if err := consistent(c); err != nil {
 		t.Error(err)
+	}
+}
+
+// What is referred to has no pin for most of its life. It is not among what a pass would remove.
+func TestWhatIsReferredToWeighsNothing(t *testing.T) {
+	c := openChunks(t, vfs.NewMem(), small)
+	d := putChunks(t, c, "", noise(1, 100_000), noise(2, 100_000), noise(3, 1000))
+	lonely := func(context.Context, []string) ([]string, error) { return d[2:], nil }
+	pass1(t, c, day, lonely)
+	r, err := c.Collect(t.Context(), Collection{Now: day.Add(Grace), Confirm: lonely, MaxBytes: 2000})
+	if err != nil || r.Held || r.Ripe != 3 || r.Deleted != 1 || r.Bytes > 2000 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestWhatIsHeldGoesADayLater(t *testing.T) {
+	c := openChunks(t, vfs.NewMem(), small)
+	putChunks(t, c, "", noise(1, 100_000))
+	at := func(after time.Duration, held bool) CollectReport {
+		r, err := c.Collect(t.Context(), Collection{Now: day.Add(after), Confirm: yes, MaxBytes: 1, Held: held})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	at(0, false)
+	if r := at(Grace, false); !r.Held {
+		t.Errorf("at first: %+v", r)
+	}
+	c = reopen(t, c) // since when it is held is kept
+	if r := at(Grace+HoldOfMany-1, false); !r.Held || r.Deleted != 0 {
+		t.Errorf("just before the day is over: %+v", r)
+	}
+	if r := at(Grace+HoldOfMany, true); !r.Held || r.Deleted != 0 {
+		t.Errorf("while the caller holds: %+v", r)
+	}
+	if r := at(Grace+HoldOfMany, false); r.Held || r.Deleted != 1 {
+		t.Errorf("when the day is over: %+v", r)
+	}
+}
+
+// A hold is for what was found. When that is referred to again, the next find is held as long.
+func TestAHoldEndsWithItsReason(t *testing.T) {
+	c := openChunks(t, vfs.NewMem(), small)
+	d := putChunks(t, c, "", noise(1, 100_000))
+	at := func(after time.Duration) CollectReport {
+		r, err := c.Collect(t.Context(), Collection{Now: day.Add(after), Confirm: yes, MaxBytes: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	at(0)
+	at(Grace)
+	if _, err := c.Ref("o", d...); err != nil {
+		t.Fatal(err)
+	}
+	at(time.Hour)
+	if err := c.Unref(t.Context(), "o", d...); err != nil {
+		t.Fatal(err)
+	}
+	at(23 * time.Hour)
+	if r := at(25 * time.Hour); !r.Held {
+		t.Errorf("a hold that began two hours ago: %+v", r)
+	}
+}
+
+func TestPinOwnersAreListedOnce(t *testing.T) {
+	c := openChunks(t, vfs.NewMem(), small)
+	for i, owner := range []string{"b", "session/1", "a", "a", "session/10"} {
+		putChunks(t, c, owner, noise(uint64(i), 100), noise(99, 100))
+	}
+	for limit, want := range map[int][]string{2: {"a", "b"}, 9: {"a", "b", "session/1", "session/10"}} {
+		if got, err := c.PinOwners("", limit); err != nil || !slices.Equal(got, want) {
+			t.Errorf("up to %d: %v, %v", limit, got, err)
+		}
+	}
+	if got, err := c.PinOwners("b", 9); err != nil || len(got) != 2 || got[0] != "session/1" {
+		t.Errorf("behind b: %v, %v", got, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -147,7 +148,7 @@ func TestScrubGoesThroughTheWholeStore(t *testing.T) {
 	flip(t, fs, "chunks/segments/"+segmentName(1), 500_000, 1)
 	var total ScrubReport
 	for pass := 1; ; pass++ {
-		r, err := c.Scrub(t.Context(), 200_000)
+		r, err := c.Scrub(t.Context(), Scrubbing{Now: day, MaxBytes: 200_000})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,9 +165,34 @@ func TestScrubGoesThroughTheWholeStore(t *testing.T) {
 	if total.Chunks != 10 || total.Damaged != 1 {
 		t.Errorf("%+v", total)
 	}
-	if r, err := c.Scrub(t.Context(), 1<<30); err != nil || r.Chunks != 9 || !r.Wrapped {
+	if r, err := c.Scrub(t.Context(), Scrubbing{Now: day, MaxBytes: 1 << 30}); err != nil || r.Chunks != 9 || !r.Wrapped {
 		t.Errorf("from the start again: %+v, %v", r, err)
 	}
+}
+
+func TestScrubTellsWhenItWasWhole(t *testing.T) {
+	c := openChunks(t, vfs.NewMem(), small)
+	putChunks(t, c, "o", noise(1, 90_000), noise(2, 90_000), noise(3, 90_000))
+	scrub := func(o Scrubbing, chunks int, whole bool) {
+		t.Helper()
+		if r, err := c.Scrub(t.Context(), o); err != nil || r.Chunks != chunks || r.Wrapped != whole {
+			t.Errorf("%+v: %+v, %v", o, r, err)
+		}
+	}
+	is := func(want time.Time) {
+		t.Helper()
+		if at, err := c.ScrubbedAt(); err != nil || !at.Equal(want) {
+			t.Errorf("scrubbed at %v, want %v: %v", at, want, err)
+		}
+	}
+	is(time.Time{})
+	scrub(Scrubbing{Now: day, MaxBytes: 100_000}, 2, false)
+	is(time.Time{})
+	scrub(Scrubbing{Now: day.Add(1), MaxBytes: 1 << 30, Restart: true}, 3, true)
+	is(day.Add(1))
+	scrub(Scrubbing{Now: day.Add(2), MaxBytes: 1}, 1, false)
+	c = reopen(t, c)
+	is(day.Add(1))
 }
 
 // What a compaction comes upon is taken out of service too, and hides no other chunk.
@@ -184,7 +210,7 @@ func TestCompactionFindsDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 			if r.Skipped == 1 { // a head that cannot be read does not say whose it is: a scrub finds out
-				if _, err := c.Scrub(t.Context(), 1<<30); err != nil {
+				if _, err := c.Scrub(t.Context(), Scrubbing{Now: day, MaxBytes: 1 << 30}); err != nil {
 					t.Fatal(err)
 				}
 				r, err = c.Compact(t.Context())

@@ -25,7 +25,9 @@ import (
 //	s segment(8)         bytes and live bytes of a segment
 //	t                    totals
 //	h                    nothing is collected before this time, see Collect
+//	l                    nothing is collected before this time, for it would be much
 //	x                    the chunk at which Scrub goes on
+//	y                    when Scrub came to the end last
 const (
 	chunkKeys   = 'c'
 	valueKeys   = 'v'
@@ -39,7 +41,9 @@ const (
 var (
 	totalsKey = []byte("t")
 	holdKey   = []byte("h")
+	manyKey   = []byte("l")
 	scrubKey  = []byte("x")
+	wholeKey  = []byte("y")
 )
 
 // indexKey is a letter and what it names.
@@ -54,6 +58,14 @@ func indexKey(letter byte, parts ...[]byte) []byte {
 
 func ownerKey(owner string) []byte {
 	return indexKey(ownerKeys, binary.BigEndian.AppendUint16(nil, uint16(len(owner))), []byte(owner))
+}
+
+// parseOwner is the owner whom a key of the owners' side names.
+func parseOwner(k []byte) (string, error) {
+	if len(k) < 3 || len(k) < 3+int(binary.BigEndian.Uint16(k[1:])) {
+		return "", errIndex
+	}
+	return string(k[3 : 3+int(binary.BigEndian.Uint16(k[1:]))]), nil
 }
 
 func segmentKey(id uint64) []byte {

@@ -202,7 +202,7 @@ func TestAllAtOnce(t *testing.T) {
 		_, err := c.Collect(ctx, Collection{Now: now, Confirm: yes})
 		return err
 	})
-	loop(func() error { _, err := c.Scrub(ctx, 300_000); return err })
+	loop(func() error { _, err := c.Scrub(ctx, Scrubbing{Now: day, MaxBytes: 300_000}); return err })
 	loop(func() error { _, err := c.List("", 10); c.Stats(); return err })
 	workers.Wait()
 	cancel()

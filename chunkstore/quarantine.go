@@ -1,13 +1,10 @@
 package chunkstore
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 
-	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/cloudless/cloudless/api"
@@ -127,80 +124,4 @@ func (c *Chunks) verify(k key, buf []byte) error {
 		return nil
 	})
 	return err
-}
-
-// ScrubReport says what a Scrub has done.
-type ScrubReport struct {
-	Chunks, Damaged int
-	Bytes           int64 // read
-	Wrapped         bool  // the end was reached: the next one begins at the start
-}
-
-// Scrub verifies the next chunks in the order of their digests until it has read maxBytes, or has come
-// to the end. Where it stopped is kept over a restart, so that repeated calls go through the whole store.
-func (c *Chunks) Scrub(ctx context.Context, maxBytes int64) (ScrubReport, error) {
-	if err := c.enter(); err != nil {
-		return ScrubReport{}, err
-	}
-	defer c.leave()
-	buf := getBuffer(MaxChunkBytes)
-	defer putBuffer(buf)
-	cursor, err := c.scrubCursor()
-	var report ScrubReport
-	for err == nil && report.Bytes < maxBytes && !report.Wrapped {
-		var list []ChunkInfo
-		if list, err = c.List(cursor, maxPage); err != nil {
-			break
-		}
-		report.Wrapped = len(list) < maxPage
-		for _, info := range list {
-			if report.Bytes >= maxBytes {
-				report.Wrapped = false
-				break
-			}
-			if err = c.scrubOne(ctx, info, (*buf)[:0], &report); err != nil {
-				break
-			}
-			cursor = info.Digest
-		}
-	}
-	if report.Wrapped && err == nil {
-		cursor = ""
-	}
-	return report, errors.Join(err, c.submit(&request{stage: func(g *group) error {
-		g.set(scrubKey, []byte(cursor))
-		return nil
-	}}))
-}
-
-func (c *Chunks) scrubOne(ctx context.Context, info ChunkInfo, buf []byte, report *ScrubReport) error {
-	if err := c.options.Pace(ctx, info.StoredBytes); err != nil {
-		return err
-	}
-	k, err := parseDigest(info.Digest)
-	if err != nil {
-		return err
-	}
-	err = c.verify(k, buf)
-	report.Chunks++
-	report.Bytes += info.StoredBytes
-	switch {
-	case errors.Is(err, ErrCorrupt):
-		report.Damaged++
-	case err != nil && api.CodeOf(err) != api.CodeNotFound: // deleted meanwhile
-		return fmt.Errorf("scrubbing %s: %w", info.Digest, err)
-	}
-	return nil
-}
-
-func (c *Chunks) scrubCursor() (string, error) {
-	value, closer, err := c.db.Get(scrubKey)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return "", nil
-	}
-	if err != nil {
-		return "", c.unreadable(err)
-	}
-	cursor := string(value)
-	return cursor, closer.Close()
 }

@@ -2,6 +2,7 @@ package chunkstore
 
 import (
 	"context"
+	"errors"
 
 	"github.com/cloudless/cloudless/api"
 )
@@ -102,6 +103,32 @@ func (c *Chunks) Owners(digest string, limit int) ([]string, error) {
 	}
 	defer c.leave()
 	return c.rest(indexKey(pinKeys, k[:]), limit)
+}
+
+// PinOwners are those who pin any chunk, each once, at most limit: first the shorter names, then in
+// their order. It begins behind the owner named; "" is the start.
+func (c *Chunks) PinOwners(behind string, limit int) ([]string, error) {
+	if err := c.enter(); err != nil {
+		return nil, err
+	}
+	defer c.leave()
+	it, err := c.db.NewIter(under([]byte{ownerKeys}))
+	if err != nil {
+		return nil, c.unreadable(err)
+	}
+	var owners []string
+	for ok := it.SeekGE(after(ownerKey(behind))); ok && len(owners) < limit; {
+		owner, err := parseOwner(it.Key())
+		if err != nil {
+			return nil, c.unreadable(errors.Join(err, it.Close()))
+		}
+		owners = append(owners, owner)
+		ok = it.SeekGE(after(ownerKey(owner)))
+	}
+	if err := it.Close(); err != nil {
+		return nil, c.unreadable(err)
+	}
+	return owners, nil
 }
 
 // rest is what follows prefix in the keys that begin with it.
