@@ -42,6 +42,8 @@ const (
 // Paths between coordinators (ALPNPeer).
 const (
 	PathPropose       = "/peer/v1/propose"    // POST encoded command → ProposeResponse; leader only
+	PathPeerMeta      = "/peer/v1/meta"       // POST meta.Commands → meta.Results; leader only
+	PathPeerReadIndex = "/peer/v1/read-index" // GET → PeerReadIndex; leader only
 	PathPeerArtifacts = "/peer/v1/artifacts/" // PUT, GET, HEAD {digest}
 	PathPeerJoin      = "/peer/v1/join"       // POST Member → {}; a new coordinator asks to become a voter; leader
 	PathPeerRemoved   = "/peer/v1/removed"    // POST → {}; the coordinator that is told was removed, and stops
@@ -204,6 +206,12 @@ type PeerInfo struct {
 	Member  Member `json:"member"`
 	Applied uint64 `json:"applied"`
 	Trust   uint64 `json:"trust,omitempty"` // index of the rotations taken up
+}
+
+// PeerReadIndex is the index of a command of the log. Whoever has applied it has applied all that was
+// acknowledged before it was asked for.
+type PeerReadIndex struct {
+	Index uint64 `json:"index"`
 }
 
 // PeerEvents is what one coordinator alone came to know: its own events, and those that nodes told it.

@@ -40,6 +40,7 @@ const (
 	// The gossip members last seen. A restart at another address finds the others through any of them.
 	fileGossipMembers = "gossip.members"
 	dirRaft           = "raft"
+	dirObjects        = "objects"
 )
 
 func (s *Server) path(name string) string { return filepath.Join(s.cfg.DataDir, name) }

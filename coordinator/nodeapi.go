@@ -49,6 +49,8 @@ func (s *Server) nodeRoutes() map[string]func(w http.ResponseWriter, r *http.Req
 		"POST " + api.PathRenew:                 s.handleRenew,
 		"GET " + api.PathTrust:                  s.handleTrust,
 		"GET " + api.PathArtifacts + "{digest}": s.handleArtifact,
+		"POST " + api.PathMetaApply:             s.handleMetaApply,
+		"POST " + api.PathMetaRead:              s.handleMetaRead,
 	}
 }
 

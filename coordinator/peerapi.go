@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/meta"
 	"github.com/cloudless/cloudless/coordinator/state"
 	"github.com/cloudless/cloudless/internal/link"
 )
@@ -15,6 +16,11 @@ import (
 func (s *Server) peerAPI() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+api.PathPropose, s.handlePropose)
+	mux.HandleFunc("POST "+api.PathPeerMeta, s.handlePeerMeta)
+	mux.HandleFunc("GET "+api.PathPeerReadIndex, func(w http.ResponseWriter, r *http.Request) {
+		err := s.leaderOnly(func() error { return s.fresh(r.Context()) })
+		answer(w, api.PeerReadIndex{Index: s.applied.get()}, err)
+	})
 	mux.HandleFunc("POST "+api.PathPeerJoin, s.handlePeerJoin)
 	mux.HandleFunc("DELETE "+api.PathPeerJoin+"/{id}", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, s.leaderOnly(func() error { return s.removeHere(r.Context(), r.PathValue("id")) }))
@@ -69,6 +75,19 @@ func (s *Server) handlePropose(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		writeError(w, err)
 	}
+}
+
+func (s *Server) handlePeerMeta(w http.ResponseWriter, r *http.Request) {
+	var req meta.Commands
+	if !readJSONUpTo(w, r, maxMetaBody, &req) {
+		return
+	}
+	var res *meta.Results
+	err := s.leaderOnly(func() (err error) {
+		res, err = s.applyMetaHere(r.Context(), req.Commands)
+		return err
+	})
+	answer(w, res, err)
 }
 
 func (s *Server) handlePeerJoin(w http.ResponseWriter, r *http.Request) {

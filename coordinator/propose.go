@@ -12,35 +12,9 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
-	"github.com/cloudless/cloudless/coordinator/consensus"
 	"github.com/cloudless/cloudless/coordinator/state"
 	"github.com/cloudless/cloudless/internal/run"
 )
-
-// fsm feeds the log into the state.
-type fsm struct{ s *Server }
-
-// Apply applies one entry. An entry that cannot be read would part this member from the others, so
-// the coordinator stops instead.
-func (f fsm) Apply(index uint64, data []byte) any {
-	cmd, err := state.Decode(data)
-	if err != nil {
-		f.s.group.Go("log", func(context.Context) error { return fmt.Errorf("entry %d: %w", index, err) })
-		return state.Result{Err: api.Errorf(api.CodeInternal, "log entry %d cannot be read", index)}
-	}
-	defer f.s.applied.Store(index)
-	return f.s.store.Apply(index, cmd)
-}
-
-// Snapshot pins the state as it is.
-func (f fsm) Snapshot() (consensus.Snapshot, error) { return viewSnapshot{f.s.store.View()}, nil }
-
-// Restore replaces the state.
-func (f fsm) Restore(r io.ReadCloser) error { return errors.Join(f.s.store.Restore(r), r.Close()) }
-
-type viewSnapshot struct{ state.View }
-
-func (viewSnapshot) Release() {}
 
 // propose brings a command into the log, through the leader wherever it is, and returns what
 // applying it gave. When it returns, this coordinator has applied it too. A refusal by the state is
@@ -55,16 +29,27 @@ func (s *Server) propose(ctx context.Context, cmd state.Command) (state.Result, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
+	var res state.Result
+	var index uint64
+	err = untilSent(ctx, func() (err error) {
+		res, index, err = s.proposeOnce(ctx, data)
+		return err
+	})
+	switch {
+	case err != nil:
+		return state.Result{}, 0, err
+	case res.Err != nil:
+		return res, index, res.Err
+	}
+	return res, index, nil
+}
+
+// untilSent tries again until something has been sent, one way or the other, or ctx ends.
+func untilSent(ctx context.Context, try func() error) error {
 	for {
-		res, index, err := s.proposeOnce(ctx, data)
-		if err == nil {
-			if res.Err != nil {
-				return res, index, res.Err
-			}
-			return res, index, nil
-		}
+		err := try()
 		if !errors.Is(err, errNotSent) || run.Sleep(ctx, 50*time.Millisecond) != nil {
-			return state.Result{}, 0, err
+			return err
 		}
 	}
 }
@@ -77,14 +62,25 @@ func notSent(format string, args ...any) error {
 }
 
 func (s *Server) proposeOnce(ctx context.Context, data []byte) (state.Result, uint64, error) {
-	if s.raft.IsLeader() {
+	leader, here, err := s.whoLeads()
+	switch {
+	case err != nil:
+		return state.Result{}, 0, err
+	case here:
 		return s.proposeHere(ctx, data)
 	}
-	leader := s.raft.LeaderID()
-	if leader == "" || leader == s.id.ID {
-		return state.Result{}, 0, notSent("there is no leader")
-	}
 	return s.forward(ctx, leader, data)
+}
+
+// whoLeads gives the leader's id, and tells whether it is this coordinator.
+func (s *Server) whoLeads() (id string, here bool, err error) {
+	if s.raft.IsLeader() {
+		return s.id.ID, true, nil
+	}
+	if id := s.raft.LeaderID(); id != "" && id != s.id.ID {
+		return id, false, nil
+	}
+	return "", false, notSent("there is no leader")
 }
 
 func (s *Server) proposeHere(ctx context.Context, data []byte) (state.Result, uint64, error) {
@@ -94,7 +90,7 @@ func (s *Server) proposeHere(ctx context.Context, data []byte) (state.Result, ui
 	}
 	res, ok := value.(state.Result)
 	if !ok {
-		return state.Result{}, 0, api.Errorf(api.CodeInternal, "the state answered with %T", value)
+		return state.Result{}, 0, notApplied(value)
 	}
 	return res, index, nil
 }
@@ -113,46 +109,11 @@ func (s *Server) forward(ctx context.Context, leader string, data []byte) (state
 	return res, resp.Index, s.waitApplied(ctx, resp.Index)
 }
 
-// waitApplied blocks until this coordinator has applied the log up to index.
+// waitApplied blocks until this coordinator has applied the command at index.
 func (s *Server) waitApplied(ctx context.Context, index uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, followTimeout)
 	defer cancel()
-	for s.raft.AppliedIndex() < index {
-		if err := run.Sleep(ctx, 2*time.Millisecond); err != nil {
-			return api.Errorf(api.CodeTimeout, "this coordinator has not caught up with index %d, which the others have", index)
-		}
-	}
-	// Raft counts an entry when it hands it over; the state takes it a moment later. An index that was
-	// no command, or came with a snapshot, never shows there, so this wait is short.
-	ctx, cancelHandOver := context.WithTimeout(ctx, handOver)
-	defer cancelHandOver()
-	for s.applied.Load() < index && run.Sleep(ctx, time.Millisecond) == nil {
-	}
-	return nil
-}
-
-// handOver bounds the wait for the state to take what Raft has handed to it.
-const handOver = 100 * time.Millisecond
-
-// catchUpTimeout bounds the wait of a reader for what the others know already.
-const catchUpTimeout = 2 * time.Second
-
-// catchUp waits until this coordinator has applied what the leader had when it was asked.
-func (s *Server) catchUp(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
-	defer cancel()
-	if s.raft.IsLeader() {
-		return s.waitApplied(ctx, s.raft.LastIndex())
-	}
-	leader := s.raft.LeaderID()
-	if leader == "" || leader == s.id.ID {
-		return notSent("there is no leader")
-	}
-	var info api.PeerInfo
-	if err := s.peerCall(ctx, leader, http.MethodGet, api.PathPeerInfo, nil, &info); err != nil {
-		return err
-	}
-	return s.waitApplied(ctx, info.Applied)
+	return s.applied.wait(ctx, index)
 }
 
 // peerCall makes one request to another coordinator. A connection that could not be made is errNotSent.

@@ -12,7 +12,6 @@ import (
 	"github.com/cloudless/cloudless/coordinator/state"
 	"github.com/cloudless/cloudless/internal/datadir"
 	"github.com/cloudless/cloudless/internal/link"
-	"github.com/cloudless/cloudless/internal/run"
 )
 
 // fileRemoved marks the data folder of a coordinator that was removed: it is of no use any more.
@@ -25,12 +24,7 @@ const tellRemovedTimeout = 2 * time.Second
 func (s *Server) removeMember(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*proposeTimeout)
 	defer cancel()
-	for {
-		err := s.removeOnce(ctx, id)
-		if !errors.Is(err, errNotSent) || run.Sleep(ctx, 50*time.Millisecond) != nil {
-			return err
-		}
-	}
+	return untilSent(ctx, func() error { return s.removeOnce(ctx, id) })
 }
 
 func (s *Server) voters() int {
@@ -47,12 +41,12 @@ func (s *Server) voters() int {
 
 // removeOnce removes a coordinator as the leader, or asks the leader to.
 func (s *Server) removeOnce(ctx context.Context, id string) error {
-	if s.raft.IsLeader() {
+	leader, here, err := s.whoLeads()
+	switch {
+	case err != nil:
+		return err
+	case here:
 		return s.removeHere(ctx, id)
-	}
-	leader := s.raft.LeaderID()
-	if leader == "" || leader == s.id.ID {
-		return notSent("there is no leader")
 	}
 	return s.peerCall(ctx, leader, http.MethodDelete, api.PathPeerJoin+"/"+id, nil, nil)
 }

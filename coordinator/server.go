@@ -24,6 +24,7 @@ import (
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/chunkstore"
 	"github.com/cloudless/cloudless/coordinator/consensus"
+	"github.com/cloudless/cloudless/coordinator/objects"
 	"github.com/cloudless/cloudless/coordinator/state"
 	"github.com/cloudless/cloudless/internal/datadir"
 	"github.com/cloudless/cloudless/internal/gossip"
@@ -67,10 +68,13 @@ type Server struct {
 	keys    *keyring
 	trust   atomic.Pointer[trust]
 	grants  grants
-	applied atomic.Uint64 // index of the last command that the state has taken
+	applied progress
+	writes  gather[*metaWrite]
+	reads   gather[chan<- error]
 	creds   *pki.Credentials
 
 	store     *state.Store
+	objects   *objects.Store // rows of buckets and objects
 	artifacts *chunkstore.Files
 	mux       *link.Mux
 	dialer    *link.Dialer
@@ -99,12 +103,14 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, store: state.New(), started: time.Now(), poke: make(chan struct{}, 1),
 		signals: newSignals(), events: newEventRings(api.MaxNodeEvents), group: run.New(context.Background()), joining: make(chan struct{}, 1), heard: map[string]string{},
+		writes: newGather[*metaWrite](), reads: newGather[chan<- error](),
 	}
 	err := run.Steps(ctx, []run.Step{
 		{What: "open the data folder", Do: s.openData},
 		{What: "load or make the identity", Do: s.openIdentity},
 		{What: "open the mTLS port", Do: s.openLink},
 		{What: "start gossip", Do: s.openGossip},
+		{What: "open the object store's metadata", Do: s.openObjects},
 		{What: "start Raft", Do: s.openRaft},
 		{What: "serve the mTLS port", Do: s.serveLink},
 		{What: "become a member", Do: s.enter},
@@ -208,10 +214,15 @@ func (s *Server) openGossip(context.Context) (err error) {
 	return err
 }
 
+func (s *Server) openObjects(context.Context) (err error) {
+	s.objects, err = objects.Open(nil, s.path(dirObjects), s.log)
+	return err
+}
+
 func (s *Server) openRaft(context.Context) (err error) {
 	dir := s.path(dirRaft)
 	s.raft, err = consensus.Open(consensus.Config{
-		ID: s.id.ID, DataDir: dir, Listener: s.mux.Handle(api.ALPNRaft, api.RoleServer), Dial: s.dialRaft, FSM: fsm{s}, Log: s.log,
+		ID: s.id.ID, DataDir: dir, Listener: s.mux.Handle(api.ALPNRaft, api.RoleServer), Dial: s.dialRaft, FSM: &fsm{s: s}, Log: s.log,
 	})
 	return err
 }
@@ -282,6 +293,8 @@ func (s *Server) watchLog(ctx context.Context) error {
 // background starts what runs for the whole life of a coordinator. Each ends with the group.
 func (s *Server) background() {
 	s.group.Go("leadership", s.watchLeadership)
+	s.group.Go("metadata writes", s.keepWriting)
+	s.group.Go("metadata reads", s.keepReading)
 	s.group.Go("Raft log", s.watchLog)
 	s.group.Go("own entry", s.keepMemberEntry)
 	s.group.Go("gossip peers", s.keepGossipJoined)
@@ -313,6 +326,9 @@ func (s *Server) Close() error {
 	}
 	if s.raft != nil {
 		errs = append(errs, s.raft.Close())
+	}
+	if s.objects != nil {
+		errs = append(errs, s.objects.Close())
 	}
 	if s.gossip != nil {
 		errs = append(errs, s.gossip.Close())

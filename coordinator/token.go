@@ -38,7 +38,7 @@ func (s *Server) Authenticate(ctx context.Context, text string) (api.Caller, err
 	}
 	tok, ok := s.store.View().Token(id)
 	if !ok { // it may be newer than what this coordinator has applied
-		if err := s.catchUp(ctx); err != nil {
+		if err := s.fresh(ctx); err != nil {
 			return api.Caller{}, api.Errorf(api.CodeUnavailable, "this coordinator cannot tell yet whether the token is good: %w", err).WithHint("try another coordinator, or wait a moment")
 		}
 		tok, ok = s.store.View().Token(id)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -91,6 +92,7 @@ type Node struct {
 	watch     *leadership
 	closeOnce sync.Once
 	closeErr  error
+	barred    atomic.Uint64 // the term in which all of the terms before is applied here; see ReadBarrier
 
 	mu      sync.Mutex
 	closed  bool
@@ -169,10 +171,51 @@ func (n *Node) Barrier(ctx context.Context) error {
 	return n.await(ctx, "wait for the Raft log", n.raft.Barrier(timeLeft(ctx)).Error)
 }
 
-// VerifyLeader asks a majority whether this member still leads. A read after it sees every write
-// that was acknowledged before it.
+// VerifyLeader asks a majority whether this member still leads.
 func (n *Node) VerifyLeader(ctx context.Context) error {
 	return n.await(ctx, "confirm the leadership", n.raft.VerifyLeader().Error)
+}
+
+// ReadBarrier returns when a read of this member's FSM sees every command that was acknowledged before
+// the call, by whomever. Only the leader can. Once in a term it waits for what the leaders before have
+// left; after that it takes one round to a majority, and none when there is no other voter.
+func (n *Node) ReadBarrier(ctx context.Context) error {
+	const op = "confirm the leadership"
+	term := n.raft.CurrentTerm()
+	if !n.IsLeader() {
+		return n.explain(op, raft.ErrNotLeader)
+	}
+	if n.barred.Load() != term {
+		if err := n.Barrier(ctx); err != nil {
+			return err
+		}
+		n.barred.Store(term)
+	}
+	if !n.onlyVoter() {
+		if err := n.VerifyLeader(ctx); err != nil {
+			return err
+		}
+	}
+	if n.raft.CurrentTerm() != term { // it may have lost the lead and won it again, and not know yet what was written between
+		return n.explain(op, raft.ErrNotLeader)
+	}
+	return nil
+}
+
+// onlyVoter tells whether nobody else could lead.
+func (n *Node) onlyVoter() bool {
+	servers, err := n.Servers()
+	for _, s := range servers {
+		if s.Voter && s.ID != n.cfg.ID {
+			return false
+		}
+	}
+	return err == nil
+}
+
+// NotWritten tells whether a Propose failed before the command could enter the log: it is safe to try again.
+func NotWritten(err error) bool {
+	return errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrEnqueueTimeout) || errors.Is(err, raft.ErrLeadershipTransferInProgress)
 }
 
 // LeaderID is the id of the leader that this member knows, "" for none.

@@ -153,25 +153,59 @@ func (b *backupReader) end() error {
 
 // Restore replaces all rows by those of a backup, and Applied by its index. The rows that are here are
 // given up only when all of the backup has come, is whole and is on the disk: a damaged one changes
-// nothing, nor does a power cut before. Views taken before still show what they showed. Of a
-// *bufio.Reader it reads no further than the backup's end.
+// nothing, nor does a power cut before. Views may be taken meanwhile; those taken before still show what
+// they showed. Of a *bufio.Reader it reads no further than the backup's end.
 func (s *Store) Restore(in io.Reader) error {
+	r := newBackupReader(in)
+	index, err := r.head()
+	if err != nil {
+		return badBackup(err)
+	}
+	return s.replace(r, index)
+}
+
+// CatchUp is Restore for a backup of the same log: if the rows are as new, they stay, and the backup is
+// only read to its end.
+func (s *Store) CatchUp(in io.Reader) error {
+	r := newBackupReader(in)
+	index, err := r.head()
+	if err != nil {
+		return badBackup(err)
+	}
+	if index > s.Applied() {
+		return s.replace(r, index)
+	}
+	for key := "-"; key != "" && err == nil; {
+		key, _, err = r.row()
+	}
+	if err != nil {
+		return badBackup(err)
+	}
+	return nil
+}
+
+func newBackupReader(in io.Reader) *backupReader {
 	r, ok := in.(*bufio.Reader)
 	if !ok {
 		r = bufio.NewReader(in)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.failed != nil {
-		return s.failed
+	return &backupReader{r: r, sum: crc32.New(castagnoli)}
+}
+
+func (s *Store) replace(r *backupReader, index uint64) error {
+	s.mu.RLock()
+	failed, next := s.failed, s.other()
+	s.mu.RUnlock()
+	if failed != nil {
+		return failed
 	}
-	next := s.other()
-	index, err := s.load(&backupReader{r: r, sum: crc32.New(castagnoli)}, next)
-	if err != nil {
+	if err := s.load(r, next); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	b := s.db.NewBatch()
-	err = errors.Join(
+	err := errors.Join(
 		b.Set(append([]byte{next}, appliedRow...), encodeIndex(index), nil),
 		b.Set([]byte(generationKey), []byte{next}, nil),
 		b.DeleteRange([]byte{s.generation}, []byte{s.generation + 1}, nil),
@@ -186,37 +220,39 @@ func (s *Store) Restore(in io.Reader) error {
 	return nil
 }
 
-// load writes the rows of a backup as a generation that does not hold yet, and gives its index.
-func (s *Store) load(r *backupReader, generation byte) (uint64, error) {
-	index, err := r.head()
-	if err != nil {
-		return 0, badBackup(err)
-	}
+// load writes the rows of a backup as a generation that does not hold yet.
+func (s *Store) load(r *backupReader, generation byte) error {
 	b := s.db.NewBatch()
 	defer func() { _ = b.Close() }() // one that was not committed holds no more than memory
 	if err := b.DeleteRange([]byte{generation}, []byte{generation + 1}, nil); err != nil {
-		return 0, s.fail(err)
+		return s.failNow(err)
 	}
 	for {
 		key, value, err := r.row()
 		if err != nil {
-			return 0, badBackup(err)
+			return badBackup(err)
 		}
 		if key != "" {
 			if err := b.Set(append([]byte{generation}, key...), value, nil); err != nil {
-				return 0, s.fail(err)
+				return s.failNow(err)
 			}
 		}
 		if key == "" || b.Len() >= restoreBatch {
 			if err := guarded(func() error { return b.Commit(pebble.NoSync) }); err != nil {
-				return 0, s.fail(err)
+				return s.failNow(err)
 			}
 			b.Reset()
 		}
 		if key == "" {
-			return index, nil
+			return nil
 		}
 	}
+}
+
+func (s *Store) failNow(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fail(err)
 }
 
 func badBackup(err error) error {

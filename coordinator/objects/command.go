@@ -54,20 +54,65 @@ type (
 	Page           = meta.Page
 )
 
-// Encode gives the bytes of an entry. One that is too large is refused, so that it never reaches the log.
-func Encode(cmds []Command) ([]byte, error) {
+// Encoded is commands as they are in an entry, which may have several.
+type Encoded struct {
+	body  []byte // JSON, without the brackets of the list
+	count int
+}
+
+// EncodeCommands is the part of Encode that can be done beside others.
+func EncodeCommands(cmds []Command) (Encoded, error) {
 	if len(cmds) == 0 || len(cmds) > MaxEntryCommands {
-		return nil, api.Errorf(api.CodeInvalid, "an entry has 1 to %d commands, not %d", MaxEntryCommands, len(cmds))
+		return Encoded{}, api.Errorf(api.CodeInvalid, "an entry has 1 to %d commands, not %d", MaxEntryCommands, len(cmds))
 	}
 	body, err := json.Marshal(cmds)
 	if err != nil {
-		return nil, fmt.Errorf("encode entry: %w", err)
+		return Encoded{}, fmt.Errorf("encode entry: %w", err)
 	}
-	if len(body)+2 > MaxEntryBytes {
-		return nil, api.Errorf(api.CodeTooLarge, "an entry of %d bytes, at most %d are allowed", len(body)+2, MaxEntryBytes).
+	e := Encoded{body[1 : len(body)-1], len(cmds)}
+	if e.bytes() > MaxEntryBytes {
+		return Encoded{}, api.Errorf(api.CodeTooLarge, "an entry of %d bytes, at most %d are allowed", e.bytes(), MaxEntryBytes).
 			WithHint("send fewer commands at once, or upload the object in parts")
 	}
-	return append([]byte{EntryFormat, entryVersion}, body...), nil
+	return e, nil
+}
+
+// entryFrame is what an entry has beside its commands: two bytes, and the brackets of the list.
+const entryFrame = 4
+
+func (e Encoded) bytes() int { return entryFrame + len(e.body) }
+
+// Count is how many commands there are.
+func (e Encoded) Count() int { return e.count }
+
+// Fits tells whether one entry has room for both.
+func (e Encoded) Fits(more Encoded) bool {
+	return e.count+more.count <= MaxEntryCommands && e.bytes()+1+len(more.body) <= MaxEntryBytes
+}
+
+// With is both, in this order.
+func (e Encoded) With(more Encoded) Encoded {
+	if e.count == 0 {
+		return more
+	}
+	body := append(append(e.body, ','), more.body...)
+	return Encoded{body, e.count + more.count}
+}
+
+// Entry gives the bytes of an entry.
+func (e Encoded) Entry() []byte {
+	b := make([]byte, 0, e.bytes())
+	b = append(b, EntryFormat, entryVersion, '[')
+	return append(append(b, e.body...), ']')
+}
+
+// Encode gives the bytes of an entry. One that is too large is refused, so that it never reaches the log.
+func Encode(cmds []Command) ([]byte, error) {
+	e, err := EncodeCommands(cmds)
+	if err != nil {
+		return nil, err
+	}
+	return e.Entry(), nil
 }
 
 // Decode reads what Encode wrote. What this version does not know is an error, never skipped: the rows

@@ -111,6 +111,20 @@ func Parts(rows Rows, ref UploadRef, begin, limit int) (out []*api.Part, err err
 	return out, err
 }
 
+// Sessions are those of the upload sessions that have not ended.
+func Sessions(rows Rows, ids []string) (out []string, err error) {
+	for _, id := range ids {
+		value, err := rows.Get(sessionKeys + id)
+		if err != nil {
+			return nil, err
+		}
+		if value != nil {
+			out = append(out, id)
+		}
+	}
+	return out, nil
+}
+
 func encodeIndex(index uint64) []byte { return binary.BigEndian.AppendUint64(nil, index) }
 
 func decodeIndex(b []byte) (uint64, error) {

@@ -41,8 +41,12 @@ type Store struct {
 	failed     error // the first write that failed; after it nothing is changed any more
 }
 
-// Open opens or makes the store in a folder, which only one process may have open.
+// Open opens or makes the store in a folder, which only one process may have open; a nil fs is the
+// machine's own.
 func Open(fs vfs.FS, dir string, log zerolog.Logger) (*Store, error) {
+	if fs == nil {
+		fs = vfs.Default
+	}
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return nil, unusable(dir, err)
 	}
