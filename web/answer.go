@@ -23,6 +23,15 @@ const answerTimeout = time.Minute
 // does not take what it has for the whole.
 var errCut = errors.New("the stream broke")
 
+// statusError is an error for which HTTP has a status of its own, other than its code's.
+type statusError struct {
+	err    *api.Error
+	status int
+}
+
+func (e *statusError) Error() string { return e.err.Error() }
+func (e *statusError) Unwrap() error { return e.err }
+
 // answer is what a handler gives back: a status and a body to write as JSON. Keep, if set, is
 // remembered for an Idempotency-Key instead of Body, which then holds what must not be stored.
 type answer struct {
@@ -159,8 +168,12 @@ func (s *server) fail(ec echo.Context, err error) {
 // describe finds the error to show, a copy, and its status.
 func describe(r *http.Request, err error) (*api.Error, int) {
 	var known *api.Error
+	var own *statusError
 	var unrouted *echo.HTTPError
 	switch {
+	case errors.As(err, &own):
+		shown := *own.err
+		return &shown, own.status
 	case errors.As(err, &known):
 		shown := *known
 		return &shown, shown.Code.HTTPStatus()

@@ -1,19 +1,21 @@
 package web
 
 import (
-	"io"
 	"net/http"
-	"time"
 
 	"github.com/cloudless/cloudless/api"
 )
 
 func digestOf(c *call) (string, error) {
 	d := c.param("digest")
+	return d, checkDigest(d)
+}
+
+func checkDigest(d string) error {
 	if !api.IsDigest(d) {
-		return "", api.Errorf(api.CodeInvalid, "%q is not a digest: write sha256: and 64 hex digits", d)
+		return api.Errorf(api.CodeInvalid, "%q is not a digest: write sha256: and 64 hex digits", d)
 	}
-	return d, nil
+	return nil
 }
 
 func (s *server) getArtifact(c *call) (answer, error) {
@@ -37,14 +39,14 @@ func (s *server) putArtifact(c *call) error {
 	}
 	limit := artifactLimit(kind)
 	if c.request().ContentLength > limit {
-		return overLimit(kind, limit)
+		return overLimit(kind+" artifact", limit)
 	}
 	end, err := s.sessions.open(c.key())
 	if err != nil {
 		return err
 	}
 	defer end()
-	body := &upload{c.request().Body, c.controller(), kind, limit, limit}
+	body := newUpload(c, kind+" artifact", limit)
 	var a api.Artifact
 	err = s.audited(c, c.route, func() (err error) {
 		a, err = s.backend.PutArtifact(c.context(), c.caller, digest, kind, body)
@@ -68,29 +70,28 @@ func artifactLimit(kind string) int64 {
 }
 
 func overLimit(kind string, limit int64) error {
-	return api.Errorf(api.CodeTooLarge, "the %s artifact is over %s", kind, api.Bytes(limit))
+	return api.Errorf(api.CodeTooLarge, "the %s is over %s", kind, api.Bytes(limit))
 }
 
-// upload reads a body that may be as large as its limit, and that must not stall.
+// upload reads a body that may be as large as its limit.
 type upload struct {
-	body  io.Reader
-	rc    *http.ResponseController
+	steadyReader
 	kind  string
 	limit int64
 	left  int64
 }
 
+func newUpload(c *call, kind string, limit int64) *upload {
+	return &upload{steadyReader{c.request().Body, c.controller()}, kind, limit, limit}
+}
+
 func (u *upload) Read(p []byte) (int, error) {
-	_ = u.rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // not supported by a recorder in tests
 	if int64(len(p)) > u.left+1 {
 		p = p[:u.left+1] // one more than allowed, to see whether there is more
 	}
-	n, err := u.body.Read(p)
+	n, err := u.steadyReader.Read(p)
 	if u.left -= int64(n); u.left < 0 {
 		return 0, overLimit(u.kind, u.limit)
-	}
-	if err != nil {
-		_ = u.rc.SetReadDeadline(time.Time{})
 	}
 	return n, err
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,7 +34,7 @@ type call struct {
 	log    zerolog.Logger
 	caller api.Caller
 	raw    []byte // the body, once read
-	route  route  // of a stream
+	route  route
 	object string // what the request is about, for the audit log
 }
 
@@ -81,9 +82,10 @@ func (c *call) body() ([]byte, error) {
 	}
 	rc := c.controller()
 	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // not supported by a recorder in tests
-	raw, err := io.ReadAll(http.MaxBytesReader(c.echo.Response(), c.request().Body, api.MaxBodyBytes))
+	limit := cmp.Or(c.route.body, api.MaxBodyBytes)
+	raw, err := io.ReadAll(http.MaxBytesReader(c.echo.Response(), c.request().Body, limit))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		return nil, api.Errorf(api.CodeTooLarge, "the body is over %d bytes", api.MaxBodyBytes)
+		return nil, api.Errorf(api.CodeTooLarge, "the body is over %d bytes", limit)
 	}
 	if err != nil {
 		return nil, api.Errorf(api.CodeInvalid, "the body could not be read: %w", err)

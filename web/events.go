@@ -252,9 +252,12 @@ func (o *outStream) send(piece []byte) error {
 // close lets the connection serve the next request without this one's deadline.
 func (o *outStream) close() { _ = o.rc.SetWriteDeadline(time.Time{}) }
 
-// broke ends a stream early: quietly when the client went away, else so that it sees the cut.
-func (o *outStream) broke(err error) error {
-	if o.c.context().Err() != nil {
+// broke ends a stream early.
+func (o *outStream) broke(err error) error { return brokeStream(o.c, err) }
+
+// brokeStream ends an answer that has begun: quietly when the client went away, else so that it sees the cut.
+func brokeStream(c *call, err error) error {
+	if err == nil || c.context().Err() != nil {
 		return nil
 	}
 	return fmt.Errorf("%w: %w", errCut, err)

@@ -25,8 +25,10 @@ type store struct {
 	objects  map[string]stored // by bucket/key
 	sessions map[string]string // their bucket
 	chunks   map[string][]byte
-	trouble  error // of every put, after its body was read
-	breaks   bool  // reads end early
+	trouble  error           // of every put, after its body was read
+	done     func(err error) // told of each put what reading its body gave
+	backup   func(context.Context, io.Writer) error
+	breaks   bool // reads end early
 	asked    []string
 	restored []byte
 }
@@ -41,7 +43,8 @@ func newStore() *store {
 	b := api.Bucket{Name: "photos", CreateIndex: 2, ModifyIndex: 3}
 	b.Default()
 	s.buckets["photos"] = b
-	s.keep(api.ObjectPut{Bucket: "photos", Key: "a/b", ContentType: "text/plain", Metadata: map[string]string{"owner": "ann"}}, []byte("hello, world"))
+	s.keep(api.ObjectPut{Bucket: "photos", Key: "a/b", ObjectHead: api.ObjectHead{ContentType: "text/plain", Metadata: map[string]string{"owner": "ann"}}}, []byte("hello, world"))
+	s.keep(api.ObjectPut{Bucket: "photos", Key: "plain"}, []byte("abc"))
 	s.sessions["s-1"] = "photos"
 	return s
 }
@@ -49,7 +52,7 @@ func newStore() *store {
 func (s *store) keep(p api.ObjectPut, data []byte) *api.Object {
 	tag, sum := md5.Sum(data), sha256.Sum256(data)
 	o := api.Object{Bucket: p.Bucket, Key: p.Key, Size: int64(len(data)), ETag: hex.EncodeToString(tag[:]), SHA256: hex.EncodeToString(sum[:]),
-		ContentType: p.ContentType, Metadata: p.Metadata, Modified: modified, Index: 7}
+		ObjectHead: p.ObjectHead, Modified: modified, Index: 7}
 	s.objects[p.Bucket+"/"+p.Key] = stored{o, data}
 	return &o
 }
@@ -152,6 +155,9 @@ func (brokenReader) Read([]byte) (int, error) {
 
 func (s *store) PutObject(_ context.Context, _ api.Caller, p api.ObjectPut, r io.Reader) (*api.Object, error) {
 	data, err := io.ReadAll(r)
+	if s.done != nil {
+		s.done(err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -160,7 +166,7 @@ func (s *store) PutObject(_ context.Context, _ api.Caller, p api.ObjectPut, r io
 	}
 	old, exists := s.objects[p.Bucket+"/"+p.Key]
 	if exists && p.IfAbsent || p.IfMatch != "" && (!exists || p.IfMatch != "*" && p.IfMatch != old.ETag) {
-		return nil, api.Errorf(api.CodeConflict, "the object is not the one that was named")
+		return nil, api.Errorf(api.CodeConflict, "the object is not the one that was named").WithReason(api.ReasonPrecondition)
 	}
 	return s.keep(p, data), nil
 }
@@ -168,7 +174,7 @@ func (s *store) PutObject(_ context.Context, _ api.Caller, p api.ObjectPut, r io
 func (s *store) DeleteObject(_ context.Context, _ api.Caller, bucket, key, ifMatch string) error {
 	o, exists := s.objects[bucket+"/"+key]
 	if ifMatch != "" && (!exists || ifMatch != o.ETag) {
-		return api.Errorf(api.CodeConflict, "the object is another")
+		return api.Errorf(api.CodeConflict, "the object is another").WithReason(api.ReasonPrecondition)
 	}
 	delete(s.objects, bucket+"/"+key)
 	return nil
@@ -179,9 +185,9 @@ func (s *store) CopyObject(_ context.Context, _ api.Caller, cp meta.Copy) (*api.
 	if err != nil {
 		return nil, err
 	}
-	p := api.ObjectPut{Bucket: cp.Bucket, Key: cp.Key, ContentType: o.ContentType, Metadata: o.Metadata}
+	p := api.ObjectPut{Bucket: cp.Bucket, Key: cp.Key, ObjectHead: o.ObjectHead}
 	if cp.Head != nil {
-		p.ContentType, p.Metadata = cp.Head.ContentType, cp.Head.Metadata
+		p.ObjectHead = *cp.Head
 	}
 	return s.keep(p, o.data), nil
 }
@@ -221,7 +227,9 @@ func (s *store) CommitUpload(_ context.Context, _ api.Caller, session string, p 
 }
 
 func (s *store) StorageReport(context.Context) (api.StorageReport, error) {
-	return api.StorageReport{Health: api.StorageOK}, nil
+	r := api.StorageReport{Nodes: []api.StorageNode{{StoreMember: api.StoreMember{ID: "n-1", Name: "one", State: api.StoreReady, Weight: 1}}}}
+	r.Sum()
+	return r, nil
 }
 
 func (s *store) ask(what string) error {
@@ -240,7 +248,10 @@ func (s *store) CollectStorage(_ context.Context, _ api.Caller, anyway bool) err
 	return s.ask("collect")
 }
 
-func (s *store) BackupStorage(_ context.Context, w io.Writer) error {
+func (s *store) BackupStorage(ctx context.Context, w io.Writer) error {
+	if s.backup != nil {
+		return s.backup(ctx, w)
+	}
 	_, err := io.WriteString(w, "a backup")
 	return err
 }

@@ -16,7 +16,8 @@ const (
 	classAddress class = iota // every request, by address, before its credential is looked at
 	classRead
 	classWrite
-	classStream // logs, exec, followed events, uploads
+	classStream // logs, exec, followed events, artifacts
+	classObject // objects, and chunks of uploads
 	classes
 )
 
@@ -41,6 +42,7 @@ func defaultBudgets() budgets {
 			classRead:    {500, 1000},
 			classWrite:   {200, 400},
 			classStream:  {50, 100},
+			classObject:  {1000, 2000},
 		},
 		callers:        4096,
 		sessions:       2048,

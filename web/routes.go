@@ -15,6 +15,8 @@ type route struct {
 	path   string
 	role   api.Role // least role; rolePublic for none; empty admits nobody
 	class  class
+	quiet  bool  // it changes nothing that anybody sees yet, so it leaves no audit line
+	body   int64 // most bytes of its JSON; 0: api.MaxBodyBytes
 	query  []string
 	answer func(c *call) (answer, error)
 	stream func(c *call) error
@@ -32,9 +34,9 @@ var (
 func label(r route) string { return r.method + " " + strings.ReplaceAll(r.path, `\:`, ":") }
 
 // audit tells whether requests leave a line in the audit log: all that can change something, and
-// commands in replicas. Planning changes nothing.
+// commands in replicas. Planning changes nothing, nor do the steps of an upload before its last.
 func (r route) audit() bool {
-	return changesState(r.method) && r.class != classRead || strings.HasSuffix(r.path, "/exec")
+	return changesState(r.method) && r.class != classRead && !r.quiet || strings.HasSuffix(r.path, "/exec")
 }
 
 // headed tells whether HEAD is answered as GET is: where there is a whole answer, not a stream of it.
@@ -45,7 +47,7 @@ func (r route) headed() bool {
 // routes is the whole API. What is not in it does not exist.
 func (s *server) routes() []route {
 	var all []route
-	for _, part := range [][]route{s.openRoutes(), s.workloadRoutes(), s.clusterRoutes(), s.identityRoutes(), s.laterRoutes()} {
+	for _, part := range [][]route{s.openRoutes(), s.workloadRoutes(), s.clusterRoutes(), s.identityRoutes(), s.storageRoutes(), s.laterRoutes()} {
 		all = append(all, part...)
 	}
 	return all
@@ -149,10 +151,43 @@ func (s *server) identityRoutes() []route {
 	}
 }
 
+// storageRoutes are the object store's. Bytes of objects are streamed, and what can be repeated at will
+// is not remembered.
+func (s *server) storageRoutes() []route {
+	const bucket, object, upload, storage = "/v1/buckets/:bucket", objectsPath + ":bucket/*", "/v1/uploads/:id", "/v1/storage"
+	moved := func(r route) route { r.class = classObject; return r }
+	quiet := func(r route) route { r.class, r.quiet = classObject, true; return r }
+	commit := write(http.MethodPost, upload+"/commit", api.RoleOperator, s.commitUpload)
+	commit.body = api.MaxCommitBytes
+	return []route{
+		get("/v1/buckets", []string{"limit", "cursor"}, s.listBuckets),
+		write(http.MethodPost, "/v1/buckets", api.RoleOperator, s.createBucket),
+		get(bucket, nil, s.getBucket),
+		write(http.MethodPut, bucket, api.RoleOperator, s.putBucket),
+		write(http.MethodDelete, bucket, api.RoleOperator, s.deleteBucket),
+		get(bucket+"/objects", []string{"prefix", "delimiter", "after", "cursor", "limit"}, s.listObjects),
+		moved(stream(http.MethodGet, object, api.RoleViewer, []string{"metadata"}, s.getObject)),
+		moved(stream(http.MethodHead, object, api.RoleViewer, nil, s.getObject)),
+		moved(stream(http.MethodPut, object, api.RoleOperator, nil, s.putObject)),
+		moved(stream(http.MethodPost, object, api.RoleOperator, nil, s.copyObject)),
+		moved(stream(http.MethodDelete, object, api.RoleOperator, nil, s.deleteObject)),
+		quiet(write(http.MethodPost, "/v1/uploads", api.RoleOperator, s.openUpload)),
+		quiet(write(http.MethodPost, upload+"/missing", api.RoleOperator, s.missingChunks)),
+		quiet(stream(http.MethodPut, upload+"/chunks/:digest", api.RoleOperator, []string{"bucket"}, s.putChunk)),
+		commit,
+		get(storage, nil, s.storageReport),
+		write(http.MethodPost, storage+`\:scrub`, api.RoleOperator, s.scrubStorage),
+		write(http.MethodPost, storage+`\:repair`, api.RoleOperator, s.repairStorage),
+		write(http.MethodPost, storage+`\:collect`, api.RoleOperator, s.collectStorage),
+		stream(http.MethodGet, storage+`\:backup`, api.RoleOperator, nil, s.backupStorage),
+		stream(http.MethodPost, storage+`\:restore`, api.RoleAdmin, nil, s.restoreStorage),
+	}
+}
+
 // laterRoutes are paths of the contract whose part is not built: they say so, rather than not exist.
 func (s *server) laterRoutes() []route {
 	var rs []route
-	for _, path := range []string{"/v1/buckets", "/v1/buckets/:bucket", "/v1/buckets/:bucket/objects", "/v1/objects/*", "/v1/secrets", "/v1/secrets/:name"} {
+	for _, path := range []string{"/v1/secrets", "/v1/secrets/:name"} {
 		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete} {
 			rs = append(rs, stream(method, path, api.RoleViewer, nil, unsupported))
 		}

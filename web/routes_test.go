@@ -21,7 +21,7 @@ import (
 	"github.com/cloudless/cloudless/api"
 )
 
-var sampleParams = strings.NewReplacer(`\:`, ":", ":ns", "default", ":name", "hello", ":id", "one", ":digest", digest, ":bucket", "b", "*", "a/b")
+var sampleParams = strings.NewReplacer(`\:`, ":", ":ns", "default", ":name", "hello", ":id", "one", ":digest", digest, ":bucket", "photos", "*", "key")
 
 // sample is a good request for a route.
 func sample(r route) (target, body string) {
@@ -35,6 +35,8 @@ func sample(r route) (target, body string) {
 		body = manifest("fresh")
 	case r.path == `/v1/workloads\:plan`, r.method == http.MethodPut && strings.HasSuffix(r.path, ":name"):
 		body = manifest("hello")
+	case strings.Contains(r.path, ":bucket"), strings.HasPrefix(r.path, "/v1/buckets"), strings.HasPrefix(r.path, "/v1/uploads"), strings.HasPrefix(r.path, "/v1/storage"):
+		return storageSample(r, target)
 	case r.path == "/v1/rotations":
 		body = `{"kind":"ca"}`
 	case r.method == http.MethodPut && strings.HasSuffix(r.path, "/policy"):
@@ -125,10 +127,10 @@ func TestWhatRolesAreFor(t *testing.T) {
 			if r.path == "/metrics" {
 				want = api.RoleViewer
 			}
-		case strings.HasPrefix(r.path, "/v1/tokens"), strings.HasPrefix(r.path, "/v1/members"), strings.HasPrefix(r.path, "/v1/rotations"), strings.HasSuffix(r.path, "/revoke"), strings.HasSuffix(r.path, "/policy"):
+		case strings.HasPrefix(r.path, "/v1/tokens"), strings.HasPrefix(r.path, "/v1/members"), strings.HasPrefix(r.path, "/v1/rotations"), strings.HasSuffix(r.path, "/revoke"), strings.HasSuffix(r.path, "/policy"), strings.HasSuffix(r.path, ":restore"):
 			want = api.RoleAdmin
 		case later, strings.HasSuffix(r.path, ":plan"):
-		case changesState(r.method), strings.HasSuffix(r.path, "/exec"):
+		case changesState(r.method), strings.HasSuffix(r.path, "/exec"), strings.HasSuffix(r.path, ":backup"):
 			want = api.RoleOperator
 		}
 		if r.role != want {
@@ -148,7 +150,8 @@ func TestMetricsAreOpenInDevOnly(t *testing.T) {
 func TestWhatIsNotThere(t *testing.T) {
 	_, s := newTest(t)
 	wantCode(t, ask(s, api.RoleAdmin, http.MethodGet, "/v1/nothing", ""), api.CodeNotFound)
-	wantCode(t, ask(s, api.RoleAdmin, http.MethodGet, "/v1/buckets/b/objects", ""), api.CodeUnsupported)
+	wantCode(t, ask(s, api.RoleAdmin, http.MethodGet, "/v1/secrets", ""), api.CodeUnsupported)
+	wantCode(t, ask(s, api.RoleAdmin, http.MethodGet, "/v1/objects/photos/none", ""), api.CodeNotFound)
 	rec := ask(s, api.RoleAdmin, http.MethodPatch, "/v1/nodes", "{}")
 	if rec.Code != http.StatusMethodNotAllowed || rec.Header().Get("Allow") == "" {
 		t.Fatalf("status %d, Allow %q", rec.Code, rec.Header().Get("Allow"))
@@ -192,7 +195,7 @@ func checkAgainstSpec(t *testing.T, router routers.Router, r route, target, body
 	t.Helper()
 	req := httptest.NewRequest(r.method, target, strings.NewReader(body))
 	req.Header.Set("Content-Type", "application/json")
-	if strings.HasPrefix(r.path, "/v1/artifacts") {
+	if r.stream != nil && r.path != "/v1/objects/:bucket/*" {
 		req.Header.Set("Content-Type", "application/octet-stream")
 	}
 	if r.path == "/ui/*" {
@@ -258,7 +261,8 @@ func TestSchemasMatchTypes(t *testing.T) {
 	for _, v := range []any{
 		api.Workload{}, api.Node{}, api.Service{}, api.ReplicaUsage{}, api.Event{}, api.Token{}, api.Member{}, api.WriteResult{}, api.Plan{}, api.History{}, api.Namespace{}, api.NamespacePolicy{},
 		api.Settled{}, api.ClusterStatus{}, api.ScaleRequest{}, api.RollbackRequest{}, api.DrainRequest{}, api.RevokeRequest{}, api.RotationRequest{}, api.Rotation{}, api.TokenRequest{}, api.Caller{}, api.Artifact{},
-		api.ErrorBody{},
+		api.ErrorBody{}, api.Bucket{}, api.BucketView{}, api.ObjectList{}, api.ObjectCopy{}, api.UploadRequest{}, api.UploadSession{}, api.MissingRequest{}, api.MissingAnswer{}, api.UploadCommit{},
+		api.StorageReport{}, api.ScrubRequest{}, api.CollectRequest{},
 	} {
 		compareType(t, doc, reflect.TypeOf(v), seen)
 	}
@@ -279,16 +283,16 @@ func compareType(t *testing.T, doc *openapi3.T, typ reflect.Type, seen map[refle
 		return
 	}
 	fields := map[string]bool{}
-	for i := range typ.NumField() {
-		name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
-		if name == "-" {
+	for _, f := range reflect.VisibleFields(typ) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "-" || f.Anonymous {
 			continue
 		}
 		fields[name] = true
 		if schema.Value.Properties[name] == nil {
 			t.Errorf("schema %s lacks %s", typ.Name(), name)
 		}
-		compareType(t, doc, typ.Field(i).Type, seen)
+		compareType(t, doc, f.Type, seen)
 	}
 	for name := range schema.Value.Properties {
 		if !fields[name] {

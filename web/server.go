@@ -68,8 +68,8 @@ func (s *server) serve(r route) echo.HandlerFunc {
 		if err := checkQuery(c, r); err != nil {
 			return err
 		}
+		c.route = r
 		if r.stream != nil {
-			c.route = r
 			return r.stream(c)
 		}
 		return s.respond(c, r)

@@ -17,22 +17,20 @@ type BucketView struct {
 
 // ObjectPut is what a client says of an object that it puts.
 type ObjectPut struct {
-	Bucket      string            `json:"bucket"`
-	Key         string            `json:"key"`
-	ContentType string            `json:"contentType,omitempty"`
-	Metadata    map[string]string `json:"metadata,omitempty"`
-	Size        int64             `json:"size"`               // -1: not known before its end
-	IfAbsent    bool              `json:"ifAbsent,omitempty"` // there must be no such object
-	IfMatch     string            `json:"ifMatch,omitempty"`  // the ETag that the present one must have, or * for any
+	Bucket string `json:"bucket"`
+	Key    string `json:"key"`
+	ObjectHead
+	Size     int64  `json:"size"`               // -1: not known before its end
+	IfAbsent bool   `json:"ifAbsent,omitempty"` // there must be no such object
+	IfMatch  string `json:"ifMatch,omitempty"`  // the ETag that the present one must have, or * for any
 }
 
 // ObjectCopy is the body of the POST that makes an object of another's bytes.
 type ObjectCopy struct {
-	FromBucket    string            `json:"fromBucket"`
-	FromKey       string            `json:"fromKey"`
-	SourceIfMatch string            `json:"sourceIfMatch,omitempty"` // the ETag that the source must have
-	ContentType   string            `json:"contentType,omitempty"`   // this and Metadata absent: the source's
-	Metadata      map[string]string `json:"metadata,omitempty"`
+	FromBucket    string      `json:"fromBucket"`
+	FromKey       string      `json:"fromKey"`
+	SourceIfMatch string      `json:"sourceIfMatch,omitempty"` // the ETag that the source must have
+	Head          *ObjectHead `json:"head,omitempty"`          // absent: the source's
 }
 
 // ObjectList is a page of a bucket. Prefixes are what keys have in common up to the delimiter.
@@ -73,44 +71,18 @@ type StorageReport struct {
 	Bytes       int64         `json:"bytes"`    // of the objects, before copies and compression
 	Capacity    int64         `json:"capacity"` // bytes that the nodes may use
 	Used        int64         `json:"used"`
-	Chunks      int64         `json:"chunks"` // that nodes keep, each copy counted
-	Missing     int64         `json:"missing"`
-	Quarantined int64         `json:"quarantined"` // damaged copies that were moved aside
+	Chunks      int64         `json:"chunks"`             // that nodes keep, each copy counted
+	Quarantined int64         `json:"quarantined"`        // damaged copies that were moved aside
+	HeldUntil   time.Time     `json:"heldUntil,omitzero"` // before when nothing is collected
 	Nodes       []StorageNode `json:"nodes"`
-	Repair      StorageTask   `json:"repair"`    // makes missing copies
-	Rebalance   StorageTask   `json:"rebalance"` // moves copies to where they belong
-	Collect     StorageTask   `json:"collect"`   // deletes what nobody refers to
+	Upkeep      StorageUpkeep `json:"upkeep"`
 }
 
 // StorageNode is a node as a keeper of chunks.
 type StorageNode struct {
 	StoreMember
-	Stats         StoreStats `json:"stats"`
-	SafeToRemove  bool       `json:"safeToRemove,omitempty"` // drained: every chunk of it has its copies elsewhere
-	LastHeartbeat time.Time  `json:"lastHeartbeat,omitzero"`
-}
-
-// StorageTaskState is what a task does at the moment.
-type StorageTaskState string
-
-// The states.
-const (
-	StorageIdle    StorageTaskState = "idle"
-	StorageRunning StorageTaskState = "running"
-	StorageHeld    StorageTaskState = "held" // Reason says why, and until when
-)
-
-// StorageTask is the progress of one of the loops that look after chunks: of the pass under way, or of
-// the last one.
-type StorageTask struct {
-	State     StorageTaskState `json:"state"`
-	Done      int64            `json:"done"` // chunks
-	Left      int64            `json:"left"`
-	Failed    int64            `json:"failed,omitempty"` // tried again later
-	Bytes     int64            `json:"bytes,omitempty"`  // moved or deleted
-	StartedAt time.Time        `json:"startedAt,omitzero"`
-	EndedAt   time.Time        `json:"endedAt,omitzero"`
-	Reason    string           `json:"reason,omitempty"`
+	Stats  StoreStats `json:"stats"`
+	SeenAt time.Time  `json:"seenAt,omitzero"` // when it last told them
 }
 
 // ScrubRequest names the node that reads all its chunks; none: every node.
