@@ -18,30 +18,33 @@ const (
 
 // Node is one machine that runs an agent.
 type Node struct {
-	ID          string            `json:"id"`
-	Name        string            `json:"name"`
-	Region      string            `json:"region"`
-	Zone        string            `json:"zone"`
-	Labels      map[string]string `json:"labels,omitempty"`
-	Taints      []Taint           `json:"taints,omitempty"`
-	State       NodeState         `json:"state"`              // as people see it: Liveness, or draining, or cordoned
-	Liveness    NodeState         `json:"liveness,omitempty"` // joining, ready, suspect, lost or left
-	Cordoned    bool              `json:"cordoned,omitempty"`
-	Drain       *Drain            `json:"drain,omitempty"`
-	Reason      string            `json:"reason,omitempty"`
-	Addr        NodeAddr          `json:"addr"`
-	Capacity    Reserved          `json:"capacity"` // what workloads may take, after --reserve
-	Runtimes    Runtimes          `json:"runtimes"`
-	Arch        string            `json:"arch"` // GOARCH
-	OS          string            `json:"os"`
-	Version     string            `json:"version"`            // of its cloudless binary
-	Epoch       uint64            `json:"epoch,omitempty"`    // for which it has reported what it runs
-	Failures    int               `json:"failures,omitempty"` // times it was lost, decaying; lowers reliability
-	Goodbye     string            `json:"goodbye,omitempty"`  // restart | leave, when it said so
-	JoinedAt    time.Time         `json:"joinedAt,omitzero"`
-	ChangedAt   time.Time         `json:"changedAt,omitzero"` // of Liveness
-	CreateIndex uint64            `json:"createIndex,omitempty"`
-	ModifyIndex uint64            `json:"modifyIndex,omitempty"`
+	ID       string            `json:"id"`
+	Name     string            `json:"name"`
+	Region   string            `json:"region"`
+	Zone     string            `json:"zone"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Taints   []Taint           `json:"taints,omitempty"`
+	State    NodeState         `json:"state"`              // as people see it: Liveness, or draining, or cordoned
+	Liveness NodeState         `json:"liveness,omitempty"` // joining, ready, suspect, lost or left
+	Cordoned bool              `json:"cordoned,omitempty"`
+	Drain    *Drain            `json:"drain,omitempty"`
+	Reason   string            `json:"reason,omitempty"`
+	Addr     NodeAddr          `json:"addr"`
+	Capacity Reserved          `json:"capacity"` // what workloads may take, after --reserve
+	// StoreCapacity is how many bytes its chunk store may use, as it said last; not 0: the node is a member of
+	// the object store, until it is removed or leaves.
+	StoreCapacity int64     `json:"storeCapacity,omitempty"`
+	Runtimes      Runtimes  `json:"runtimes"`
+	Arch          string    `json:"arch"` // GOARCH
+	OS            string    `json:"os"`
+	Version       string    `json:"version"`            // of its cloudless binary
+	Epoch         uint64    `json:"epoch,omitempty"`    // for which it has reported what it runs
+	Failures      int       `json:"failures,omitempty"` // times it was lost, decaying; lowers reliability
+	Goodbye       string    `json:"goodbye,omitempty"`  // restart | leave, when it said so
+	JoinedAt      time.Time `json:"joinedAt,omitzero"`
+	ChangedAt     time.Time `json:"changedAt,omitzero"` // of Liveness
+	CreateIndex   uint64    `json:"createIndex,omitempty"`
+	ModifyIndex   uint64    `json:"modifyIndex,omitempty"`
 
 	Status *NodeStatus `json:"status,omitempty"` // live figures, added on reads, not replicated
 }

@@ -51,6 +51,8 @@ func (s *Server) nodeRoutes() map[string]func(w http.ResponseWriter, r *http.Req
 		"GET " + api.PathArtifacts + "{digest}": s.handleArtifact,
 		"POST " + api.PathMetaApply:             s.handleMetaApply,
 		"POST " + api.PathMetaRead:              s.handleMetaRead,
+		"GET " + api.PathStoreMembers:           s.handleStoreMembers,
+		"POST " + api.PathStoreShort:            s.handleStoreShort,
 	}
 }
 

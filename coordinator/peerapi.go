@@ -17,6 +17,7 @@ func (s *Server) peerAPI() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+api.PathPropose, s.handlePropose)
 	mux.HandleFunc("POST "+api.PathPeerMeta, s.handlePeerMeta)
+	mux.HandleFunc("POST "+api.PathPeerShort, s.handlePeerShort)
 	mux.HandleFunc("GET "+api.PathPeerReadIndex, func(w http.ResponseWriter, r *http.Request) {
 		err := s.leaderOnly(func() error { return s.fresh(r.Context()) })
 		answer(w, api.PeerReadIndex{Index: s.applied.get()}, err)

@@ -62,16 +62,18 @@ type Config struct {
 
 // Server is one coordinator.
 type Server struct {
-	cfg     Config
-	log     zerolog.Logger
-	id      identity
-	keys    *keyring
-	trust   atomic.Pointer[trust]
-	grants  grants
-	applied progress
-	writes  gather[*metaWrite]
-	reads   gather[chan<- error]
-	creds   *pki.Credentials
+	cfg        Config
+	log        zerolog.Logger
+	id         identity
+	keys       *keyring
+	trust      atomic.Pointer[trust]
+	grants     grants
+	applied    progress
+	writes     gather[*metaWrite]
+	reads      gather[chan<- error]
+	short      *shortQueue // chunks to repair soon
+	storeTable memberTable
+	creds      *pki.Credentials
 
 	store     *state.Store
 	objects   *objects.Store // rows of buckets and objects
@@ -103,7 +105,7 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, store: state.New(), started: time.Now(), poke: make(chan struct{}, 1),
 		signals: newSignals(), events: newEventRings(api.MaxNodeEvents), group: run.New(context.Background()), joining: make(chan struct{}, 1), heard: map[string]string{},
-		writes: newGather[*metaWrite](), reads: newGather[chan<- error](),
+		writes: newGather[*metaWrite](), reads: newGather[chan<- error](), short: newShortQueue(),
 	}
 	err := run.Steps(ctx, []run.Step{
 		{What: "open the data folder", Do: s.openData},
@@ -295,6 +297,7 @@ func (s *Server) background() {
 	s.group.Go("leadership", s.watchLeadership)
 	s.group.Go("metadata writes", s.keepWriting)
 	s.group.Go("metadata reads", s.keepReading)
+	s.group.Go("chunks to repair", s.keepShort)
 	s.group.Go("Raft log", s.watchLog)
 	s.group.Go("own entry", s.keepMemberEntry)
 	s.group.Go("gossip peers", s.keepGossipJoined)

@@ -56,6 +56,7 @@ type signals struct {
 	mu    sync.Mutex
 	nodes map[string]*nodeSignal
 	acks  chan struct{} // closed when what behind looks at has changed
+	full  uint64        // counts the changes of fullStores
 }
 
 func newSignals() *signals {
@@ -78,8 +79,11 @@ func (g *signals) update(id string, f func(n *nodeSignal)) {
 		n = &nodeSignal{NodeSignal: reconcile.NodeSignal{Gossip: "unknown"}}
 		g.nodes[id] = n
 	}
-	session, index := n.Session, n.endpointIndex
+	session, index, full := n.Session, n.endpointIndex, n.storeFull()
 	f(n)
+	if n.storeFull() != full {
+		g.full++
+	}
 	if n.Session != session || n.endpointIndex != index {
 		close(g.acks)
 		g.acks = make(chan struct{})
@@ -109,6 +113,31 @@ func (g *signals) all(now time.Time) map[string]reconcile.NodeSignal {
 		out[id] = sig
 	}
 	return out
+}
+
+// storeFull tells whether the node's chunk store takes nothing.
+func (n *nodeSignal) storeFull() bool {
+	return n.heartbeat.Store != nil && (n.heartbeat.Store.Full || n.heartbeat.Store.Failed != "")
+}
+
+// fullStores are the nodes whose chunk stores take nothing; the number is another one after every change.
+func (g *signals) fullStores() (full map[string]bool, change uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	full = map[string]bool{}
+	for id, n := range g.nodes {
+		if n.storeFull() {
+			full[id] = true
+		}
+	}
+	return full, g.full
+}
+
+// storeChanges is the number of fullStores.
+func (g *signals) storeChanges() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.full
 }
 
 // wake makes the leader's loop look again; the channel holds one, so it never blocks.

@@ -46,3 +46,32 @@ func forNodes(err error) error {
 	e.Err = nil
 	return &e
 }
+
+// handleStoreMembers tells who keeps chunks, if that has changed since the revision that the node has.
+func (s *Server) handleStoreMembers(w http.ResponseWriter, r *http.Request, _ string) {
+	members := s.storeMembers()
+	if members.Revision == queryUint(r, "revision") {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	writeJSON(w, http.StatusOK, members)
+}
+
+func (s *Server) handleStoreShort(w http.ResponseWriter, r *http.Request, _ string) {
+	var req api.StoreShort
+	if !readJSON(w, r, &req) {
+		return
+	}
+	if len(req.Chunks) > api.MaxStoreShort {
+		writeError(w, api.Errorf(api.CodeTooLarge, "%d chunks, at most %d are allowed at once", len(req.Chunks), api.MaxStoreShort))
+		return
+	}
+	for _, d := range req.Chunks {
+		if !api.IsDigest(d) {
+			writeError(w, api.Errorf(api.CodeInvalid, "%q is not a digest", d))
+			return
+		}
+	}
+	s.short.add(req.Chunks...)
+	writeJSON(w, http.StatusOK, struct{}{})
+}

@@ -226,7 +226,11 @@ func (t *tx) found(f Found) Result {
 	if f.Epoch <= m.Epoch {
 		return refuse(api.CodeConflict, "epoch %d is not after %d", f.Epoch, m.Epoch)
 	}
-	t.put(tMeta, &Meta{f.ClusterID, f.Epoch, t.at})
+	founded := Meta{ClusterID: f.ClusterID, Epoch: f.Epoch, FoundedAt: t.at}
+	if m.Epoch != 0 {
+		founded.RenewedAt = t.at
+	}
+	t.put(tMeta, &founded)
 	t.touch(MarkServices)
 	for _, n := range t.Nodes() { // every node must report anew, so every set is new
 		t.bumpSet(n.ID)

@@ -63,6 +63,9 @@ func (t *tx) registerNode(r RegisterNode) Result {
 		i := r.Info
 		n.Addr, n.Region, n.Zone, n.Labels, n.Taints = i.Addr, i.Region, i.Zone, maps.Clone(i.Labels), slices.Clone(i.Taints)
 		n.Capacity, n.Runtimes, n.Arch, n.OS, n.Version = i.Capacity, i.Runtimes, i.Arch, i.OS, i.Version
+		if i.StoreCapacity > 0 { // a node that could not open its store this time is still a member: it has chunks
+			n.StoreCapacity = i.StoreCapacity
+		}
 		if n.Liveness != api.NodeReady {
 			n.ChangedAt = t.at
 		}

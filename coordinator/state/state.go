@@ -62,6 +62,7 @@ type Meta struct {
 	ClusterID string    `json:"clusterId"`
 	Epoch     uint64    `json:"epoch"`
 	FoundedAt time.Time `json:"foundedAt"`
+	RenewedAt time.Time `json:"renewedAt,omitzero"` // when this epoch followed another one
 }
 
 // Workload is the row of a workload: its manifest without status, and what the reconciler notes.
