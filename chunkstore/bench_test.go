@@ -318,7 +318,7 @@ func BenchmarkCompress(b *testing.B) {
 				for b.Loop() {
 					_, body, buf := compress(codec, data.b)
 					stored = len(body)
-					putBuffer(buf)
+					PutBuffer(buf)
 				}
 				b.ReportMetric(float64(len(data.b))/float64(stored), "ratio")
 			})

@@ -223,8 +223,12 @@ type ChunkInfo struct {
 	Codec       Codec
 }
 
-// maxPage is the largest page of a listing, and how many chunks a background pass holds at once.
-const maxPage = 1000
+func (e entry) info(k key) ChunkInfo {
+	return ChunkInfo{Digest: k.String(), Bytes: int64(e.raw), StoredBytes: e.bytes(), Codec: e.codec}
+}
+
+// MaxPage is the largest page of a listing, and how many chunks a background pass holds at once.
+const MaxPage = 1000
 
 // List is a page of what is here in the order of the digests, beginning after the digest named; ""
 // is the start. A page that is not full is the last.
@@ -233,13 +237,13 @@ func (c *Chunks) List(after string, limit int) ([]ChunkInfo, error) {
 		return nil, err
 	}
 	defer c.leave()
-	if limit <= 0 || limit > maxPage {
-		limit = maxPage
+	if limit <= 0 || limit > MaxPage {
+		limit = MaxPage
 	}
 	out := make([]ChunkInfo, 0, limit)
 	err := c.page(chunkKeys, after, limit, func(k key, value []byte) error {
 		e, err := decodeEntry(value)
-		out = append(out, ChunkInfo{Digest: k.String(), Bytes: int64(e.raw), StoredBytes: e.bytes(), Codec: e.codec})
+		out = append(out, e.info(k))
 		return err
 	})
 	return out, err

@@ -70,8 +70,8 @@ func TestPutRefusesChunks(t *testing.T) {
 		chunks []Chunk
 		code   api.Code
 	}{
-		{"other bytes", t.Context(), PutOptions{}, []Chunk{good, {good.Digest, []byte("bad")}}, api.CodeUnsupMedia},
-		{"no digest", t.Context(), PutOptions{}, []Chunk{{"good", []byte("good")}}, api.CodeInvalid},
+		{"other bytes", t.Context(), PutOptions{}, []Chunk{good, {Digest: good.Digest, Data: []byte("bad")}}, api.CodeUnsupMedia},
+		{"no digest", t.Context(), PutOptions{}, []Chunk{{Digest: "good", Data: []byte("good")}}, api.CodeInvalid},
 		{"nothing", t.Context(), PutOptions{}, []Chunk{chunkOf(nil)}, api.CodeTooLarge},
 		{"too large", t.Context(), PutOptions{}, []Chunk{chunkOf(make([]byte, MaxChunkBytes+1))}, api.CodeTooLarge},
 		{"too many at once", t.Context(), PutOptions{}, []Chunk{chunkOf(noise(1, MaxChunkBytes)), chunkOf(noise(2, MaxChunkBytes)), good}, api.CodeTooLarge},

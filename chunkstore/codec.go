@@ -54,7 +54,7 @@ func compress(codec Codec, data []byte) (Codec, []byte, *[]byte) {
 	if codec == Raw {
 		return Raw, data, nil
 	}
-	buf := getBuffer(s2.MaxEncodedLen(len(data)))
+	buf := GetBuffer(s2.MaxEncodedLen(len(data)))
 	var out []byte
 	if codec == Zstd {
 		out = zstdEncoder().EncodeAll(data, (*buf)[:0])
@@ -62,7 +62,7 @@ func compress(codec Codec, data []byte) (Codec, []byte, *[]byte) {
 		out = s2.Encode(*buf, data)
 	}
 	if len(out) > len(data)-len(data)/minSavedShare {
-		putBuffer(buf)
+		PutBuffer(buf)
 		return Raw, data, nil
 	}
 	return codec, out, buf
@@ -101,23 +101,4 @@ func grow(buf []byte, n int) []byte {
 		return buf
 	}
 	return append(make([]byte, 0, len(buf)+n), buf...)
-}
-
-// buffers are for the stored bytes of chunks. How many are in use at once is bounded by the budget
-// of the store (see Chunks.budget), not here.
-var buffers sync.Pool
-
-func getBuffer(n int) *[]byte {
-	if b, ok := buffers.Get().(*[]byte); ok && cap(*b) >= n {
-		*b = (*b)[:n]
-		return b
-	}
-	b := make([]byte, n)
-	return &b
-}
-
-func putBuffer(b *[]byte) {
-	if b != nil {
-		buffers.Put(b)
-	}
 }

@@ -87,14 +87,14 @@ func (p *pass) eachPage(ctx context.Context, letter byte, f func(context.Context
 			return err
 		}
 		var keys []key
-		err := p.c.page(letter, after, maxPage, func(k key, _ []byte) error {
+		err := p.c.page(letter, after, MaxPage, func(k key, _ []byte) error {
 			keys = append(keys, k)
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		if last = len(keys) < maxPage; len(keys) == 0 {
+		if last = len(keys) < MaxPage; len(keys) == 0 {
 			break
 		}
 		after = keys[len(keys)-1].String()

@@ -153,13 +153,13 @@ func TestCollectionOfManyPages(t *testing.T) {
 	c := openChunks(t, vfs.NewMem(), small)
 	for page := range 3 {
 		var data [][]byte
-		for i := range maxPage {
+		for i := range MaxPage {
 			data = append(data, []byte{byte(page), byte(i), byte(i >> 8), 1})
 		}
-		putChunks(t, c, "", data[:maxPage/2]...)
-		putChunks(t, c, "", data[maxPage/2:]...)
+		putChunks(t, c, "", data[:MaxPage/2]...)
+		putChunks(t, c, "", data[MaxPage/2:]...)
 	}
-	collectAll(t, c, 3*maxPage)
+	collectAll(t, c, 3*MaxPage)
 	if s := c.Stats(); s.Chunks != 0 || s.UsedBytes != 0 {
 		t.Errorf("%+v", s)
 	}

@@ -138,7 +138,7 @@ func consistent(c *Chunks) error {
 	var chunks, raw, stored int64
 	live := map[uint64]int64{}
 	for after := ""; ; {
-		list, err := c.List(after, maxPage)
+		list, err := c.List(after, MaxPage)
 		if err != nil {
 			return err
 		}
@@ -153,7 +153,7 @@ func consistent(c *Chunks) error {
 				live[e.segment] += e.bytes()
 			}
 		}
-		if len(list) < maxPage {
+		if len(list) < MaxPage {
 			break
 		}
 	}

@@ -20,6 +20,12 @@ func parseDigest(digest string) (k key, err error) {
 	return k, err
 }
 
+// ParseDigest gives the bytes that a digest names.
+func ParseDigest(digest string) ([sha256.Size]byte, error) { return parseDigest(digest) }
+
+// Digest is how the digest with these bytes is written.
+func Digest(sum [sha256.Size]byte) string { return key(sum).String() }
+
 func parseDigests(digests []string) ([]key, error) {
 	keys := make([]key, len(digests))
 	for i, d := range digests {

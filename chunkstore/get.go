@@ -54,6 +54,17 @@ func (c *Chunks) Has(digest string) (bool, error) {
 	return c.has(k)
 }
 
+// Stat tells how a chunk is stored; its errors are those of Get.
+func (c *Chunks) Stat(digest string) (ChunkInfo, error) {
+	k, err := c.begin(digest)
+	if err != nil {
+		return ChunkInfo{}, err
+	}
+	defer c.leave()
+	e, err := c.lookup(k)
+	return e.info(k), err
+}
+
 func (c *Chunks) has(k key) (bool, error) {
 	_, err := c.lookup(k)
 	if api.CodeOf(err) == api.CodeNotFound || errors.Is(err, ErrCorrupt) {
@@ -146,8 +157,8 @@ func loadBody(file vfs.File, offset int64, h head, buf []byte) ([]byte, error) {
 		}
 		return buf[:len(buf)+len(body)], nil
 	}
-	stored := getBuffer(int(h.stored))
-	defer putBuffer(stored)
+	stored := GetBuffer(int(h.stored))
+	defer PutBuffer(stored)
 	if err := readFull(file, *stored, offset); err != nil {
 		return nil, err
 	}

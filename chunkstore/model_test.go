@@ -146,7 +146,7 @@ func check(rt *rapid.T, err error) {
 }
 
 func (m *model) compare(rt *rapid.T, c *Chunks, pool [][]byte) {
-	list, err := c.List("", maxPage)
+	list, err := c.List("", MaxPage)
 	check(rt, err)
 	var got []string
 	for _, info := range list {

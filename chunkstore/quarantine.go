@@ -96,7 +96,7 @@ func (c *Chunks) Damaged(after string, limit int) ([]string, error) {
 	}
 	defer c.leave()
 	var out []string
-	err := c.page(damageKeys, after, min(limit, maxPage), func(k key, _ []byte) error {
+	err := c.page(damageKeys, after, min(limit, MaxPage), func(k key, _ []byte) error {
 		out = append(out, k.String())
 		return nil
 	})
@@ -111,8 +111,8 @@ func (c *Chunks) Verify(digest string) error {
 		return err
 	}
 	defer c.leave()
-	buf := getBuffer(MaxChunkBytes)
-	defer putBuffer(buf)
+	buf := GetBuffer(MaxChunkBytes)
+	defer PutBuffer(buf)
 	return c.verify(k, (*buf)[:0])
 }
 

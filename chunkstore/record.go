@@ -51,6 +51,8 @@ type record struct {
 	body  []byte // what is stored; nil until encode
 	sum   uint32 // its checksum
 	from  *[]byte
+
+	summed bool // the key was computed from data
 }
 
 // bytes is the room that a record takes.
@@ -107,7 +109,7 @@ func (r *record) encode() head {
 
 // release gives back what encode took.
 func (r *record) release() {
-	putBuffer(r.from)
+	PutBuffer(r.from)
 	r.body, r.from = nil, nil
 }
 

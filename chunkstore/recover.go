@@ -207,8 +207,8 @@ func (c *Chunks) adopt(id uint64, sizes map[uint64]int64) error {
 	if end <= known {
 		return nil
 	}
-	buf := getBuffer(MaxChunkBytes)
-	defer putBuffer(buf)
+	buf := GetBuffer(MaxChunkBytes)
+	defer PutBuffer(buf)
 	var batch []found
 	var adopted int
 	flush := func() error {

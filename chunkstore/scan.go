@@ -30,8 +30,8 @@ func scan(file vfs.File, from, to int64, f func(at int64, h head) error) error {
 
 // nextMagic is where the next head may be, to if there is none. What cannot be read is passed over.
 func nextMagic(file vfs.File, from, to int64) int64 {
-	buf := getBuffer(scanBytes)
-	defer putBuffer(buf)
+	buf := GetBuffer(scanBytes)
+	defer PutBuffer(buf)
 	for from < to {
 		n, err := file.ReadAt((*buf)[:min(scanBytes, to-from)], from)
 		if at := bytes.Index((*buf)[:n], []byte(recordMagic)); at >= 0 {

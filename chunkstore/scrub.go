@@ -34,8 +34,8 @@ func (c *Chunks) Scrub(ctx context.Context, o Scrubbing) (report ScrubReport, er
 		return ScrubReport{}, err
 	}
 	defer c.leave()
-	buf := getBuffer(MaxChunkBytes)
-	defer putBuffer(buf)
+	buf := GetBuffer(MaxChunkBytes)
+	defer PutBuffer(buf)
 	cursor := ""
 	if !o.Restart {
 		cursor, err = c.scrubCursor()
@@ -55,7 +55,7 @@ func (c *Chunks) Scrub(ctx context.Context, o Scrubbing) (report ScrubReport, er
 
 // scrubPage verifies a page of chunks behind cursor, and gives the new cursor.
 func (c *Chunks) scrubPage(ctx context.Context, cursor string, maxBytes int64, buf []byte, report *ScrubReport) (string, error) {
-	list, err := c.List(cursor, maxPage)
+	list, err := c.List(cursor, MaxPage)
 	if err != nil {
 		return cursor, err
 	}
@@ -68,7 +68,7 @@ func (c *Chunks) scrubPage(ctx context.Context, cursor string, maxBytes int64, b
 		}
 		cursor = info.Digest
 	}
-	report.Wrapped = len(list) < maxPage
+	report.Wrapped = len(list) < MaxPage
 	return cursor, nil
 }
 

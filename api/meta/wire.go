@@ -1,6 +1,10 @@
 package meta
 
-import "github.com/cloudless/cloudless/api"
+import (
+	"errors"
+
+	"github.com/cloudless/cloudless/api"
+)
 
 // Commands asks for changes; each is decided by itself, in this order, and none waits for another.
 type Commands struct {
@@ -23,3 +27,7 @@ func (r *Results) First() (Result, error) {
 	}
 	return r.Results[0], nil
 }
+
+// ErrNotSent is the cause of an error of which it is certain that nothing has come of it: no coordinator
+// was reached, or none that leads took the request. It may be sent again.
+var ErrNotSent = errors.New("nothing was sent")

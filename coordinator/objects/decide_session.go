@@ -20,6 +20,7 @@ func (d *decision) saveSession(s *api.UploadSession) Result {
 	return Result{Session: s}
 }
 
+// openSession gives the bucket too: it says how what is stored under the session is to be kept.
 func (d *decision) openSession(c *OpenSession) Result {
 	b, err := d.bucket(c.Bucket)
 	if err = firstOf(checkID(c.ID), err); err != nil {
@@ -31,7 +32,9 @@ func (d *decision) openSession(c *OpenSession) Result {
 	if d.number(sessionKeys, api.MaxUploadSessions) >= api.MaxUploadSessions {
 		return refused(api.Errorf(api.CodeRateLimited, "there are %d uploads under way, no more are allowed", api.MaxUploadSessions).WithHint("try again later"))
 	}
-	return d.saveSession(&api.UploadSession{ID: c.ID, Bucket: c.Bucket, Terms: termsOf(b)})
+	r := d.saveSession(&api.UploadSession{ID: c.ID, Bucket: c.Bucket, Terms: termsOf(b)})
+	r.Bucket = b
+	return r
 }
 
 func (d *decision) renewSession(c *RenewSession) Result {

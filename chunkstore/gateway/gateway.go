@@ -1,0 +1,120 @@
+// Package gateway writes and reads objects. It cuts what it is given into chunks, stores enough copies
+// of each on the nodes, and then lets the coordinators name them by a manifest; what it reads it takes
+// from the nearest node that has it, and checks it. Every door (S3, REST, guests, the agents' own
+// artifacts) goes through it, on agents and on coordinators alike.
+//
+// It knows the rest of the cluster by two interfaces: Meta, the coordinators' strongly consistent
+// metadata, and Peers, the chunks of a node by its id.
+//
+//	put.go, ingest.go, source.go   an object on its way in: read, cut, stored a few chunks at a time
+//	spread.go                      one chunk onto W of R nodes
+//	lease.go                       the upload session that keeps chunks until an object names them
+//	upload.go                      the same in steps, for a client that cuts for itself
+//	open.go, stream.go, fetch.go   an object on its way out; one chunk from whoever has it
+//	meta.go                        asking the coordinators, again where that is safe
+package gateway
+
+import (
+	"context"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/meta"
+	"github.com/cloudless/cloudless/chunkstore"
+	"github.com/cloudless/cloudless/internal/run"
+)
+
+// Meta is the strongly consistent metadata that the coordinators keep.
+type Meta interface {
+	// Apply asks for changes. An error is no refusal, those are in the results: the metadata could not
+	// be reached, or nobody knows what happened. If meta.ErrNotSent is its cause, nothing has happened.
+	Apply(ctx context.Context, cmds ...meta.Command) (*meta.Results, error)
+	Read(ctx context.Context, q meta.Query) (*meta.Answer, error)
+}
+
+// Peers are the chunks of nodes, by their ids, the own node among them.
+type Peers interface {
+	// Put stores chunks durably, as chunkstore.Chunks.Put does. When it has returned, it reads no more of
+	// their bytes.
+	Put(ctx context.Context, node string, o chunkstore.PutOptions, chunks ...chunkstore.Chunk) error
+	// Get appends a chunk to buf; its bytes are those of the digest. Of one that is not there the error
+	// is CodeNotFound; of one that is damaged there, chunkstore.ErrCorrupt is the cause.
+	Get(ctx context.Context, node, digest string, buf []byte) ([]byte, error)
+	// Ref pins those of the chunks that are there, durably, and returns the others.
+	Ref(ctx context.Context, node, owner string, digests ...string) (missing []string, err error)
+}
+
+// Observation is one operation that has ended, for metrics.
+type Observation struct {
+	Op    string // put, put_part, put_chunk or get
+	Bytes int64
+	Took  time.Duration
+	Err   error
+}
+
+// Config is what a gateway needs.
+type Config struct {
+	Self    string // the id of this node; "" where there are no chunks of one's own, as on a coordinator
+	Zone    string
+	Meta    Meta
+	Peers   Peers
+	Members func() api.StoreMembers
+	// Short hears of chunks that have fewer copies than they should, or a damaged one. It never blocks.
+	Short   func(digests ...string)
+	Small   bool // the profile of boards with little memory
+	Observe func(Observation)
+	Log     zerolog.Logger
+}
+
+// SessionOwner is by what name a node pins the chunks of an upload session.
+func SessionOwner(session string) string { return SessionOwnerPrefix + session }
+
+// SessionOwnerPrefix begins the owners that are upload sessions.
+const SessionOwnerPrefix = "session/"
+
+// What a gateway holds in memory, beside the one chunk that every upload and every read has in hand.
+const (
+	spareBytes          = 64 << 20 // further chunks of uploads, and those that are read ahead
+	smallSpareBytes     = 8 << 20
+	stragglerBytes      = 16 << 20 // chunks that are acknowledged and still on their way to a node
+	smallStragglerBytes = 2 << 20
+)
+
+// Gateway reads and writes objects. It is safe for concurrent use.
+type Gateway struct {
+	cfg        Config
+	spare      *semaphore.Weighted
+	stragglers *semaphore.Weighted
+	buckets    bucketCache
+	group      *run.Group
+}
+
+// New makes a gateway; Close ends it.
+func New(c Config) *Gateway {
+	spare, stragglers := int64(spareBytes), int64(stragglerBytes)
+	if c.Small {
+		spare, stragglers = smallSpareBytes, smallStragglerBytes
+	}
+	if c.Short == nil {
+		c.Short = func(...string) {}
+	}
+	if c.Observe == nil {
+		c.Observe = func(Observation) {}
+	}
+	return &Gateway{
+		cfg: c, group: run.New(context.Background()),
+		spare: semaphore.NewWeighted(spare), stragglers: semaphore.NewWeighted(stragglers),
+	}
+}
+
+// Close ends what goes on in the background: copies that were on their way after their write was
+// acknowledged. What is lost by that is repaired.
+func (g *Gateway) Close() error { return g.group.Close() }
+
+// observed tells how an operation went.
+func (g *Gateway) observed(op string, began time.Time, bytes int64, err error) {
+	g.cfg.Observe(Observation{Op: op, Bytes: bytes, Took: time.Since(began), Err: err})
+}
