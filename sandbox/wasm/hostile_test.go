@@ -48,8 +48,6 @@ const (
 	// hogTimeout is for requests that are to run into it, patient for those that are not.
 	hogTimeout = 100 * time.Millisecond
 	patient    = 30 * time.Second
-	// leftOver is how much more memory the process may hold after an attack than before the first.
-	leftOver = 16 << 20
 )
 
 // yard is a driver under attack, with a neighbour that must not notice.
