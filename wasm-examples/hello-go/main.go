@@ -6,11 +6,15 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 
 	cloudless "github.com/cloudless/cloudless/wasm-examples/lib/go"
 )
+
+// What init functions and variables make is in the image that each request starts from.
+var greeting = "hello from Go " + os.Getenv("GREETING") + "\n"
 
 func init() { cloudless.Handle(hello) }
 
@@ -23,7 +27,7 @@ func hello(r *cloudless.Request, w *cloudless.Response) {
 	case "/same": // this generator was seeded before the image was taken
 		fmt.Fprintln(w, rand.Uint64())
 	default:
-		fmt.Fprintln(w, "hello from Go "+os.Getenv("GREETING"))
+		io.WriteString(w, greeting)
 	}
 }
 

@@ -7,23 +7,23 @@
 //
 //	func hello(r *cloudless.Request, w *cloudless.Response) { fmt.Fprintln(w, "hello") }
 //
-// A request starts from an image of the module after its init functions. Whatever was random in there is
-// the same in every request: Go's runtime has drawn the seeds of math/rand's functions and of its maps by
-// then, and gives no way to draw them again. Take random numbers from Rand, which is seeded anew before
-// each request, or from crypto/rand, which asks the host each time. Maps keep their seed: do not let a
-// stranger fill one with so many keys that their order in memory matters, or choose isolation: fresh.
+// A request starts from an image of the module after its init functions: what they have made is there for
+// each request and costs it nothing. Whatever was random in there is the same in every request, too: Go's
+// runtime has drawn the seeds of math/rand's functions and of its maps by then, and gives no way to draw
+// them again. Take random numbers from Rand, which is seeded anew before each request, or from crypto/rand,
+// which asks the host each time. Maps keep their seed: do not let a stranger fill one with so many keys
+// that their order in memory matters, or choose isolation: fresh. The fields of a request are no map.
 package cloudless
 
 import (
-	"bufio"
-	"bytes"
 	crypto "crypto/rand"
 	"errors"
 	"io"
 	"math/rand/v2"
-	"net/textproto"
 	"strings"
 	"unsafe"
+
+	"github.com/cloudless/cloudless/wasm-examples/lib/go/head"
 )
 
 //go:wasmimport cl req_head
@@ -61,7 +61,7 @@ var handler func(*Request, *Response)
 func Handle(f func(*Request, *Response)) { handler = f }
 
 //go:wasmexport cl_handle
-func handle() { handler(readRequest(), &Response{Header: textproto.MIMEHeader{}, Status: 200}) }
+func handle() { handler(readRequest(), &Response{Status: 200}) }
 
 // Rand is seeded anew before each request.
 var Rand = rand.New(source)
@@ -79,40 +79,14 @@ func resume() { source.Seed(seed()) }
 // Request is what the guest is asked. Its body is read from it.
 type Request struct {
 	Method, URI string
-	Header      textproto.MIMEHeader
+	Header      head.Fields
 }
 
 func readRequest() *Request {
-	r := bufio.NewReader(bytes.NewReader(whole(reqHead)))
-	line, _ := r.ReadString('\n')
-	method, uri, _ := strings.Cut(strings.TrimSpace(line), " ")
-	return &Request{method, uri, fields(r)}
-}
-
-// whole asks for a text whose whole length is told, so a second call gets what the first had no room for.
-// It is nil on an error.
-func whole(ask func(*byte, int32) int32) []byte {
-	text := make([]byte, 2048)
-	for {
-		size := int(ask(unsafe.SliceData(text), int32(len(text))))
-		if size <= len(text) {
-			return text[:max(size, 0)]
-		}
-		text = make([]byte, size)
-	}
-}
-
-func fields(r *bufio.Reader) textproto.MIMEHeader {
-	h := textproto.MIMEHeader{}
-	for {
-		line, err := r.ReadString('\n')
-		if name, value, ok := strings.Cut(line, ":"); ok {
-			h.Add(name, strings.TrimSpace(value))
-		}
-		if err != nil {
-			return h
-		}
-	}
+	text, _ := head.Read(reqHead)
+	line, fields, _ := strings.Cut(text, "\n")
+	method, uri, _ := strings.Cut(line, " ")
+	return &Request{method, uri, head.Fields(fields)}
 }
 
 // Read implements io.Reader.
@@ -130,7 +104,7 @@ func (*Request) Read(p []byte) (int, error) {
 // Response is the guest's answer. The first write, or Flush, sends Status and Header.
 type Response struct {
 	Status int
-	Header textproto.MIMEHeader
+	Header head.Fields
 	sent   bool
 }
 
@@ -158,17 +132,6 @@ func (w *Response) Flush() {
 func (w *Response) send() {
 	if !w.sent {
 		w.sent = true
-		text := format(w.Header)
-		respHead(int32(w.Status), unsafe.SliceData(text), int32(len(text)))
+		respHead(int32(w.Status), unsafe.StringData(string(w.Header)), int32(len(w.Header)))
 	}
-}
-
-func format(h textproto.MIMEHeader) []byte {
-	var text []byte
-	for name, values := range h {
-		for _, value := range values {
-			text = append(append(append(append(text, name...), ": "...), value...), '\n')
-		}
-	}
-	return text
 }

@@ -7,10 +7,11 @@ package fetch
 import (
 	"fmt"
 	"io"
-	"net/textproto"
 	"strconv"
 	"strings"
 	"unsafe"
+
+	"github.com/cloudless/cloudless/wasm-examples/lib/go/head"
 )
 
 //go:wasmimport cl fetch_open
@@ -31,7 +32,7 @@ func fetchClose(fetch int32) int32
 // Response is what came back. The body is read from it; who is done closes it.
 type Response struct {
 	Status int
-	Header textproto.MIMEHeader
+	Header head.Fields
 	fetch  int32
 }
 
@@ -47,8 +48,8 @@ func (e Errno) Error() string {
 // Do sends a request with "name: value\n" fields, and a body unless it is nil, and waits for the head of
 // the response.
 func Do(method, url, fields string, body io.Reader) (*Response, error) {
-	head := method + " " + url + "\n" + fields
-	f, err := result(fetchOpen(unsafe.StringData(head), int32(len(head))))
+	text := method + " " + url + "\n" + fields
+	f, err := result(fetchOpen(unsafe.StringData(text), int32(len(text))))
 	if err != nil {
 		return nil, err
 	}
@@ -77,30 +78,15 @@ func (f writer) Write(p []byte) (int, error) {
 }
 
 func (r *Response) readHead() error {
-	text := make([]byte, 2048)
-	for {
-		size, err := result(fetchHead(r.fetch, unsafe.SliceData(text), int32(len(text))))
-		if err != nil {
-			return err
-		}
-		if size <= len(text) {
-			status, lines, _ := strings.Cut(string(text[:size]), "\n")
-			r.Header = fields(lines)
-			r.Status, err = strconv.Atoi(status)
-			return err
-		}
-		text = make([]byte, size)
+	text, size := head.Read(func(ptr *byte, limit int32) int32 { return fetchHead(r.fetch, ptr, limit) })
+	if _, err := result(size); err != nil {
+		return err
 	}
-}
-
-func fields(lines string) textproto.MIMEHeader {
-	h := textproto.MIMEHeader{}
-	for line := range strings.Lines(lines) {
-		if name, value, ok := strings.Cut(line, ":"); ok {
-			h.Add(name, strings.TrimSpace(value))
-		}
-	}
-	return h
+	status, fields, _ := strings.Cut(text, "\n")
+	r.Header = head.Fields(fields)
+	var err error
+	r.Status, err = strconv.Atoi(status)
+	return err
 }
 
 // Read implements io.Reader.
