@@ -102,8 +102,12 @@ type Chunks struct {
 }
 
 // Open opens the store in dir, or makes one there; the folder above must exist. What a crash left
-// behind is put right, and an index that is lost or damaged is made again (see recover.go).
+// behind is put right, and an index that is lost or damaged is made again (see recover.go). fs is the
+// disk; nil is the machine's own.
 func Open(fs vfs.FS, dir string, o Options) (*Chunks, error) {
+	if fs == nil {
+		fs = vfs.Default
+	}
 	o = o.withDefaults()
 	closing, cancel := context.WithCancel(context.Background())
 	c := &Chunks{

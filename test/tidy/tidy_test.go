@@ -88,6 +88,7 @@ var sideways = map[string][]string{
 	"agent/supervise":       {"sandbox", "agent/ledger"},
 	"agent/ingress":         {"sandbox"},
 	"agent/ledger":          {"internal/disk"},
+	"agent/upkeep":          {"chunkstore"},
 	"sandbox":               {},
 	"sandbox/wasm":          {"sandbox", "sandbox/egress", "sandbox/linear", "sandbox/wasi"}, // and rewrite, which is pure
 	"sandbox/linear":        {},
