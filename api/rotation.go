@@ -63,10 +63,11 @@ type TrustBundle struct {
 	GossipKeys []string `json:"gossipKeys"`
 }
 
-// PeerKeys are the keys that coordinators share with each other, by the hashes that rotations name.
+// PeerKeys are the keys that coordinators share with each other, by their hashes.
 type PeerKeys struct {
 	CAs    map[string]CAKey  `json:"cas"`
 	Gossip map[string]string `json:"gossip"`
+	Seals  map[string][]byte `json:"seals"`
 }
 
 // CAKey is a CA with its private key, PEM both.

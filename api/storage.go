@@ -25,6 +25,25 @@ type StoreCollect struct {
 	Anyway bool `json:"anyway,omitempty"`
 }
 
+// SigningKeyRequest asks for what signatures of one day are checked with.
+type SigningKeyRequest struct {
+	AccessKey string `json:"accessKey"`
+	Date      string `json:"date"`   // YYYYMMDD
+	Region    string `json:"region"` // as the signer writes it: any
+}
+
+// MaxRegionLen bounds the region of a signature.
+const MaxRegionLen = 64
+
+// SigningKey is what an agent may know of an S3 key: what the secret gives for the day and region, from
+// which the secret cannot be had, and what the key is good for.
+type SigningKey struct {
+	Key      []byte     `json:"key"`
+	Bucket   string     `json:"bucket,omitempty"` // the only one; "": all
+	ReadOnly bool       `json:"readOnly,omitempty"`
+	Expires  *time.Time `json:"expires,omitempty"`
+}
+
 // MaxStoreShort is how many chunks one StoreShort may name.
 const MaxStoreShort = 1_000
 

@@ -207,6 +207,7 @@ type PeerInfo struct {
 	Member  Member `json:"member"`
 	Applied uint64 `json:"applied"`
 	Trust   uint64 `json:"trust,omitempty"` // index of the rotations taken up
+	Seal    string `json:"seal,omitempty"`  // id of the cluster's sealing key, if it is held
 }
 
 // PeerReadIndex is the index of a command of the log. Whoever has applied it has applied all that was

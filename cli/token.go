@@ -22,11 +22,14 @@ func tokenCreate(e *Env) *cobra.Command {
 	var role string
 	var ttl time.Duration
 	cmd := &cobra.Command{
-		Use: "create --role ROLE", Short: "Make a token and print it once", Args: cobra.NoArgs,
-		Example: "  cloudless token create --role viewer --ttl 720h\n  cloudless token create --role node --uses 3 -q > node.token",
+		Use: "create --role ROLE | --s3", Short: "Make a token and print it once", Args: cobra.NoArgs,
+		Example: "  cloudless token create --role viewer --ttl 720h\n  cloudless token create --role node --uses 3 -q > node.token\n  cloudless token create --s3 --bucket photos > s3.env",
 		RunE: e.with(func(ctx context.Context, c *client.Client, _ []string) error {
 			r.Role, r.TTL = api.Role(role), api.Duration(ttl)
-			if !slices.Contains([]api.Role{api.RoleAdmin, api.RoleOperator, api.RoleViewer, api.RoleNode, api.RoleServer}, r.Role) {
+			if err := checkS3Flags(r); err != nil {
+				return err
+			}
+			if !r.S3 && !slices.Contains([]api.Role{api.RoleAdmin, api.RoleOperator, api.RoleViewer, api.RoleNode, api.RoleServer}, r.Role) {
 				return usageError("--role %q is not one of admin, operator, viewer, node, server", role)
 			}
 			if ttl < 0 || r.Uses < 0 {
@@ -41,6 +44,9 @@ func tokenCreate(e *Env) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&role, "role", "", "admin, operator, viewer (for people), node or server (for joining)")
+	f.BoolVar(&r.S3, "s3", false, "make an access key for the S3 API in place of a token with a role")
+	f.StringVar(&r.Bucket, "bucket", "", "the only bucket that the S3 key opens (default: all)")
+	f.BoolVar(&r.ReadOnly, "read-only", false, "the S3 key reads, and changes nothing")
 	f.DurationVar(&ttl, "ttl", 0, "how long it is good (default: 1h for node and server, else for ever)")
 	f.IntVar(&r.Uses, "uses", 0, "how often it may be used to join (default: any number of times)")
 	f.StringVar(&r.Name, "name", "", "the only node name that may join with it")
@@ -48,8 +54,21 @@ func tokenCreate(e *Env) *cobra.Command {
 	return cmd
 }
 
+func checkS3Flags(r api.TokenRequest) error {
+	switch {
+	case r.S3 && (r.Role != "" || r.Uses != 0 || r.Name != ""):
+		return usageError("--s3 does not go with --role, --uses or --name")
+	case !r.S3 && (r.Bucket != "" || r.ReadOnly):
+		return usageError("--bucket and --read-only are for S3 keys: give --s3 too")
+	}
+	return nil
+}
+
 // printToken is the only place where a secret is printed.
 func (e *Env) printToken(t api.Token) error {
+	if t.Role == api.RoleS3 {
+		return e.printS3Key(t)
+	}
 	if done, err := e.machine(t); done {
 		return err
 	}
@@ -66,6 +85,45 @@ func (e *Env) printToken(t api.Token) error {
 	}
 	e.say("token %s, role %s, %s; it is not shown again", t.ID, t.Role, expiry(t))
 	return nil
+}
+
+// s3Key is an S3 key by the names that S3 clients have for it.
+type s3Key struct {
+	api.Token
+	AccessKey string `json:"accessKey"`
+	SecretKey string `json:"secretKey"`
+}
+
+// printS3Key prints the two parts: with -q on one line, for 'read', otherwise as an environment file.
+func (e *Env) printS3Key(t api.Token) error {
+	k := s3Key{t, t.ID, t.Secret}
+	k.Secret = ""
+	if done, err := e.machine(k); done {
+		return err
+	}
+	var err error
+	switch {
+	case e.flags.quiet:
+		_, err = fmt.Fprintln(e.Out, k.AccessKey, k.SecretKey)
+	case e.shows("name"):
+		_, err = fmt.Fprintln(e.Out, k.AccessKey)
+	default:
+		_, err = fmt.Fprintf(e.Out, "AWS_ACCESS_KEY_ID=%s\nAWS_SECRET_ACCESS_KEY=%s\n", k.AccessKey, k.SecretKey)
+		e.say("%s, %s; the secret is not shown again. End it with 'cloudless token revoke %s'", s3Grant(t), expiry(t), t.ID)
+	}
+	return err
+}
+
+// s3Grant says what an S3 key is good for.
+func s3Grant(t api.Token) string {
+	may, where := "read and write", "all buckets"
+	if t.ReadOnly {
+		may = "read only"
+	}
+	if t.Bucket != "" {
+		where = "bucket " + t.Bucket
+	}
+	return may + ", " + where
 }
 
 func expiry(t api.Token) string {
@@ -105,6 +163,12 @@ func (e *Env) tokenView() view[api.Token] {
 			{"USES", false, uses},
 			{"EXPIRES", false, func(t api.Token) string { return expiry(t) }},
 			{"AGE", false, func(t api.Token) string { return e.age(t.CreatedAt) }},
+			{"GRANT", true, func(t api.Token) string {
+				if t.Role != api.RoleS3 {
+					return ""
+				}
+				return s3Grant(t)
+			}},
 			{"DESCRIPTION", false, func(t api.Token) string { return t.Description }},
 		},
 	}

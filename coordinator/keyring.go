@@ -18,7 +18,7 @@ import (
 
 // Folders and files of keys beside the current ones; all 0600.
 const (
-	dirKeys         = "keys"           // what a rotation has not retired: HASH.pem and HASH.key, or HASH.gossip
+	dirKeys         = "keys"           // what a rotation has not retired: HASH.pem and HASH.key, or HASH.gossip; and HASH.seal
 	fileGossipRing  = "gossip.keyring" // as Serf keeps it: the key in use first
 	suffixCert      = ".pem"
 	suffixKey       = ".key"
@@ -31,11 +31,12 @@ type keyring struct {
 	mu     sync.Mutex
 	cas    map[string]api.CAKey
 	gossip map[string]string
+	seals  map[string][]byte
 }
 
 // openKeyring begins with what the files say; the state may know of rotations since (keepTrust).
 func (s *Server) openKeyring(ca *pki.CA, bundle []byte) error {
-	s.keys = &keyring{cas: map[string]api.CAKey{}, gossip: map[string]string{}}
+	s.keys = &keyring{cas: map[string]api.CAKey{}, gossip: map[string]string{}, seals: map[string][]byte{}}
 	s.keys.cas[ca.Hash()] = api.CAKey{Cert: string(ca.CertPEM()), Key: string(ca.KeyPEM())}
 	key, err := gossip.ParseKey(s.id.GossipKey)
 	if err != nil {
@@ -75,6 +76,11 @@ func (s *Server) loadKey(file string) error {
 	switch filepath.Ext(base) {
 	case suffixGossipKey:
 		s.keys.gossip[hash] = string(data)
+	case suffixSeal:
+		if len(data) != sealBytes || sealID(data) != hash {
+			return errors.New("it is not the key of its name")
+		}
+		s.keys.seals[hash] = data
 	case suffixKey:
 		cert, err := os.ReadFile(s.keyPath(hash, suffixCert))
 		if err != nil {
@@ -154,7 +160,7 @@ func (s *Server) holds(kind api.RotationKind, hash string) bool {
 func (s *Server) handlePeerKeys(w http.ResponseWriter, _ *http.Request) {
 	s.keys.mu.Lock()
 	defer s.keys.mu.Unlock()
-	writeJSON(w, http.StatusOK, api.PeerKeys{CAs: s.keys.cas, Gossip: s.keys.gossip})
+	writeJSON(w, http.StatusOK, api.PeerKeys{CAs: s.keys.cas, Gossip: s.keys.gossip, Seals: s.keys.seals})
 }
 
 // fetchKey asks the other coordinators for a key that a rotation names.
@@ -162,7 +168,20 @@ func (s *Server) fetchKey(ctx context.Context, kind api.RotationKind, hash strin
 	if hash == "" || s.holds(kind, hash) {
 		return nil
 	}
-	last := error(api.Errorf(api.CodeUnavailable, "no coordinator has the %s key %.12s", kind, hash))
+	return s.fetchKeys(ctx, fmt.Sprintf("%s key %.12s", kind, hash), func(keys api.PeerKeys) (bool, error) {
+		if k, ok := keys.CAs[hash]; ok {
+			return true, s.holdCA(hash, k)
+		}
+		if k, ok := keys.Gossip[hash]; ok {
+			return true, s.holdGossip(hash, k)
+		}
+		return false, nil
+	})
+}
+
+// fetchKeys shows take the keys of the other coordinators, one after the other, until it has what it wants.
+func (s *Server) fetchKeys(ctx context.Context, what string, take func(api.PeerKeys) (bool, error)) error {
+	last := error(api.Errorf(api.CodeUnavailable, "no coordinator has the %s", what))
 	for _, m := range s.members() {
 		if m.ID == s.id.ID {
 			continue
@@ -171,11 +190,10 @@ func (s *Server) fetchKey(ctx context.Context, kind api.RotationKind, hash strin
 		rctx, cancel := context.WithTimeout(ctx, followTimeout)
 		err := s.peerCall(rctx, m.ID, http.MethodGet, api.PathPeerKeys, nil, &keys)
 		cancel()
-		if k, ok := keys.CAs[hash]; ok && err == nil {
-			return s.holdCA(hash, k)
-		}
-		if k, ok := keys.Gossip[hash]; ok && err == nil {
-			return s.holdGossip(hash, k)
+		if err == nil {
+			if done, err := take(keys); done {
+				return err
+			}
 		}
 		last = errors.Join(last, err)
 	}

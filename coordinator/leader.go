@@ -83,9 +83,11 @@ func (s *Server) ensureFounded(ctx context.Context) error {
 		}
 	}
 	if len(s.store.View().Tokens()) == 0 && s.id.Founder {
-		return s.putAdminToken(ctx)
+		if err := s.putAdminToken(ctx); err != nil {
+			return err
+		}
 	}
-	return nil
+	return s.ensureSealKey(ctx)
 }
 
 func (s *Server) putAdminToken(ctx context.Context) error {

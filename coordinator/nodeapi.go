@@ -48,6 +48,7 @@ func (s *Server) nodeRoutes() map[string]func(w http.ResponseWriter, r *http.Req
 		"POST " + api.PathDrainSelf:             s.handleDrainSelf,
 		"POST " + api.PathRenew:                 s.handleRenew,
 		"GET " + api.PathTrust:                  s.handleTrust,
+		"POST " + api.PathStoreKey:              s.handleStoreKey,
 		"GET " + api.PathArtifacts + "{digest}": s.handleArtifact,
 		"POST " + api.PathMetaApply:             s.handleMetaApply,
 		"POST " + api.PathMetaRead:              s.handleMetaRead,

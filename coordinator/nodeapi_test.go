@@ -135,6 +135,7 @@ func TestANodeActsForItselfAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s3Key := madeS3Key(t, s, api.TokenRequest{S3: true})
 	cases := map[string]struct {
 		path   string
 		body   any
@@ -151,6 +152,7 @@ func TestANodeActsForItselfAlone(t *testing.T) {
 		"POST " + api.PathDrainSelf:             {"", struct{}{}, 200, ""},
 		"POST " + api.PathRenew:                 {"", api.RenewRequest{CSR: string(csr)}, 200, ""},
 		"GET " + api.PathTrust:                  {"", nil, 200, "PRIVATE KEY"},
+		"POST " + api.PathStoreKey:              {"", api.SigningKeyRequest{AccessKey: s3Key.ID, Date: time.Now().UTC().Format(signingDay)}, 200, s3Key.Secret},
 		"GET " + api.PathArtifacts + "{digest}": {api.PathArtifacts + digest, nil, 403, string(module)},
 	}
 	before := rowsOf(s, b)

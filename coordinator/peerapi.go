@@ -27,7 +27,7 @@ func (s *Server) peerAPI() http.Handler {
 		answer(w, struct{}{}, s.leaderOnly(func() error { return s.removeHere(r.Context(), r.PathValue("id")) }))
 	})
 	mux.HandleFunc("GET "+api.PathPeerInfo, func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, http.StatusOK, api.PeerInfo{Member: s.self(), Applied: s.raft.AppliedIndex(), Trust: s.trust.Load().index})
+		writeJSON(w, http.StatusOK, api.PeerInfo{Member: s.self(), Applied: s.raft.AppliedIndex(), Trust: s.trust.Load().index, Seal: s.sealHeld()})
 	})
 	mux.HandleFunc("GET "+api.PathPeerKeys, s.handlePeerKeys)
 	mux.HandleFunc("POST "+api.PathPeerRemoved, s.handlePeerRemoved)

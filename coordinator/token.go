@@ -44,7 +44,7 @@ func (s *Server) Authenticate(ctx context.Context, text string) (api.Caller, err
 		tok, ok = s.store.View().Token(id)
 	}
 	switch {
-	case !ok || !sameHash(tok.Hash, hashSecret(secret)) || tok.Role.Joins():
+	case !ok || !sameHash(tok.Hash, hashSecret(secret)) || tok.Role.Joins() || tok.Role == api.RoleS3:
 		return api.Caller{}, api.Errorf(api.CodeUnauthorized, "the token is unknown or was revoked").WithHint("set CLOUDLESS_TOKEN or --token @FILE")
 	case tok.ExpiresAt != nil && time.Now().After(*tok.ExpiresAt):
 		return api.Caller{}, api.Errorf(api.CodeUnauthorized, "the token expired at %s", tok.ExpiresAt.Format(time.RFC3339)).WithHint("an admin can make a new one with 'cloudless token create'")
@@ -65,10 +65,15 @@ func (s *Server) Tokens(context.Context) (api.List[api.Token], error) {
 
 // CreateToken makes a token; its secret is in the answer and nowhere else.
 func (s *Server) CreateToken(ctx context.Context, c api.Caller, r api.TokenRequest) (api.Token, error) {
+	if r.S3 {
+		return s.createS3Key(ctx, c, r)
+	}
 	tok := api.Token{ID: api.NewID("t"), Role: r.Role, Description: r.Description, Name: r.Name, Uses: r.Uses, Limited: r.Uses > 0}
 	switch {
 	case r.Role != api.RoleAdmin && r.Role != api.RoleOperator && r.Role != api.RoleViewer && !r.Role.Joins():
 		return api.Token{}, api.Errorf(api.CodeInvalid, "role: %q is not admin, operator, viewer, node or server", r.Role)
+	case r.Bucket != "" || r.ReadOnly:
+		return api.Token{}, api.Errorf(api.CodeInvalid, "bucket and readOnly are for S3 keys").WithHint("set s3, and leave out role")
 	case r.Uses < 0:
 		return api.Token{}, api.Errorf(api.CodeInvalid, "uses: %d is less than 0", r.Uses)
 	case !r.Role.Joins() && (r.Uses != 0 || r.Name != ""):
@@ -76,10 +81,7 @@ func (s *Server) CreateToken(ctx context.Context, c api.Caller, r api.TokenReque
 	case r.TTL == 0 && r.Role.Joins():
 		r.TTL = api.Duration(api.DefaultJoinTTL)
 	}
-	if r.TTL > 0 {
-		end := time.Now().UTC().Add(r.TTL.D())
-		tok.ExpiresAt = &end
-	}
+	tok.ExpiresAt = endOf(r.TTL)
 	secret := api.NewSecret()
 	tok.Hash = hashSecret(secret)
 	res, _, err := s.propose(ctx, state.Command{By: &c, PutToken: &tok})

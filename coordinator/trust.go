@@ -37,8 +37,8 @@ func (s *Server) keepTrust(ctx context.Context) error {
 	for ctx.Err() == nil {
 		v := s.store.View()
 		_, changed := v.Mark(state.MarkRotations)
-		if err := s.takeTrust(ctx, v); err != nil && ctx.Err() == nil {
-			s.log.Warn().Err(err).Msg("a rotation is not taken up yet; trying again")
+		if err := errors.Join(s.takeTrust(ctx, v), s.takeSealKey(ctx, v.Meta().SealKey)); err != nil && ctx.Err() == nil {
+			s.log.Warn().Err(err).Msg("the keys of the cluster are not taken up yet; trying again")
 		}
 		select {
 		case <-ctx.Done():

@@ -116,7 +116,7 @@ func (s *server) createToken(c *call) (answer, error) {
 		return failed(err)
 	}
 	t, err := s.backend.CreateToken(c.context(), c.caller, req)
-	c.object = "tokens/" + t.ID + " of role " + string(req.Role)
+	c.object = "tokens/" + t.ID + " of role " + string(t.Role)
 	t.Hash = ""
 	return answer{http.StatusCreated, t, t.Redacted()}, err
 }

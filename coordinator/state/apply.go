@@ -177,6 +177,8 @@ func (t *tx) doMachine(c Command) Result {
 		return t.orphanReplicas(*c.OrphanReplicas)
 	case c.ReportStatuses != nil:
 		return t.reportStatuses(*c.ReportStatuses)
+	case c.SetSealKey != nil:
+		return t.setSealKey(c.SetSealKey.ID)
 	case c.PutToken != nil:
 		return t.putToken(*c.PutToken)
 	case c.RevokeToken != nil:
@@ -226,7 +228,7 @@ func (t *tx) found(f Found) Result {
 	if f.Epoch <= m.Epoch {
 		return refuse(api.CodeConflict, "epoch %d is not after %d", f.Epoch, m.Epoch)
 	}
-	founded := Meta{ClusterID: f.ClusterID, Epoch: f.Epoch, FoundedAt: t.at}
+	founded := Meta{ClusterID: f.ClusterID, Epoch: f.Epoch, FoundedAt: t.at, SealKey: m.SealKey}
 	if m.Epoch != 0 {
 		founded.RenewedAt = t.at
 	}
@@ -261,6 +263,18 @@ func (t *tx) removeMember(id string) Result {
 	t.del(tMembers, m)
 	t.revoke(Revoked{ID: m.ID, Role: api.RoleServer, Name: m.Name, Reason: "removed"})
 	t.event(api.EventMemberLeft, api.SeverityInfo, "member/"+m.Name, "coordinator %s left", m.Name)
+	return Result{}
+}
+
+// setSealKey names the key that seals secrets. The first one stays: what is sealed could not be opened
+// with another.
+func (t *tx) setSealKey(id string) Result {
+	m := t.Meta()
+	if m.ClusterID == "" || m.SealKey != "" {
+		return refuse(api.CodeConflict, "the cluster is not founded, or has a sealing key")
+	}
+	m.SealKey = id
+	t.put(tMeta, &m)
 	return Result{}
 }
 

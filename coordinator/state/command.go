@@ -42,6 +42,7 @@ type Command struct {
 	ForgetReplicas  *ByIDs               `json:"forgetReplicas,omitempty"`
 	OrphanReplicas  *OrphanReplicas      `json:"orphanReplicas,omitempty"`
 	ReportStatuses  *ReportStatuses      `json:"reportStatuses,omitempty"`
+	SetSealKey      *ByID                `json:"setSealKey,omitempty"`
 	PutToken        *api.Token           `json:"putToken,omitempty"`
 	RevokeToken     *ByID                `json:"revokeToken,omitempty"`
 	StartRotation   *api.Rotation        `json:"startRotation,omitempty"`

@@ -61,6 +61,7 @@ func samples() []struct {
 	report := api.StatusReport{Epoch: 1, Reports: []api.ReplicaReport{{ReplicaID: "hello-1", State: api.ReplicaRunning, Ready: true, At: at}}}
 	return []row{
 		{"found", Command{Found: &Found{ClusterID: "c-1", Epoch: 1}}},
+		{"setSealKey", Command{SetSealKey: &ByID{ID: "00ff"}}},
 		{"putMember", Command{PutMember: &api.Member{ID: "s-1", Name: "one", NodeAddr: "10.0.0.1:7701"}}},
 		{"putToken", Command{By: by, PutToken: &api.Token{ID: "tok", Role: api.RoleNode}}},
 		{"useToken", Command{UseToken: &UseToken{TokenID: "tok", Role: api.RoleNode, Name: "n1"}}},

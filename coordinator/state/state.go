@@ -63,6 +63,7 @@ type Meta struct {
 	Epoch     uint64    `json:"epoch"`
 	FoundedAt time.Time `json:"foundedAt"`
 	RenewedAt time.Time `json:"renewedAt,omitzero"` // when this epoch followed another one
+	SealKey   string    `json:"sealKey,omitempty"`  // id of the key that seals secrets; the coordinators hold it
 }
 
 // Workload is the row of a workload: its manifest without status, and what the reconciler notes.
