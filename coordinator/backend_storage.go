@@ -2,10 +2,12 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/meta"
+	"github.com/cloudless/cloudless/coordinator/objects"
 )
 
 // errNoStore refuses what needs the object store, of which a coordinator has none yet.
@@ -18,33 +20,94 @@ type ObjectReader interface {
 }
 
 // Buckets lists buckets by name.
-func (s *Server) Buckets(context.Context, api.ListQuery) (api.List[api.BucketView], error) {
-	return api.List[api.BucketView]{}, errNoStore
+func (s *Server) Buckets(ctx context.Context, q api.ListQuery) (api.List[api.BucketView], error) {
+	if err := s.fresh(ctx); err != nil {
+		return api.List[api.BucketView]{}, err
+	}
+	v := s.objects.View()
+	list, err := listBuckets(v, q)
+	return list, errors.Join(err, v.Close())
+}
+
+func listBuckets(v *objects.View, q api.ListQuery) (api.List[api.BucketView], error) {
+	out := api.List[api.BucketView]{Items: []api.BucketView{}, Index: v.Index()}
+	all, err := objects.Buckets(v)
+	if err != nil {
+		return out, err
+	}
+	for _, b := range all {
+		if b.Name <= q.Cursor {
+			continue
+		}
+		if q.Limit > 0 && len(out.Items) == q.Limit {
+			out.Cursor = out.Items[q.Limit-1].Name
+			break
+		}
+		used, err := objects.Usage(v, b.Name)
+		if err != nil {
+			return out, err
+		}
+		out.Items = append(out.Items, api.BucketView{Bucket: *b, Usage: used})
+	}
+	return out, nil
 }
 
 // Bucket finds a bucket and what it holds.
-func (s *Server) Bucket(context.Context, string) (api.BucketView, error) {
-	return api.BucketView{}, errNoStore
+func (s *Server) Bucket(ctx context.Context, name string) (api.BucketView, error) {
+	a, err := s.readMeta(ctx, meta.Query{Bucket: name})
+	if err != nil {
+		return api.BucketView{}, err
+	}
+	return api.BucketView{Bucket: *a.Bucket, Usage: *a.Usage}, nil
 }
 
-// PutBucket creates a bucket or, unless create, changes the settings of one that exists.
-func (s *Server) PutBucket(_ context.Context, _ api.Caller, _ api.Bucket, create bool, ifMatch uint64) (api.BucketView, error) {
-	return api.BucketView{}, errNoStore
+// PutBucket creates a bucket or, unless create, brings the one of that name to the settings.
+func (s *Server) PutBucket(ctx context.Context, _ api.Caller, b api.Bucket, create bool, ifMatch uint64) (api.BucketView, error) {
+	cmd := meta.Command{UpdateBucket: &meta.UpdateBucket{Bucket: b, IfMatch: ifMatch}}
+	if create {
+		cmd = meta.Command{CreateBucket: &b}
+	}
+	_, err := s.applyOne(ctx, cmd)
+	if !create && ifMatch == 0 && api.CodeOf(err) == api.CodeNotFound {
+		_, err = s.applyOne(ctx, meta.Command{CreateBucket: &b})
+	}
+	if err != nil {
+		return api.BucketView{}, err
+	}
+	return s.Bucket(ctx, b.Name)
+}
+
+// applyOne applies one command; its refusal is the error.
+func (s *Server) applyOne(ctx context.Context, cmd meta.Command) (meta.Result, error) {
+	res, err := s.applyMeta(ctx, cmd)
+	if err != nil {
+		return meta.Result{}, err
+	}
+	return res.First()
 }
 
 // DeleteBucket removes an empty bucket.
-func (s *Server) DeleteBucket(_ context.Context, _ api.Caller, name string, ifMatch uint64) error {
-	return errNoStore
+func (s *Server) DeleteBucket(ctx context.Context, _ api.Caller, name string, ifMatch uint64) error {
+	_, err := s.applyOne(ctx, meta.Command{DeleteBucket: &meta.DeleteBucket{Name: name, IfMatch: ifMatch}})
+	return err
 }
 
 // Objects gives a page of a bucket.
-func (s *Server) Objects(context.Context, meta.List) (*meta.Page, uint64, error) {
-	return nil, 0, errNoStore
+func (s *Server) Objects(ctx context.Context, q meta.List) (*meta.Page, uint64, error) {
+	a, err := s.readMeta(ctx, meta.Query{List: &q})
+	if err != nil {
+		return nil, 0, err
+	}
+	return a.Page, a.Index, nil
 }
 
 // Object finds an object's row.
-func (s *Server) Object(_ context.Context, bucket, key string) (*api.Object, error) {
-	return nil, errNoStore
+func (s *Server) Object(ctx context.Context, bucket, key string) (*api.Object, error) {
+	a, err := s.readMeta(ctx, meta.Query{Object: &meta.ObjectRef{Bucket: bucket, Key: key}})
+	if err != nil {
+		return nil, err
+	}
+	return a.Object, nil
 }
 
 // OpenObject finds an object to read it.
@@ -58,13 +121,15 @@ func (s *Server) PutObject(context.Context, api.Caller, api.ObjectPut, io.Reader
 }
 
 // DeleteObject removes an object.
-func (s *Server) DeleteObject(_ context.Context, _ api.Caller, bucket, key, ifMatch string) error {
-	return errNoStore
+func (s *Server) DeleteObject(ctx context.Context, _ api.Caller, bucket, key, ifMatch string) error {
+	_, err := s.applyOne(ctx, meta.Command{Delete: &meta.Delete{Bucket: bucket, Key: key, IfMatch: ifMatch}})
+	return err
 }
 
 // CopyObject makes another object of the same bytes.
-func (s *Server) CopyObject(context.Context, api.Caller, meta.Copy) (*api.Object, error) {
-	return nil, errNoStore
+func (s *Server) CopyObject(ctx context.Context, _ api.Caller, c meta.Copy) (*api.Object, error) {
+	res, err := s.applyOne(ctx, meta.Command{Copy: &c})
+	return res.Object, err
 }
 
 // OpenUpload begins an upload in chunks.

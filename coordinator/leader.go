@@ -58,7 +58,8 @@ func (s *Server) lead(ctx context.Context) error {
 	voters := run.New(ctx)
 	voters.Go("voters", s.keepVoters)
 	voters.Go("rotations", s.keepRotations)
-	defer func() { _ = voters.Close() }() // both return nil
+	voters.Go("expiry", s.keepExpiry)
+	defer func() { _ = voters.Close() }() // they return nil
 	s.recordElection(ctx)
 	for {
 		v := s.store.View()
