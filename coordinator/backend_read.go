@@ -306,7 +306,7 @@ func (s *Server) Status(context.Context) (api.ClusterStatus, error) {
 	meta := v.Meta()
 	st := api.ClusterStatus{
 		ClusterID: meta.ClusterID, Epoch: meta.Epoch, Index: v.Index(), Coordinators: s.membersNow(), Nodes: map[string]int{"total": 0},
-		Workloads: map[string]int{"total": 0}, Replicas: map[string]int{"desired": 0, "ready": 0}, Storage: api.StorageStatus{Health: "ok"},
+		Workloads: map[string]int{"total": 0}, Replicas: map[string]int{"desired": 0, "ready": 0}, Storage: s.storageStatus(),
 	}
 	for _, m := range st.Coordinators {
 		if m.Leader {

@@ -7,17 +7,13 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/meta"
+	"github.com/cloudless/cloudless/chunkstore/gateway"
+	"github.com/cloudless/cloudless/chunkstore/split"
 	"github.com/cloudless/cloudless/coordinator/objects"
 )
 
 // errNoStore refuses what needs the object store, of which a coordinator has none yet.
 var errNoStore = api.Errorf(api.CodeUnsupported, "the object store is not supported by this version")
-
-// ObjectReader is an object that has been opened.
-type ObjectReader interface {
-	Object() *api.Object
-	Range(ctx context.Context, offset, n int64) io.ReadCloser
-}
 
 // Buckets lists buckets by name.
 func (s *Server) Buckets(ctx context.Context, q api.ListQuery) (api.List[api.BucketView], error) {
@@ -111,13 +107,20 @@ func (s *Server) Object(ctx context.Context, bucket, key string) (*api.Object, e
 }
 
 // OpenObject finds an object to read it.
-func (s *Server) OpenObject(_ context.Context, bucket, key string) (ObjectReader, error) {
-	return nil, errNoStore
+func (s *Server) OpenObject(ctx context.Context, bucket, key string) (*gateway.Reader, error) {
+	return s.gateway.Open(ctx, bucket, key)
 }
 
 // PutObject stores what r gives.
-func (s *Server) PutObject(context.Context, api.Caller, api.ObjectPut, io.Reader) (*api.Object, error) {
-	return nil, errNoStore
+func (s *Server) PutObject(ctx context.Context, _ api.Caller, p api.ObjectPut, r io.Reader) (*api.Object, error) {
+	return s.gateway.Put(ctx, putOf(p), r)
+}
+
+func putOf(p api.ObjectPut) gateway.PutObject {
+	return gateway.PutObject{
+		Bucket: p.Bucket, Key: p.Key, Size: p.Size,
+		Head: p.ObjectHead, Condition: meta.Condition{IfAbsent: p.IfAbsent, IfMatch: p.IfMatch},
+	}
 }
 
 // DeleteObject removes an object.
@@ -133,40 +136,35 @@ func (s *Server) CopyObject(ctx context.Context, _ api.Caller, c meta.Copy) (*ap
 }
 
 // OpenUpload begins an upload in chunks.
-func (s *Server) OpenUpload(_ context.Context, _ api.Caller, bucket string) (*api.UploadSession, error) {
-	return nil, errNoStore
+func (s *Server) OpenUpload(ctx context.Context, _ api.Caller, bucket string) (*api.UploadSession, error) {
+	return s.gateway.Begin(ctx, bucket)
 }
 
 // MissingChunks tells which chunks are to be sent.
-func (s *Server) MissingChunks(_ context.Context, session string, digests []string) ([]string, error) {
-	return nil, errNoStore
+func (s *Server) MissingChunks(ctx context.Context, session string, digests []string) ([]string, error) {
+	return s.gateway.Missing(ctx, session, digests)
 }
 
 // PutChunk stores a chunk for an upload.
-func (s *Server) PutChunk(_ context.Context, session, bucket, digest string, r io.Reader) error {
-	return errNoStore
+func (s *Server) PutChunk(ctx context.Context, session, bucket, digest string, r io.Reader) error {
+	data, err := io.ReadAll(io.LimitReader(r, split.MaxChunkBytes+1)) // one byte more is one that is too large
+	if err != nil {
+		return err
+	}
+	return s.gateway.PutChunk(ctx, session, bucket, digest, data)
 }
 
 // CommitUpload makes an object of the chunks of an upload.
-func (s *Server) CommitUpload(_ context.Context, _ api.Caller, session string, _ api.ObjectPut, manifest []byte) (*api.Object, error) {
-	return nil, errNoStore
+func (s *Server) CommitUpload(ctx context.Context, _ api.Caller, session string, p api.ObjectPut, manifest []byte) (*api.Object, error) {
+	m, err := split.Decode(manifest)
+	if err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "the manifest cannot be read: %w", err)
+	}
+	return s.gateway.Commit(ctx, session, putOf(p), m)
 }
-
-// StorageReport tells how the object store fares.
-func (s *Server) StorageReport(context.Context) (api.StorageReport, error) {
-	return api.StorageReport{}, errNoStore
-}
-
-// ScrubStorage makes nodes read all their chunks.
-func (s *Server) ScrubStorage(_ context.Context, _ api.Caller, node string) error { return errNoStore }
 
 // RepairStorage looks for missing copies.
 func (s *Server) RepairStorage(context.Context, api.Caller) error { return errNoStore }
-
-// CollectStorage deletes chunks that nobody refers to.
-func (s *Server) CollectStorage(_ context.Context, _ api.Caller, anyway bool) error {
-	return errNoStore
-}
 
 // BackupStorage writes the object store's metadata.
 func (s *Server) BackupStorage(context.Context, io.Writer) error { return errNoStore }

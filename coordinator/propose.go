@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/meta"
 	"github.com/cloudless/cloudless/coordinator/state"
 	"github.com/cloudless/cloudless/internal/run"
 )
@@ -55,7 +56,7 @@ func untilSent(ctx context.Context, try func() error) error {
 }
 
 // errNotSent marks failures before the command could have entered the log: it is safe to try again.
-var errNotSent = errors.New("not sent")
+var errNotSent = meta.ErrNotSent
 
 func notSent(format string, args ...any) error {
 	return &api.Error{Code: api.CodeUnavailable, Message: fmt.Sprintf(format, args...), Hint: "the coordinators are electing a leader or have lost their quorum; see 'cloudless status'", Err: errNotSent}

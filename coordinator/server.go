@@ -23,6 +23,8 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/chunkstore"
+	"github.com/cloudless/cloudless/chunkstore/gateway"
+	"github.com/cloudless/cloudless/chunkstore/transfer"
 	"github.com/cloudless/cloudless/coordinator/consensus"
 	"github.com/cloudless/cloudless/coordinator/objects"
 	"github.com/cloudless/cloudless/coordinator/state"
@@ -71,7 +73,9 @@ type Server struct {
 	applied    progress
 	writes     gather[*metaWrite]
 	reads      gather[chan<- error]
-	short      *shortQueue // chunks to repair soon
+	gateway    *gateway.Gateway // objects, through this coordinator
+	chunks     *transfer.Client // the chunks of nodes
+	short      *shortQueue      // chunks to repair soon
 	storeTable memberTable
 	creds      *pki.Credentials
 
@@ -114,6 +118,7 @@ func Open(ctx context.Context, cfg Config) (*Server, error) {
 		{What: "start gossip", Do: s.openGossip},
 		{What: "open the object store's metadata", Do: s.openObjects},
 		{What: "start Raft", Do: s.openRaft},
+		{What: "open the object store", Do: s.openGateway},
 		{What: "serve the mTLS port", Do: s.serveLink},
 		{What: "become a member", Do: s.enter},
 	}, s.Close)
@@ -326,6 +331,10 @@ func (s *Server) Close() error {
 	s.group.Stop()
 	if s.mux != nil {
 		errs = append(errs, s.mux.Close())
+	}
+	if s.gateway != nil {
+		errs = append(errs, s.gateway.Close())
+		s.chunks.Close()
 	}
 	if s.raft != nil {
 		errs = append(errs, s.raft.Close())

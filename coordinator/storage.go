@@ -1,0 +1,41 @@
+package coordinator
+
+import (
+	"context"
+
+	"github.com/cloudless/cloudless/api/meta"
+	"github.com/cloudless/cloudless/chunkstore/gateway"
+	"github.com/cloudless/cloudless/chunkstore/transfer"
+)
+
+// metadata is the object store's metadata as the gateway asks for it.
+type metadata struct{ s *Server }
+
+// Apply implements gateway.Meta.
+func (m metadata) Apply(ctx context.Context, cmds ...meta.Command) (*meta.Results, error) {
+	return m.s.applyMeta(ctx, cmds...)
+}
+
+// Read implements gateway.Meta.
+func (m metadata) Read(ctx context.Context, q meta.Query) (*meta.Answer, error) {
+	return m.s.readMeta(ctx, q)
+}
+
+// openGateway opens the way of objects through this coordinator, which keeps no chunks of its own.
+func (s *Server) openGateway(context.Context) error {
+	s.chunks = &transfer.Client{Dial: s.nodes.Dial}
+	s.gateway = gateway.New(gateway.Config{
+		Meta: metadata{s}, Peers: s.chunks, Members: s.storeMembers, Short: func(digests ...string) { s.short.add(digests...) },
+		Observe: s.observeStorage, Log: s.log,
+	})
+	return nil
+}
+
+func (s *Server) observeStorage(o gateway.Observation) {
+	result := "ok"
+	if o.Err != nil {
+		result = "error"
+	}
+	s.tel().StorageOperations.Inc(o.Op, result)
+	s.tel().StorageOperationDuration.Observe(o.Took.Seconds(), o.Op)
+}
