@@ -167,26 +167,22 @@ func (c *Chunks) Delete(digests ...string) error {
 	}})
 }
 
-// Drop removes those of the chunks at once that nobody pins, and returns the others. One that is not
-// here is gone already.
-func (c *Chunks) Drop(digests ...string) (kept []string, err error) {
+// Drop removes those of the chunks at once that nobody pins; the others stay. One that is not here is
+// gone already.
+func (c *Chunks) Drop(digests ...string) error {
 	keys, err := c.beginAll(digests)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer c.leave()
-	err = c.submit(&request{stage: func(g *group) error {
-		kept = nil
+	return c.submit(&request{stage: func(g *group) error {
 		for _, k := range keys {
-			if g.pinned(k) {
-				kept = append(kept, k.String())
-			} else {
+			if !g.pinned(k) {
 				g.forget(k)
 			}
 		}
 		return nil
 	}})
-	return kept, err
 }
 
 // forget removes all that is known of a chunk that has no pin.

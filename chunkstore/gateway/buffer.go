@@ -40,16 +40,12 @@ func (g *Gateway) spareBuffer(n int) *buffer {
 	return b
 }
 
-// charge counts the buffer against another budget from now on, if that has room for it.
-func (b *buffer) charge(budget *semaphore.Weighted) bool {
-	if !budget.TryAcquire(b.size) {
-		return false
-	}
+// free lets the buffer count against no budget any more.
+func (b *buffer) free() {
 	if b.budget != nil {
 		b.budget.Release(b.size)
+		b.budget = nil
 	}
-	b.budget = budget
-	return true
 }
 
 func (b *buffer) hold() { b.refs.Add(1) }
@@ -58,9 +54,7 @@ func (b *buffer) drop() {
 	if b == nil || b.refs.Add(-1) > 0 {
 		return
 	}
-	if b.budget != nil {
-		b.budget.Release(b.size)
-	}
+	b.free()
 	chunkstore.PutBuffer(b.memory)
 	held.Add(-1)
 }

@@ -17,12 +17,12 @@ import (
 // readHedge is how long a node may take to give a chunk before another is asked too.
 const readHedge = 2 * time.Second
 
-// fetch reads a chunk into buf, which it owns, from whoever has it: this node, then the nodes of its
+// fetch reads a chunk of o into buf, which it owns, from whoever has it: this node, then the nodes of its
 // zone that are to have it, then the others in the chunk's order. It is the one place where a chunk is
 // looked for. What it gives is verified; a node that is to have the chunk and has not, or has other
 // bytes, is told to Short.
-func (g *Gateway) fetch(ctx context.Context, c split.Chunk, replicas int, buf *buffer) (*buffer, error) {
-	f := &fetching{g: g, chunk: c, digest: c.Name(), replicas: replicas, failed: map[string]error{}}
+func (g *Gateway) fetch(ctx context.Context, o *api.Object, c split.Chunk, buf *buffer) (*buffer, error) {
+	f := &fetching{g: g, chunk: c, digest: c.Name(), object: o, failed: map[string]error{}}
 	if self := g.cfg.Self; self != "" { // without a goroutine: it is most of what is read where agents serve
 		err := f.get(ctx, self, buf)
 		if err == nil {
@@ -32,7 +32,7 @@ func (g *Gateway) fetch(ctx context.Context, c split.Chunk, replicas int, buf *b
 	}
 	buf.drop()
 	f.members = g.cfg.Members().Members
-	f.order = nearest(placed(f.digest, f.members), f.members, replicas, g.cfg.Zone)
+	f.order = nearest(placed(f.digest, f.members), f.members, o.Replicas, g.cfg.Zone)
 	return f.race(ctx)
 }
 
@@ -67,14 +67,14 @@ func nearest(placed []string, members []api.StoreMember, replicas int, zone stri
 
 // fetching is one chunk that is looked for.
 type fetching struct {
-	g        *Gateway
-	chunk    split.Chunk
-	digest   string
-	replicas int
-	members  []api.StoreMember
-	order    []string // all nodes, as they are asked
-	begun    int
-	failed   map[string]error
+	g       *Gateway
+	chunk   split.Chunk
+	digest  string
+	object  *api.Object
+	members []api.StoreMember
+	order   []string // all nodes, as they are asked
+	begun   int
+	failed  map[string]error
 }
 
 // got is what a node gave.
@@ -130,7 +130,7 @@ func (f *fetching) race(ctx context.Context) (*buffer, error) {
 			hedge.Reset(readHedge)
 		case <-ctx.Done():
 			f.discard(running, answers)
-			return nil, cut(ctx)
+			return nil, cutOff(ctx)
 		}
 	}
 	f.repair()
@@ -169,12 +169,16 @@ func (f *fetching) discard(running int, answers <-chan got) {
 	})
 }
 
-// repair tells of the chunk if a copy is damaged, or if a node has none that is to have one.
+// repair tells of the chunk if a copy is damaged, or if a node has none that is to have one. Copies of
+// an object that was put just now may still be on their way.
 func (f *fetching) repair() {
 	if len(f.failed) == 0 {
 		return
 	}
-	wanted := place.Choose(f.digest, PlaceMembers(f.members), f.replicas)
+	var wanted []string
+	if time.Since(f.object.Modified) > stragglerTime {
+		wanted = place.Choose(f.digest, PlaceMembers(f.members), f.object.Replicas)
+	}
 	for node, err := range f.failed {
 		if errors.Is(err, chunkstore.ErrCorrupt) || api.CodeOf(err) == api.CodeNotFound && slices.Contains(wanted, node) {
 			f.g.cfg.Short(f.digest)

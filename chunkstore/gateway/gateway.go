@@ -7,7 +7,7 @@
 // metadata, and Peers, the chunks of a node by its id.
 //
 //	put.go, ingest.go, source.go   an object on its way in: read, cut, stored a few chunks at a time
-//	spread.go                      one chunk onto W of R nodes
+//	spread.go, straggler.go        one chunk onto W of R nodes; the copies that come later
 //	lease.go                       the upload session that keeps chunks until an object names them
 //	upload.go                      the same in steps, for a client that cuts for itself
 //	open.go, stream.go, fetch.go   an object on its way out; one chunk from whoever has it
@@ -75,28 +75,27 @@ func SessionOwner(session string) string { return SessionOwnerPrefix + session }
 // SessionOwnerPrefix begins the owners that are upload sessions.
 const SessionOwnerPrefix = "session/"
 
-// What a gateway holds in memory, beside the one chunk that every upload and every read has in hand.
+// What a gateway holds in memory, beside the one chunk that every upload and every read has in hand, and
+// the stragglers.
 const (
-	spareBytes          = 64 << 20 // further chunks of uploads, and those that are read ahead
-	smallSpareBytes     = 8 << 20
-	stragglerBytes      = 16 << 20 // chunks that are acknowledged and still on their way to a node
-	smallStragglerBytes = 2 << 20
+	spareBytes      = 64 << 20 // further chunks of uploads, and those that are read ahead
+	smallSpareBytes = 8 << 20
 )
 
 // Gateway reads and writes objects. It is safe for concurrent use.
 type Gateway struct {
 	cfg        Config
 	spare      *semaphore.Weighted
-	stragglers *semaphore.Weighted
+	stragglers *stragglers
 	buckets    bucketCache
 	group      *run.Group
 }
 
 // New makes a gateway; Close ends it.
 func New(c Config) *Gateway {
-	spare, stragglers := int64(spareBytes), int64(stragglerBytes)
+	spare, late := int64(spareBytes), int64(stragglerBytes)
 	if c.Small {
-		spare, stragglers = smallSpareBytes, smallStragglerBytes
+		spare, late = smallSpareBytes, smallStragglerBytes
 	}
 	if c.Short == nil {
 		c.Short = func(...string) {}
@@ -106,7 +105,7 @@ func New(c Config) *Gateway {
 	}
 	return &Gateway{
 		cfg: c, group: run.New(context.Background()),
-		spare: semaphore.NewWeighted(spare), stragglers: semaphore.NewWeighted(stragglers),
+		spare: semaphore.NewWeighted(spare), stragglers: newStragglers(late),
 	}
 }
 

@@ -85,24 +85,40 @@ func (i *intake) run(head []byte) error {
 // first reads the beginning of the object while the session is opened, which tells how the bucket's
 // objects are cut.
 func (i *intake) first(head []byte) (*buffer, error) {
-	guess := split.CutterFor(i.source.size, i.g.cfg.Small, false)
-	buf := i.hand(guess.Max())
-	var err error
-	buf.bytes, err = i.source.fill(append(buf.bytes, head...), guess.Max())
+	i.cutter = split.CutterFor(i.source.size, i.g.cfg.Small, false)
+	buf, err := i.fill(i.hand(), head)
 	if err == nil {
 		err = i.lease.wait(i.ctx)
 	}
 	if err != nil {
 		return buf, err
 	}
-	i.cutter = split.CutterFor(i.source.size, i.g.cfg.Small, i.lease.bucket.Chunking == api.ChunkingContent)
-	if i.cutter.Max() == guess.Max() {
+	guess := i.most()
+	i.cut(i.source.size)
+	if i.most() == guess {
 		return buf, nil
 	}
-	larger := i.hand(i.cutter.Max())
-	larger.bytes, err = i.source.fill(append(larger.bytes, buf.bytes...), i.cutter.Max())
-	buf.drop()
-	return larger, err
+	defer buf.drop()
+	return i.fill(i.hand(), buf.bytes)
+}
+
+// cut says how an object of size bytes is cut; -1 is not known.
+func (i *intake) cut(size int64) {
+	i.cutter = split.CutterFor(size, i.g.cfg.Small, i.lease.bucket.Chunking == api.ChunkingContent)
+}
+
+// most is how much of the object the cutter must see.
+func (i *intake) most() int {
+	if size := i.source.size; size >= 0 {
+		return int(min(size, int64(i.cutter.Max())))
+	}
+	return i.cutter.Max()
+}
+
+// fill puts into buf what was read before and what comes next.
+func (i *intake) fill(buf *buffer, before []byte) (_ *buffer, err error) {
+	buf.bytes, err = i.source.fill(append(buf.bytes, before...), i.most())
+	return buf, err
 }
 
 // next reads on behind the n bytes of buf that are taken care of.
@@ -111,12 +127,14 @@ func (i *intake) next(buf *buffer, n int) (*buffer, error) {
 	if i.source.ended && n == len(buf.bytes) {
 		return nil, nil
 	}
+	if i.source.size < 0 {
+		i.cut(i.source.read) // the more of it has come, the larger it is
+	}
 	next, err := i.room()
 	if err != nil {
 		return next, err
 	}
-	next.bytes, err = i.source.fill(append(next.bytes, buf.bytes[n:]...), i.cutter.Max())
-	return next, err
+	return i.fill(next, buf.bytes[n:])
 }
 
 // room gives a buffer for the next chunk, when there are few enough in flight and there is memory. One
@@ -125,9 +143,9 @@ func (i *intake) room() (*buffer, error) {
 	for {
 		if i.inFlight < window {
 			if i.inHand == nil {
-				return i.hand(i.cutter.Max()), nil
+				return i.hand(), nil
 			}
-			if b := i.g.spareBuffer(i.cutter.Max()); b != nil {
+			if b := i.g.spareBuffer(i.most()); b != nil {
 				return b, nil
 			}
 		}
@@ -137,8 +155,8 @@ func (i *intake) room() (*buffer, error) {
 	}
 }
 
-func (i *intake) hand(n int) *buffer {
-	i.inHand = newBuffer(n)
+func (i *intake) hand() *buffer {
+	i.inHand = newBuffer(i.most())
 	return i.inHand
 }
 

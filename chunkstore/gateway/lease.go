@@ -72,7 +72,7 @@ func (l *lease) wait(ctx context.Context) error {
 	case <-l.opened:
 		return l.err
 	case <-ctx.Done():
-		return cut(ctx)
+		return cutOff(ctx)
 	}
 }
 
@@ -132,7 +132,7 @@ func (l *lease) end() {
 	})
 }
 
-// cut is the error of a call whose context has ended.
-func cut(ctx context.Context) error {
+// cutOff is the error of a call whose context has ended.
+func cutOff(ctx context.Context) error {
 	return api.Errorf(api.CodeTimeout, "the request was cut off: %w", context.Cause(ctx))
 }

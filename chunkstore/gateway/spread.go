@@ -13,12 +13,8 @@ import (
 	"github.com/cloudless/cloudless/chunkstore/place"
 )
 
-const (
-	// hedgeAfter is how long the nodes that were chosen may take before another is asked too.
-	hedgeAfter = 3 * time.Second
-	// stragglerTime is how long copies may take after their write was acknowledged.
-	stragglerTime = 30 * time.Second
-)
+// hedgeAfter is how long the nodes that were chosen may take before another is asked too.
+const hedgeAfter = 3 * time.Second
 
 // spread stores a chunk, which lies in buf, on the nodes: it returns when as many copies are durable as
 // the bucket wants for an acknowledgement. The others go on in the background; what becomes of none is
@@ -44,7 +40,7 @@ func (g *Gateway) spread(ctx context.Context, b *api.Bucket, owner string, c chu
 		return err
 	}
 	stop()
-	s.leave()
+	s.leave(ctx)
 	return nil
 }
 
@@ -110,7 +106,7 @@ func (s *spreading) quorum(ctx context.Context) error {
 			s.start()
 			hedge.Reset(hedgeAfter)
 		case <-ctx.Done():
-			return cut(ctx)
+			return cutOff(ctx)
 		}
 	}
 	return nil
@@ -125,38 +121,35 @@ func (s *spreading) note(r copied) {
 	s.durable++
 }
 
-// leave lets the copies that are still on their way go on by themselves, if not too many do already.
-func (s *spreading) leave() {
+// leave lets the copies that are still on their way go on by themselves, as one of the stragglers.
+func (s *spreading) leave(ctx context.Context) {
 	if s.running == 0 {
 		s.cancel(nil)
 		s.report()
 		return
 	}
-	if !s.buf.charge(s.g.stragglers) {
-		s.cancel(errStragglers)
+	x := s.g.stragglers.add(ctx, s.buf.size, func() { s.cancel(errLate) })
+	if x == nil {
+		s.cancel(errLate)
 		s.g.cfg.Short(s.chunk.Digest)
 		return
 	}
+	s.buf.free()
 	s.g.group.Go("store further copies", func(ctx context.Context) error {
 		defer s.cancel(nil)
-		late := time.NewTimer(stragglerTime)
-		defer late.Stop()
+		defer s.g.stragglers.remove(x)
+		ctx, cancel := context.WithTimeout(ctx, stragglerTime)
+		defer cancel()
+		defer context.AfterFunc(ctx, func() { s.cancel(errLate) })()
 		for s.running > 0 {
-			select {
-			case r := <-s.results:
-				s.note(r)
-				continue
-			case <-late.C:
-			case <-ctx.Done():
-			}
-			break
+			s.note(<-s.results)
 		}
 		s.report()
 		return nil
 	})
 }
 
-var errStragglers = errors.New("too many copies are late")
+var errLate = errors.New("the copy came too late")
 
 // report tells of a chunk that has fewer copies than it should.
 func (s *spreading) report() {

@@ -20,13 +20,13 @@ type stream struct {
 	began  time.Time
 	read   int64
 
-	replicas int // that there are to be of each chunk
-	current  *buffer
-	rest     []byte       // of current, not read yet
-	found    *split.Piece // the next one, when it is known and not on its way
-	ahead    chan fetched // the next one, when it is on its way
-	err      error        // why nothing more can be read; io.EOF at the end
-	closed   bool
+	object  *api.Object
+	current *buffer
+	rest    []byte       // of current, not read yet
+	found   *split.Piece // the next one, when it is known and not on its way
+	ahead   chan fetched // the next one, when it is on its way
+	err     error        // why nothing more can be read; io.EOF at the end
+	closed  bool
 }
 
 // fetched is a chunk that was read ahead.
@@ -37,7 +37,7 @@ type fetched struct {
 }
 
 func (r *Reader) stream(ctx context.Context, offset, n int64) *stream {
-	s := &stream{g: r.g, began: time.Now(), replicas: r.object.Replicas}
+	s := &stream{g: r.g, began: time.Now(), object: r.object}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.next, s.stop = iter.Pull(r.manifest.Range(offset, n))
 	return s
@@ -142,7 +142,7 @@ func (s *stream) readAhead() {
 
 // fetch reads a chunk into buf, which it owns.
 func (s *stream) fetch(piece split.Piece, buf *buffer) fetched {
-	got, err := s.g.fetch(s.ctx, piece.Chunk, s.replicas, buf)
+	got, err := s.g.fetch(s.ctx, s.object, piece.Chunk, buf)
 	return fetched{piece, got, err}
 }
 

@@ -2,10 +2,12 @@ package transfer
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -20,50 +22,72 @@ import (
 const copyTime = 5 * time.Minute
 
 // Copy makes the node to take chunks from the node from, one after the other, at its own pace. It gives
-// those that are durable there now and those that are not, in the order asked; after an error those of
-// which nothing was heard are in neither.
-func (c *Client) Copy(ctx context.Context, to, from string, digests ...string) (done, failed []string, err error) {
-	for len(digests) > 0 && err == nil {
-		n := min(len(digests), maxDigests)
-		var part []byte
-		part, err = encodeDigests(digests[:n])
+// those that are durable there now, whatever the error, which says why the others are not.
+func (c *Client) Copy(ctx context.Context, to, from string, digests ...string) (done []string, err error) {
+	var errs []error
+	for part := range slices.Chunk(digests, maxDigests) {
+		body, err := encodeDigests(part)
 		if err != nil {
-			break
+			return done, err
 		}
-		err = c.do(ctx, post(to, pathCopy, url.Values{"from": {from}}, part), func(resp *http.Response) error {
-			for i := 0; i < n; {
-				var one [1]byte
-				if _, err := io.ReadFull(resp.Body, one[:]); err != nil {
-					return errors.Join(io.ErrUnexpectedEOF, err)
-				}
-				switch one[0] {
-				case copyDone:
-					done = append(done, digests[i])
-					i++
-				case copyFailed:
-					failed = append(failed, digests[i])
-					i++
-				}
-			}
-			return nil
+		err = c.do(ctx, post(to, pathCopy, url.Values{"from": {from}}, body), func(resp *http.Response) error {
+			some, failed, err := readOutcomes(resp.Body, part)
+			done, errs = append(done, some...), append(errs, failed)
+			return err
 		})
-		digests = digests[n:]
+		if err != nil {
+			return done, errors.Join(append(errs, err)...)
+		}
 	}
-	return done, failed, err
+	return done, errors.Join(errs...)
+}
+
+// readOutcomes reads what becomes of each chunk. That one failed is not err: the first of those is failed.
+func readOutcomes(r io.Reader, digests []string) (done []string, failed, err error) {
+	for i := 0; i < len(digests); {
+		var head [outcomeBytes]byte
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			return done, failed, errors.Join(io.ErrUnexpectedEOF, err)
+		}
+		why := make([]byte, binary.BigEndian.Uint16(head[1:]))
+		if _, err := io.ReadFull(r, why); err != nil {
+			return done, failed, errors.Join(io.ErrUnexpectedEOF, err)
+		}
+		switch {
+		case head[0] == copyBusy:
+			continue
+		case head[0] == copyDone:
+			done = append(done, digests[i])
+		case failed == nil:
+			failed = api.Errorf(api.CodeUnavailable, "chunk %s: %s", digests[i], why)
+		}
+		i++
+	}
+	return done, failed, nil
+}
+
+// outcome is what became of a chunk as it is told: a letter, and why with its length before it.
+func outcome(letter byte, err error) []byte {
+	why := ""
+	if err != nil {
+		why = api.AsError(err).Message
+	}
+	why = why[:min(len(why), maxWhy)]
+	return append(binary.BigEndian.AppendUint16([]byte{letter}, uint16(len(why))), why...)
 }
 
 // pull takes chunks from another node, and tells of each as soon as it is durable or has failed.
-func (s *Server) pull(ctx context.Context, from string, digests []string, outcomes chan<- byte) error {
+func (s *Server) pull(ctx context.Context, from string, digests []string, outcomes chan<- []byte) error {
 	buf := chunkstore.GetBuffer(chunkstore.MaxChunkBytes)
 	defer chunkstore.PutBuffer(buf)
 	for _, d := range digests {
-		outcome := byte(copyDone)
+		told := outcome(copyDone, nil)
 		if err := s.pullOne(ctx, from, d, (*buf)[:0]); err != nil {
 			s.Log.Warn().Err(err).Str("digest", d).Str("from", from).Msg("a chunk could not be copied")
-			outcome = copyFailed
+			told = outcome(copyFailed, err)
 		}
 		select {
-		case outcomes <- outcome:
+		case outcomes <- told:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -101,7 +125,7 @@ func (s *Server) serveCopy(w http.ResponseWriter, r *http.Request) error {
 	}
 	group := run.New(r.Context())
 	defer group.Close()
-	outcomes := make(chan byte)
+	outcomes := make(chan []byte)
 	group.Go("copy chunks", func(ctx context.Context) error {
 		defer close(outcomes)
 		return s.pull(ctx, from, digests, outcomes)
@@ -110,13 +134,13 @@ func (s *Server) serveCopy(w http.ResponseWriter, r *http.Request) error {
 	defer beat.Stop()
 	for {
 		select {
-		case outcome, more := <-outcomes:
+		case told, more := <-outcomes:
 			if !more {
 				return nil
 			}
-			err = say(w, outcome)
+			err = say(w, told)
 		case <-beat.C:
-			err = say(w, copyBusy)
+			err = say(w, outcome(copyBusy, nil))
 		}
 		if err != nil {
 			return nil // who has asked has gone
@@ -124,10 +148,10 @@ func (s *Server) serveCopy(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-func say(w http.ResponseWriter, b byte) error {
+func say(w http.ResponseWriter, b []byte) error {
 	out := http.NewResponseController(w)
 	_ = out.SetWriteDeadline(time.Now().Add(stallTime)) // every connection has one
-	if _, err := w.Write([]byte{b}); err != nil {
+	if _, err := w.Write(b); err != nil {
 		return err
 	}
 	return out.Flush()

@@ -85,8 +85,7 @@ func (s *Server) serveDrop(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	kept, err := s.Chunks.Drop(digests...)
-	return answer(w, kept, err)
+	return answer(w, nil, s.Chunks.Drop(digests...))
 }
 
 func (s *Server) serveList(w http.ResponseWriter, r *http.Request) error {

@@ -10,9 +10,9 @@
 // and, for those who look after the whole store (Server.Maintains):
 //
 //	POST /chunks/v1/unref?owner=        digests, or none for all of the owner's
-//	POST /chunks/v1/drop                digests → those that are pinned, and so were kept
+//	POST /chunks/v1/drop                digests; those that somebody pins are kept
 //	GET  /chunks/v1/list?after=&limit=  a page of what is here
-//	POST /chunks/v1/copy?from=          digests → a byte for each, as soon as it was pulled from that node
+//	POST /chunks/v1/copy?from=          digests → what became of each, as soon as it was pulled from that node
 //
 // Digests are 32 bytes each, in requests and in answers. Both ends verify: a node believes the digest of
 // what it is sent, and a client that of what it is given. Nothing here has a time limit for the whole,
@@ -141,4 +141,7 @@ const (
 	copyDone   = 'd'
 	copyFailed = 'f'
 	copyBusy   = 'b' // of none yet
+
+	outcomeBytes = 3 // one of them, and how long what is said of it is
+	maxWhy       = 500
 )
