@@ -25,6 +25,7 @@ import (
 	"github.com/cloudless/cloudless/agent/supervise"
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/chunkstore"
+	"github.com/cloudless/cloudless/chunkstore/gateway"
 	"github.com/cloudless/cloudless/internal/datadir"
 	"github.com/cloudless/cloudless/internal/gossip"
 	"github.com/cloudless/cloudless/internal/link"
@@ -53,6 +54,7 @@ type Config struct {
 	Version       string
 	OnStop        string // restart (default) | drain | kill
 	AccessLog     bool   // a line in the log for each request of the ingress
+	Storage       Storage
 	Tel           *telemetry.Telemetry
 	Log           zerolog.Logger
 	NetDial       link.NetDial     // nil: the machine's network
@@ -102,6 +104,8 @@ type Agent struct {
 	nodes     *link.NodeDialer
 	peers     *http.Client // to other agents
 	gossip    *gossip.Gossip
+	store     *store
+	gateway   *gateway.Gateway // to the whole object store
 
 	settings atomic.Pointer[Settings]
 	measured atomic.Pointer[measurement]
@@ -128,6 +132,7 @@ func Open(ctx context.Context, cfg Config) (*Agent, error) {
 		{What: "load or make the identity", Do: a.openIdentity},
 		{What: "open the mTLS port", Do: a.openLink},
 		{What: "open the sandboxes", Do: a.openSandboxes},
+		{What: "open the chunk store", Do: a.openStore},
 		{What: "start gossip", Do: a.openGossip},
 		{What: "take up what ran before", Do: a.resume},
 		{What: "serve", Do: a.serve},
@@ -260,6 +265,7 @@ func (a *Agent) serve(context.Context) error {
 	g.Go("own certificate", a.keepCertificate)
 	g.Go("gossip peers", a.keepGossipJoined)
 	g.Go("artifact cache", a.keepCache)
+	a.serveStore(ctx, g)
 	a.sessions.start(a.knownCoordinators())
 	return nil
 }
@@ -329,7 +335,13 @@ func (a *Agent) close() error {
 	if a.gossip != nil {
 		errs = append(errs, a.gossip.Close())
 	}
+	if a.gateway != nil {
+		errs = append(errs, a.gateway.Close())
+	}
 	errs = append(errs, a.group.Wait())
+	if a.store != nil {
+		errs = append(errs, a.store.close())
+	}
 	for _, v := range []api.Variant{api.VariantWasm, api.VariantContainer} {
 		if d, ok := a.drivers[v]; ok {
 			errs = append(errs, d.Close())

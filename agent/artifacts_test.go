@@ -129,11 +129,13 @@ func TestWhoMayCallANode(t *testing.T) {
 	a := c.open(c.config("one", wasmDriver(hello)))
 	c.sees("a ready replica", func() bool { return c.last("r-1").Ready })
 	stranger := newSite(t)
+	const scrub, collect = "POST " + api.PathStoreScrub, "POST " + api.PathStoreCollect
 	const logs, exec, artifact = "GET " + api.PathReplicaLogs + "{id}", "POST " + api.PathReplicaExec + "{id}", "GET " + api.PathArtifacts + "{digest}"
 	cases := map[string]struct{ route, path string }{
 		"logs": {logs, api.PathReplicaLogs + "r-1"}, "no replica": {logs, api.PathReplicaLogs + "r-9"}, "exec": {exec, api.PathReplicaExec + "r-1?cmd=true"},
 		"artifact": {artifact, api.PathArtifacts + digest}, "no artifact": {artifact, api.PathArtifacts + digestOf("x")},
 		"no digest": {artifact, api.PathArtifacts + "..%2f..%2fidentity.json"}, "anything": {"GET /", "/"},
+		"scrub": {scrub, api.PathStoreScrub}, "collect": {collect, api.PathStoreCollect},
 	}
 	tried := map[string]bool{}
 	for _, c := range cases {
@@ -150,8 +152,8 @@ func TestWhoMayCallANode(t *testing.T) {
 		s.check(err)
 		return g
 	}
-	open := map[string]int{"logs": 200, "no replica": 404, "exec": 200, "artifact": 200, "no artifact": 404, "no digest": 400, "anything": 404}
-	shut := map[string]int{"logs": 403, "no replica": 403, "exec": 403, "artifact": 403, "no artifact": 403, "no digest": 403, "anything": 404}
+	open := map[string]int{"logs": 200, "no replica": 404, "exec": 200, "artifact": 200, "no artifact": 404, "no digest": 400, "anything": 404, "scrub": 200, "collect": 400}
+	shut := map[string]int{"logs": 403, "no replica": 403, "exec": 403, "artifact": 403, "no artifact": 403, "no digest": 403, "anything": 404, "scrub": 403, "collect": 403}
 	granted := maps.Clone(shut)
 	granted["artifact"] = 200
 	for who, tt := range map[string]struct {

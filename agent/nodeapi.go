@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -44,11 +45,13 @@ type nodeRoute struct {
 
 // nodeRoutes is the whole API of the node port. What is not in it does not exist.
 func (a *Agent) nodeRoutes() map[string]nodeRoute {
-	return map[string]nodeRoute{
+	routes := map[string]nodeRoute{
 		"GET " + api.PathReplicaLogs + "{id}":   {onlyCoordinators, a.handleLogs},
 		"POST " + api.PathReplicaExec + "{id}":  {onlyCoordinators, a.handleExec},
 		"GET " + api.PathArtifacts + "{digest}": {a.mayRead, a.handleArtifact},
 	}
+	maps.Copy(routes, a.storeRoutes())
+	return routes
 }
 
 func onlyCoordinators(id pki.Identity, _ *http.Request) error {

@@ -20,7 +20,7 @@ func (a *Agent) describe(ctx context.Context) api.RegisterRequest {
 	req := api.RegisterRequest{
 		Addr:   api.NodeAddr{Node: a.advertised(a.cfg.Listener), Ingress: a.advertised(a.cfg.Ingress), Gossip: a.gossip.Addr()},
 		Region: a.cfg.Region, Zone: a.cfg.Zone, Labels: set.Labels, Taints: set.Taints, Capacity: a.capacity(set.Reserve),
-		Arch: runtime.GOARCH, OS: runtime.GOOS, Version: a.cfg.Version,
+		Arch: runtime.GOARCH, OS: runtime.GOOS, Version: a.cfg.Version, StoreCapacity: a.store.capacity,
 	}
 	if d, ok := a.drivers[api.VariantWasm]; ok {
 		req.Runtimes.WasmEngine = d.Info(ctx).Engine
@@ -90,7 +90,7 @@ func (a *Agent) fillHeartbeat(prev api.Heartbeat, has uint64, now time.Time) api
 	hb := api.Heartbeat{
 		Seq: prev.Seq + 1, Sent: now.UTC(), Usage: a.usage(), Epoch: epoch, Generation: gen,
 		EndpointIndex: a.ingress.Index(), Replicas: len(a.sup.Local()), RTTMillis: prev.RTTMillis, TrustIndex: a.trusted.Load(), Inventory: inv,
-		MeasuredAt: prev.MeasuredAt, DiskFull: a.disk.full(),
+		MeasuredAt: prev.MeasuredAt, DiskFull: a.disk.full(), Store: a.store.stats.Load(),
 	}
 	if m := a.measured.Load(); m != nil && !m.at.Equal(prev.MeasuredAt) {
 		hb.MeasuredAt, hb.ReplicaUsage = m.at, m.replicas

@@ -235,7 +235,12 @@ func (s *session) watchEndpoints(ctx context.Context) error {
 
 // watch makes one blocking read; false when nothing changed.
 func (s *session) watch(ctx context.Context, path string, out any) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, watchWait+callTimeout)
+	return s.get(ctx, watchWait+callTimeout, path, out)
+}
+
+// get reads something that may be the same as before: false then.
+func (s *session) get(ctx context.Context, timeout time.Duration, path string, out any) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	resp, err := s.do(ctx, http.MethodGet, path, nil)
 	if err != nil {

@@ -21,6 +21,7 @@ type devOptions struct {
 	dataDir                                                          string
 	httpAddr, nodeAddr, gossipAddr, metricsAddr, ingressAddr, s3Addr string
 	containerd                                                       string
+	storage                                                          string
 	logLevel                                                         string
 	agents                                                           int
 	ephemeral                                                        bool
@@ -50,6 +51,7 @@ func devCommand(e *Env) *cobra.Command {
 	f.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9090", "address of the coordinator's metrics")
 	f.StringVar(&o.ingressAddr, "ingress-addr", "127.0.0.1:7780", "address of the first agent's ingress")
 	f.StringVar(&o.s3Addr, "s3-addr", "127.0.0.1:7790", "address of the S3 API (accepted; the object store is not in this version)")
+	f.StringVar(&o.storage, "storage-capacity", storageAuto, "how much the object store of each agent may use of the disk: auto, or a number of bytes such as 20Gi")
 	f.StringVar(&o.containerd, "containerd", "auto", "auto, off, private or the address of a daemon's socket")
 	f.StringVar(&o.logLevel, "log-level", "warn", "debug, info, warn or error")
 	return c
@@ -149,6 +151,7 @@ func (e *Env) devAgent(ctx context.Context, o devOptions, dir string, i int, c *
 	ao.DataDir, ao.Name, ao.Region, ao.Zone = filepath.Join(dir, "agents", name), name, "dev", name
 	ao.NodeAddr, ao.GossipAddr, ao.IngressAddr, ao.MetricsAddr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	ao.Advertise, ao.LogLevel, ao.Containerd, ao.OnStop = "127.0.0.1", o.logLevel, o.containerd, "kill"
+	ao.Storage, ao.sharing = o.storage, o.agents
 	publish := ""
 	if i == 1 {
 		ao.IngressAddr, publish = o.ingressAddr, "127.0.0.1"

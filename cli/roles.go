@@ -81,6 +81,8 @@ type agentOptions struct {
 	IngressTLS string   `json:"ingress-tls,omitempty"`
 	OnStop     string   `json:"on-stop,omitempty"`
 	AccessLog  bool     `json:"access-log,omitempty"`
+	Storage    string   `json:"storage-capacity,omitempty"`
+	sharing    int      // dev's agents, whose stores share a disk; 0: an agent by itself
 }
 
 func (o *agentOptions) bind(f *pflag.FlagSet) {
@@ -93,13 +95,14 @@ func (o *agentOptions) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.Containerd, "containerd", o.Containerd, "auto, off, private or the address of a daemon's socket")
 	f.StringVar(&o.IngressTLS, "ingress-tls", o.IngressTLS, "CERT,KEY files: serve the ingress by HTTPS")
 	f.StringVar(&o.OnStop, "on-stop", o.OnStop, "what SIGTERM does to replicas: restart, drain or kill")
+	f.StringVar(&o.Storage, "storage-capacity", o.Storage, "how much the object store may use of the disk under the data folder: auto, a number of bytes such as 200Gi, or 0 for a node that keeps no chunks")
 	f.BoolVar(&o.AccessLog, "access-log", o.AccessLog, "write a line to the log for each request of the ingress, with the fuel that a wasm guest used")
 }
 
 func defaultAgent() agentOptions {
 	return agentOptions{
 		commonOptions: commonOptions{NodeAddr: ":7711", GossipAddr: ":7712", IngressAddr: ":7780", MetricsAddr: "127.0.0.1:9091", LogLevel: "info", OTLPSampling: "always"},
-		Region:        "default", Zone: "default", Containerd: "auto", OnStop: "restart",
+		Region:        "default", Zone: "default", Containerd: "auto", OnStop: "restart", Storage: storageAuto,
 	}
 }
 

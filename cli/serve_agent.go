@@ -73,13 +73,48 @@ func parseReserve(text string) (r api.Reserved, err error) {
 	return r, nil
 }
 
+// storageAuto leaves the capacity of a node's store to its disk.
+const storageAuto = "auto"
+
+// minStorage is the least capacity of a store: less holds no segment and the reserve.
+const minStorage = api.Bytes(1 << 30)
+
+// devReserve is what each of dev's stores keeps for a full disk: there may be many, on a disk in memory.
+const devReserve = 32 << 20
+
+func (o *agentOptions) storage() (s agent.Storage, err error) {
+	if s.Sharing = o.sharing; s.Sharing > 0 {
+		s.Reserve = devReserve
+	}
+	text := o.Storage
+	if text == storageAuto {
+		return s, nil
+	}
+	n, err := api.ParseBytes(text)
+	switch {
+	case err != nil:
+		return s, usageError("--storage-capacity: %v, and not %q", err, storageAuto)
+	case n == 0:
+		s.Off = true
+	case n < minStorage:
+		return s, usageError("--storage-capacity: %s is less than %s", text, minStorage)
+	}
+	s.Capacity = int64(n)
+	return s, nil
+}
+
 // agentConfig turns settings into the agent's own.
 func (e *Env) agentConfig(o agentOptions, token string, tel *telemetry.Telemetry) (cfg agent.Config, err error) {
 	s, err := o.settings()
 	if err != nil {
 		return cfg, err
 	}
+	storage, err := o.storage()
+	if err != nil {
+		return cfg, err
+	}
 	return agent.Config{
+		Storage: storage,
 		DataDir: o.DataDir, Name: o.Name, Region: o.Region, Zone: o.Zone, Labels: s.Labels, Taints: s.Taints, Reserve: s.Reserve, AdvertiseHost: o.Advertise,
 		Join: o.Join, Token: token, Version: version(), OnStop: s.OnStop, AccessLog: o.AccessLog, Tel: tel, Log: tel.Log,
 	}, nil

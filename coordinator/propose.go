@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/meta"
 	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/internal/link"
 	"github.com/cloudless/cloudless/internal/run"
 )
 
@@ -149,7 +149,7 @@ func (s *Server) peerDo(ctx context.Context, id, method, path string, body io.Re
 	}
 	resp, err := s.clients.peer(id).Do(req)
 	switch {
-	case isDial(err): // nothing was sent
+	case link.IsDial(err): // nothing was sent
 		return nil, notSent("coordinator %s cannot be reached: %v", id, err)
 	case err != nil:
 		return nil, &api.Error{Code: api.CodeUnavailable, Message: "coordinator " + id + " did not answer: " + err.Error(), Hint: "the change may or may not have been made; look before you repeat it", Err: err}
@@ -158,12 +158,6 @@ func (s *Server) peerDo(ctx context.Context, id, method, path string, body io.Re
 		return nil, readError(resp)
 	}
 	return resp, nil
-}
-
-// isDial tells whether a request failed before any of it was sent.
-func isDial(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
 }
 
 // readError turns an error answer of another coordinator or node into the error it carries.

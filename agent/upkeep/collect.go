@@ -2,7 +2,7 @@ package upkeep
 
 import (
 	"context"
-	"encoding/hex"
+	"crypto/sha256"
 	"fmt"
 	"time"
 
@@ -134,11 +134,11 @@ func (k *Keeper) dropPinsOf(ctx context.Context, owners []string) error {
 func (k *Keeper) unreferenced(ctx context.Context, digests []string) ([]string, error) {
 	q := meta.Query{Unreferenced: make([][]byte, 0, len(digests))}
 	for _, d := range digests {
-		sum, err := hex.DecodeString(d[len(digestPrefix):])
+		sum, err := chunkstore.ParseDigest(d)
 		if err != nil {
 			return nil, err
 		}
-		q.Unreferenced = append(q.Unreferenced, sum)
+		q.Unreferenced = append(q.Unreferenced, sum[:])
 	}
 	answer, err := k.ask(ctx, q)
 	if err != nil {
@@ -146,12 +146,13 @@ func (k *Keeper) unreferenced(ctx context.Context, digests []string) ([]string, 
 	}
 	out := make([]string, 0, len(answer.Chunks))
 	for _, sum := range answer.Chunks {
-		out = append(out, digestPrefix+hex.EncodeToString(sum))
+		if len(sum) != sha256.Size {
+			return nil, api.Errorf(api.CodeInternal, "the coordinators named a chunk by %d bytes", len(sum))
+		}
+		out = append(out, chunkstore.Digest([sha256.Size]byte(sum)))
 	}
 	return out, nil
 }
-
-const digestPrefix = "sha256:"
 
 func (k *Keeper) ask(ctx context.Context, q meta.Query) (*meta.Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)

@@ -164,3 +164,9 @@ func JoinHTTPClient(caHash string, dial NetDial) *http.Client {
 		},
 	}
 }
+
+// IsDial tells whether err is that no connection could be made: nothing was sent then.
+func IsDial(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}

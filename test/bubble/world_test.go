@@ -170,7 +170,7 @@ func (w *world) start(n *node) {
 	}
 	n.Agent, err = agent.Open(w.t.Context(), agent.Config{
 		DataDir: n.dir, Name: n.name, Zone: "z" + n.name, Listener: n.listen(portNode), Ingress: n.listen(portIngress), AdvertiseHost: n.host.IP,
-		GossipNet: gossip, NetDial: n.host.Dial, Join: []string{w.coords[0].host.Addr(portNode)}, Token: w.tokens[api.RoleNode], Version: "test", Tel: tel, Log: tel.Log,
+		GossipNet: gossip, NetDial: n.host.Dial, Join: []string{w.coords[0].host.Addr(portNode)}, Token: w.tokens[api.RoleNode], Version: "test", Tel: tel, Log: tel.Log, Storage: agent.Storage{Capacity: 1 << 30, Reserve: 1 << 20},
 		Drivers: func(agent.Identity, func() []netip.AddrPort) (map[api.Variant]sandbox.Driver, error) {
 			return map[api.Variant]sandbox.Driver{api.VariantContainer: n.driver}, nil
 		},

@@ -259,7 +259,7 @@ func (s *site) openAgent(dir, name, token string) *node {
 	var err error
 	n.Agent, err = agent.Open(s.t.Context(), agent.Config{
 		DataDir: n.dir, Name: n.name, Region: "eu", Zone: n.name, Listener: ln, Ingress: ingress, AdvertiseHost: "127.0.0.1", GossipAddr: "127.0.0.1:0",
-		Join: []string{s.coords[0].node}, Token: token, Version: "test", OnStop: "kill", Tel: tel, Log: tel.Log,
+		Join: []string{s.coords[0].node}, Token: token, Version: "test", OnStop: "kill", Tel: tel, Log: tel.Log, Storage: agent.Storage{Capacity: 1 << 30, Reserve: 1 << 20},
 		Drivers: func(agent.Identity, func() []netip.AddrPort) (map[api.Variant]sandbox.Driver, error) {
 			return map[api.Variant]sandbox.Driver{api.VariantWasm: n.driver}, nil
 		},
