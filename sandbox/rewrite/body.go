@@ -34,12 +34,16 @@ type edit struct {
 type editKind uint8
 
 const (
-	editFunc   editKind = iota // the instruction's function index: arg
-	editReturn                 // becomes a branch out of arg blocks
-	editLoop                   // charge region arg here
-	editSize                   // becomes a look at the counted pages, if they are
-	editGrow                   // becomes a call of the function that counts them
-	editAmount                 // charge the amount on the stack, shifted by amountShift(arg), before what stands at from
+	editFunc       editKind = iota // the instruction's function index: arg
+	editReturn                     // becomes a branch out of arg blocks
+	editLoop                       // becomes a loop that counts the rounds of region arg, in blocksOfLoop blocks
+	editEnd                        // ends these
+	editSimpleLoop                 // becomes such a loop, without blocks around
+	editDepth                      // becomes arg: there are more blocks around than there were
+	editRepeat                     // becomes a br out of arg blocks in an if
+	editSize                       // becomes a look at the counted pages, if they are
+	editGrow                       // becomes a call of the function that counts them
+	editAmount                     // charge the amount on the stack, shifted by amountShift(arg), before what stands at from
 )
 
 // readBody decodes the function at the reader and finds what to change.
@@ -75,8 +79,10 @@ type decoder struct {
 }
 
 type frame struct {
-	op     byte
-	region int
+	op      byte
+	counted bool // a loop that editLoop makes
+	region  int
+	added   uint32 // blocks that are added around those up to this one
 }
 
 func (d *decoder) run() {
@@ -97,8 +103,9 @@ func (d *decoder) run() {
 	}
 }
 
-// here is the region of the innermost loop.
-func (d *decoder) here() int { return d.open[len(d.open)-1].region }
+// top is the innermost block, and here the region of the innermost loop.
+func (d *decoder) top() *frame { return &d.open[len(d.open)-1] }
+func (d *decoder) here() int   { return d.top().region }
 
 func (d *decoder) edit(from int, kind editKind, arg uint32) {
 	d.b.edits = append(d.b.edits, edit{from, d.pos, kind, arg})
@@ -112,15 +119,15 @@ func (d *decoder) instruction() {
 	case op == opBlock, op == opLoop, op == opIf:
 		d.enter(op)
 	case op == opElse:
-		if top := &d.open[len(d.open)-1]; top.op != opIf {
+		if d.top().op != opIf {
 			d.failAt(at, "an else is not inside an if")
 		} else {
-			top.op = opElse
+			d.top().op = opElse
 		}
 	case op == opEnd:
-		d.open = d.open[:len(d.open)-1]
+		d.leave()
 	case op == opReturn:
-		d.edit(at, editReturn, uint32(len(d.open)-1))
+		d.edit(at, editReturn, uint32(len(d.open)-1)+d.top().added)
 	case op == opCall, op == opRefFunc:
 		f := d.index("function", d.m.allFuncs())
 		d.edit(at+1, editFunc, f)
@@ -136,14 +143,18 @@ func (d *decoder) instruction() {
 		d.index("local", d.b.params+d.b.locals)
 	case op == opGlobalGet, op == opGlobalSet:
 		d.index("global", d.m.allGlobals())
-	case op == opBr, op == opBrIf, op == opTableGet, op == opTableSet:
+	case op == opBr:
+		d.branch()
+	case op == opBrIf:
+		d.branchIf(at)
+	case op == opTableGet, op == opTableSet:
 		d.u32()
 		d.m.writesTables = d.m.writesTables || op == opTableSet
 	case op == opBrTable:
 		for range d.count("branches", d.m.limits.BranchTargets) {
-			d.u32()
+			d.branch()
 		}
-		d.u32()
+		d.branch()
 	case op == opSelectTyped:
 		for range d.count("types", 1) {
 			d.valType()
@@ -174,25 +185,78 @@ func (d *decoder) instruction() {
 
 // enter opens a block; a loop begins a region of its own.
 func (d *decoder) enter(op byte) {
-	at := d.pos
-	switch t := d.signed(33); {
+	start, at := d.pos-1, d.pos
+	t := d.signed(33)
+	switch {
 	case d.err != nil:
 	case t < -0x40 || t >= int64(len(d.m.types)):
 		d.failAt(at, "%d is no type of a block", t)
 	case t < 0 && t != -0x40 && !isValType(byte(t&0x7f)):
 		d.refuse(at, byte(t&0x7f), typeProposals, "type of a value")
 	}
-	f := frame{op, d.here()}
+	f := frame{op: op, region: d.here(), added: d.top().added}
 	if op == opLoop {
 		f.region = len(d.b.regions)
 		d.b.regions = append(d.b.regions, 0)
-		d.edit(d.pos, editLoop, uint32(f.region))
+		kind := editSimpleLoop
+		if d.err == nil && (t < 0 || len(d.m.types[t].params) == 0) {
+			kind, f.counted = editLoop, true
+			f.added += blocksOfLoop
+			d.blocks += blocksOfLoop
+		}
+		d.edit(start, kind, uint32(f.region))
 	}
 	d.blocks++
 	d.open = append(d.open, f)
 	if len(d.open) > d.m.limits.Nesting {
 		d.fail("blocks are nested more than %d deep", d.m.limits.Nesting)
 	}
+}
+
+// leave closes the innermost block.
+func (d *decoder) leave() {
+	if d.top().counted {
+		d.edit(d.pos, editEnd, 0)
+	}
+	d.open = d.open[:len(d.open)-1]
+}
+
+// branch reads how many blocks a branch leaves, and changes it to what that becomes.
+func (d *decoder) branch() {
+	at := d.pos
+	_, was, depth := d.target()
+	if d.err == nil && depth > was {
+		d.edit(at, editDepth, depth)
+	}
+}
+
+// branchIf is branch for a br_if. One to the head of a loop becomes a br in an if, for which the engine
+// makes better code: it goes on in a straight line where it would jump twice.
+func (d *decoder) branchIf(start int) {
+	at := d.pos
+	to, was, depth := d.target()
+	switch {
+	case d.err != nil:
+	case to.counted:
+		d.edit(start, editRepeat, depth+1)
+	case depth > was:
+		d.edit(at, editDepth, depth)
+	}
+}
+
+// target reads where a branch goes, and how deep that lies with the blocks that are added. A branch out of
+// more blocks than there are is none in the module as it came, but might be one with these.
+func (d *decoder) target() (to frame, was, depth uint32) {
+	at := d.pos
+	was = d.u32()
+	if d.err == nil && uint64(was) >= uint64(len(d.open)) {
+		d.failAt(at, "a branch out of %d blocks is in %d only", uint64(was)+1, len(d.open))
+	}
+	if d.err != nil {
+		return frame{}, 0, 0
+	}
+	to = d.open[len(d.open)-1-int(was)]
+	return to, was, was + d.top().added - to.added
 }
 
 func (d *decoder) memoryArgument() {

@@ -345,9 +345,18 @@ func newPair(ctx context.Context) (p pair, err error) {
 	return p, err
 }
 
-// check calls every function of both and compares all that can be seen.
+// check compares a module with what it becomes, with loops that are charged now and then, and at every turn.
 func (p pair) check(t *testing.T, code []byte) (calls, traps int) {
-	out, err := Module(code, options())
+	for _, laps := range []int64{lapCost, 1} {
+		c, k := p.compare(t, code, laps)
+		calls, traps = calls+c, traps+k
+	}
+	return calls, traps
+}
+
+// compare calls every function of both and compares all that can be seen.
+func (p pair) compare(t *testing.T, code []byte, laps int64) (calls, traps int) {
+	out, err := rewritten(code, options(), laps)
 	if err != nil {
 		t.Fatalf("a valid module is refused: %v", err)
 	}

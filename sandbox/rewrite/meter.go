@@ -22,7 +22,7 @@ const (
 )
 
 // lapCost is how much the loops of one call may use before it is taken from the fuel: until then it
-// is counted in a local, which the engine keeps in a register. A global would cost a loop of a few
+// is counted down in a local, which the engine keeps in a register. A global would cost a loop of a few
 // instructions as much as its work.
 const lapCost = 10_000
 
@@ -31,12 +31,13 @@ const lapCost = 10_000
 const leafCost = 64
 
 // meter writes the instructions that are added to one function. Its scratch locals follow those that
-// the function declares, as far as it needs them: an i64, an i32, and an i32 that counts what loops
-// have used.
+// the function declares, as far as it needs them.
 type meter struct {
-	m                *module
-	wide, small, lap uint32
-	costs            []int64 // of each region
+	m           *module
+	wide, small uint32  // an i64 and an i32
+	lap         uint32  // an i32: what loops may use before it is charged
+	outer       uint32  // an i32: the stack's budget before the call
+	costs       []int64 // of each region
 }
 
 func op(b []byte, code byte, arg uint32) []byte { return appendU32(append(b, code), arg) }
@@ -73,28 +74,86 @@ func (t meter) settle(b []byte) []byte {
 	return append(b, opEnd)
 }
 
-// chargeLap counts a round of a loop.
-func (t meter) chargeLap(b []byte, cost int64) []byte {
-	b = op(b, opLocalGet, t.lap)
-	b = append(appendS64(append(b, opI32Const), cost), opI32Add)
-	b = op(b, opLocalTee, t.lap)
-	b = append(appendS64(append(b, opI32Const), lapCost), opI32GtU, opIf, blockEmpty)
-	b = op(b, opGlobalGet, t.m.fuel)
-	b = append(op(b, opLocalGet, t.lap), opI64ExtendU)
-	b = append(t.settle(b), opI32Const, 0)
-	return append(op(b, opLocalSet, t.lap), opEnd)
+// beginLoop begins a loop that counts its rounds. When they are many it is left for code behind it, which
+// charges them, and begun again by a loop around both:
+//
+//	block
+//	  loop
+//	    block
+//	      loop  (as it was)
+//	        br_if 1, when there were many rounds
+//	        …
+//	      end
+//	      br 2
+//	    end
+//	    charge
+//	    br 0
+//	  end
+//	end
+//
+// That is a lot of text for a call of tick, but inside of the loop a call would have the engine keep what
+// the loop works with in memory, since it saves no registers across calls, and go round it by a branch.
+func (t meter) beginLoop(b, typ []byte, cost int64) []byte {
+	b = append(append(b, opBlock), typ...)
+	b = append(b, opLoop, blockEmpty, opBlock, blockEmpty)
+	b = append(append(b, opLoop), typ...)
+	b = append(t.lapsUsed(b), opBrIf, 1)
+	return t.countLap(b, cost)
 }
+
+func (t meter) endLoop(b []byte) []byte {
+	b = append(b, opBr, 2, opEnd)
+	return append(t.chargeLaps(b), opBr, 0, opEnd, opUnreachable, opEnd)
+}
+
+// blocksOfLoop are those that beginLoop puts around a loop.
+const blocksOfLoop = 3
+
+// simpleLoop counts the rounds of a loop that takes values from the stack, which hardly any compiler
+// makes and which would have to go through all those blocks.
+func (t meter) simpleLoop(b, typ []byte, cost int64) []byte {
+	b = append(append(b, opLoop), typ...)
+	b = append(t.lapsUsed(b), opIf, blockEmpty)
+	b = append(t.chargeLaps(b), opEnd)
+	return t.countLap(b, cost)
+}
+
+// countLap counts a round, before the next of which lapsUsed tells whether there were many.
+func (t meter) countLap(b []byte, cost int64) []byte {
+	b = op(b, opLocalGet, t.lap)
+	b = append(appendS64(append(b, opI32Const), cost), opI32Sub)
+	return op(b, opLocalSet, t.lap)
+}
+
+func (t meter) lapsUsed(b []byte) []byte {
+	return append(op(b, opLocalGet, t.lap), opI32Const, 0, opI32LtS)
+}
+
+// allowLaps begins to count.
+func (t meter) allowLaps(b []byte) []byte {
+	return op(appendS64(append(b, opI32Const), t.m.laps), opLocalSet, t.lap)
+}
+
+// fuelAndLaps puts the fuel on the stack, and what loops have used of it since.
+func (t meter) fuelAndLaps(b []byte) []byte {
+	b = op(b, opGlobalGet, t.m.fuel)
+	b = appendS64(append(b, opI32Const), t.m.laps)
+	return append(op(b, opLocalGet, t.lap), opI32Sub, opI64ExtendU)
+}
+
+// chargeLaps takes the rounds from the fuel, and begins to count anew.
+func (t meter) chargeLaps(b []byte) []byte { return t.allowLaps(t.settle(t.fuelAndLaps(b))) }
 
 // payLaps takes the rounds from the fuel that were only counted. The next charge ticks, if it must.
 func (t meter) payLaps(b []byte) []byte {
-	b = op(b, opGlobalGet, t.m.fuel)
-	b = append(op(b, opLocalGet, t.lap), opI64ExtendU, opI64Sub)
-	return op(b, opGlobalSet, t.m.fuel)
+	return op(append(t.fuelAndLaps(b), opI64Sub), opGlobalSet, t.m.fuel)
 }
 
-// enter takes a frame off the stack's budget and traps when it is used up.
+// enter takes a frame off the stack's budget and traps when it is used up. What there was before is kept:
+// to add the frame again would have each call wait for what the last has written.
 func (t meter) enter(b []byte, frame int64) []byte {
 	b = op(b, opGlobalGet, t.m.stack)
+	b = op(b, opLocalTee, t.outer)
 	b = append(appendS64(append(b, opI32Const), frame), opI32Sub)
 	b = op(b, opLocalTee, t.small)
 	b = op(b, opGlobalSet, t.m.stack)
@@ -105,10 +164,8 @@ func (t meter) enter(b []byte, frame int64) []byte {
 }
 
 // leave gives the frame back.
-func (t meter) leave(b []byte, frame int64) []byte {
-	b = op(b, opGlobalGet, t.m.stack)
-	b = append(appendS64(append(b, opI32Const), frame), opI32Add)
-	return op(b, opGlobalSet, t.m.stack)
+func (t meter) leave(b []byte) []byte {
+	return op(op(b, opLocalGet, t.outer), opGlobalSet, t.m.stack)
 }
 
 // function is the code of function i, with its locals. What must be done at its end is put behind a
@@ -118,12 +175,14 @@ func (m *module) function(i int) []byte {
 	b := make([]byte, 0, src.end-src.start+64+32*len(src.edits))
 	b, t := m.declare(b, src)
 	guarded, loops := m.guards(src), src.loops()
-	frame := int64(frameBytes + localBytes*(src.params+src.locals))
 	if guarded {
-		b = t.enter(b, frame)
+		b = t.enter(b, int64(frameBytes+localBytes*(src.params+src.locals)))
 	}
 	if !src.leaf() {
 		b = t.charge(b, t.costs[0])
+	}
+	if loops {
+		b = t.allowLaps(b)
 	}
 	if src.block != nil {
 		b = append(append(b, opBlock), src.block...)
@@ -138,7 +197,7 @@ func (m *module) function(i int) []byte {
 		b = t.payLaps(b)
 	}
 	if guarded {
-		b = t.leave(b, frame)
+		b = t.leave(b)
 	}
 	if src.block != nil {
 		b = append(b, opEnd)
@@ -172,6 +231,7 @@ func (m *module) declare(b []byte, src *body) ([]byte, meter) {
 	t.wide = local(!src.leaf(), typeI64)
 	t.small = local(m.guards(src) || src.amounts, typeI32)
 	t.lap = local(src.loops(), typeI32)
+	t.outer = local(m.guards(src), typeI32)
 	r := reader{data: m.code, pos: src.start, end: src.localsEnd}
 	r.u32()
 	b = appendU32(b, uint32(groups))
@@ -185,7 +245,15 @@ func (m *module) apply(b []byte, t meter, src *body, e edit) []byte {
 	case editFunc:
 		return appendU32(b, m.funcIndex(e.arg))
 	case editLoop:
-		return t.chargeLap(b, t.costs[e.arg])
+		return t.beginLoop(b, m.code[e.from+1:e.to], t.costs[e.arg])
+	case editEnd:
+		return t.endLoop(b)
+	case editSimpleLoop:
+		return t.simpleLoop(b, m.code[e.from+1:e.to], t.costs[e.arg])
+	case editDepth:
+		return appendU32(b, e.arg)
+	case editRepeat:
+		return append(op(append(b, opIf, blockEmpty), opBr, e.arg), opEnd)
 	case editAmount:
 		return t.chargeAmount(b, e.arg)
 	case editSize, editGrow:

@@ -77,6 +77,7 @@ type element struct{ parts []constant }
 type module struct {
 	code   []byte
 	limits Limits
+	laps   int64 // see lapCost
 
 	types   []funcType
 	imports []imported

@@ -30,7 +30,7 @@ import (
 )
 
 // Version counts the changes of what this package emits; caches of its output are keyed by it.
-const Version = 2
+const Version = 3
 
 // The import that is added; a guest may not have it.
 const (
@@ -105,11 +105,15 @@ type Error struct {
 func (e *Error) Error() string { return fmt.Sprintf("at byte %#x: %s", e.Offset, e.Reason) }
 
 // Module rewrites a module. Its error is an *Error.
-func Module(code []byte, o Options) (*Output, error) {
+func Module(code []byte, o Options) (*Output, error) { return rewritten(code, o, lapCost) }
+
+// rewritten is Module with another cost of the rounds that are not charged one by one.
+func rewritten(code []byte, o Options, laps int64) (*Output, error) {
 	m, err := parse(code, o)
 	if err != nil {
 		return nil, err
 	}
+	m.laps = laps
 	out := &Output{MemoryPages: m.least, WritesTables: m.writesTables, DropsSegments: m.dropsSegments}
 	m.plan(o, out)
 	out.Module = m.emit(o)

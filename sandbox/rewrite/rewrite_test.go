@@ -128,6 +128,69 @@ func TestAmountsAreCharged(t *testing.T) {
 	}
 }
 
+// loops are functions (i32) -> (i32) whose loops leave and repeat each other in many ways. The second and the
+// third take values from the stack, and leave some.
+var loops = []funcDef{
+	{typ: 1, locals: []byte{1, 2, typeI32}, code: []byte{ // sums by two nested loops, left by a table
+		opBlock, blockEmpty, opLoop, blockEmpty,
+		opLocalGet, 0, opLocalSet, 1,
+		opBlock, blockEmpty, opLoop, blockEmpty,
+		opLocalGet, 2, opLocalGet, 1, opI32Add, opLocalSet, 2,
+		opLocalGet, 1, opI32Const, 1, opI32Sub, opLocalTee, 1,
+		opBrTable, 2, 1, 0, 0, // 0: out of the inner loop, else again
+		opEnd, opEnd,
+		opLocalGet, 0, opI32Const, 1, opI32Sub, opLocalTee, 0,
+		opI32Const, 2, opI32LtS, opBrIf, 1, // out of both
+		opBr, 0, opEnd, opEnd, opLocalGet, 2, opEnd,
+	}},
+	{typ: 1, code: []byte{ // shifts left until it is large, and returns out of the loop
+		opLocalGet, 0, opLoop, 1, opI32Const, 1, 0x74, opLocalTee, 0, opLocalGet, 0, opI32Const, 0x80, 0xc0, 0, opI32LtS, opBrIf, 0,
+		opReturn, opEnd, opEnd,
+	}},
+	{typ: 1, code: []byte{ // counts down with a result, in a loop in a loop
+		opLoop, typeI32, opLoop, typeI32,
+		opLocalGet, 0, opI32Const, 3, opI32Sub, opLocalTee, 0, opI32Const, 50, opI32LtS, opIf, typeI32, opLocalGet, 0, opElse, opBr, 2, opEnd,
+		opEnd, opEnd, opEnd,
+	}},
+}
+
+// TestLoopsDoTheSame: whether they are charged at each turn or hardly ever.
+func TestLoopsDoTheSame(t *testing.T) {
+	code := export0(moduleDef{funcs: loops}).bytes()
+	p, err := newPair(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.plain.Close(t.Context())
+	defer p.rewritten.Close(t.Context())
+	plain, err := p.plain.Instantiate(t.Context(), code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, laps := range []int64{0, 1, 7, 100, lapCost} {
+		out, err := rewritten(code, options(), laps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		metered, err := p.rewritten.InstantiateWithConfig(t.Context(), out.Module, wazero.NewModuleConfig().WithName(""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range loops {
+			for _, arg := range []uint64{2, 3, 60, 500} {
+				name := fmt.Sprintf("f%d", i)
+				want, err := plain.ExportedFunction(name).Call(t.Context(), arg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := metered.ExportedFunction(name).Call(t.Context(), arg); err != nil || !slices.Equal(got, want) {
+					t.Errorf("%s(%d) is %d, with rounds of %d it is %d, %v", name, arg, want, laps, got, err)
+				}
+			}
+		}
+	}
+}
+
 func TestRecursionEndsAtTheStacksBudget(t *testing.T) {
 	g := load(t, export0(moduleDef{funcs: []funcDef{recurse}}), func(g *guest) { g.fuel().Set(1 << 40) })
 	_, err := g.call("f0")
@@ -253,6 +316,9 @@ func TestARefusalSaysWhatAndWhere(t *testing.T) {
 		"no instruction":       {body(0xff).bytes(), "0xff is no instruction"},
 		"else without if":      {body(opElse).bytes(), "else is not inside an if"},
 		"open block":           {body(opBlock, blockEmpty).bytes(), "ends inside a block"},
+		"branch out of all":    {body(opLoop, blockEmpty, opBr, 2, opEnd).bytes(), "a branch out of 3 blocks is in 2 only"},
+		"one of a table":       {body(opI32Const, 0, opBrTable, 1, 0, 1).bytes(), "a branch out of 2 blocks is in 1 only"},
+		"one if":               {body(opI32Const, 0, opBrIf, 1).bytes(), "a branch out of 2 blocks is in 1 only"},
 		"code after the end":   {body(opEnd).bytes(), "code after the function's end"},
 		"the fuel global":      {body(opGlobalGet, 0, opDrop).bytes(), "global 0 of 0"},
 		"a scratch local":      {body(opLocalGet, 0, opDrop).bytes(), "local 0 of 0"},
