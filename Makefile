@@ -14,7 +14,7 @@ FUZZTIME  ?= 30s
 PACKAGES  := containerd runc containernetworking-plugins iptables nftables iproute2
 export PATH := $(PATH):/usr/local/go/bin:/usr/sbin:/sbin
 
-.PHONY: build build-cli dev test test-long test-integration test-cgroup2 race lint fuzz bench benchmark bench-scheduler bench-storage bench-report bench-sandbox bench-sandbox-report examples \
+.PHONY: build build-cli dev test test-long test-integration test-cgroup2 race lint fuzz bench benchmark bench-scheduler bench-storage bench-storage-report bench-report bench-sandbox bench-sandbox-report examples \
 	install man build-linux-amd64 build-linux-arm64 build-linux-armv7 build-all clean deps test-deps
 
 build: ## one static binary, bin/cloudless; test/tidy holds it to 40 MB
@@ -88,8 +88,16 @@ bench-sandbox-report: build examples
 bench-scheduler:
 	$(GO) test -run '^$$' -bench . -benchmem ./coordinator/schedule ./coordinator/reconcile
 
-bench-storage: ## the chunk store on this disk, beside plain appends and Pebble alone
-	$(GO) test -run '^$$' -bench . -benchmem ./chunkstore ./chunkstore/split ./chunkstore/place ./coordinator/objects
+MINIO ?=
+WEED ?=
+STORAGE := $(GO) run ./test/bench -storage -binary $(BIN)/cloudless -minio '$(MINIO)' -weed '$(WEED)'
+
+bench-storage: build ## the object store by its packages, beside plain appends and Pebble alone, and by its S3 door; MINIO=path WEED=path of peers, if there are any
+	$(GO) test -run '^$$' -bench . -benchmem ./chunkstore ./chunkstore/split ./chunkstore/place ./chunkstore/gateway ./coordinator/objects
+	$(STORAGE)
+
+bench-storage-report: build ## the table of docs/BENCHMARKS-STORAGE.md
+	$(STORAGE) -out docs/BENCHMARKS-STORAGE.md
 
 bench-report: build examples
 	$(GO) run ./test/bench -binary $(BIN)/cloudless -out docs/BENCHMARKS.md

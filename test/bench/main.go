@@ -2,7 +2,7 @@
 // processes on loopback, drives them through the API, kills and freezes them, and prints a table of
 // medians and 95th percentiles next to the machine's load.
 //
-//	go run ./test/bench -binary bin/cloudless [-sandbox] [-out docs/BENCHMARKS.md] [-runs 20] [-only name,…]
+//	go run ./test/bench -binary bin/cloudless [-sandbox | -storage] [-out docs/BENCHMARKS.md] [-runs 20] [-only name,…]
 //
 // Each row is measured on a cluster of its own, which ends with the row. Every run and every row is
 // bounded in time: a row that does not finish says how far it came and why.
@@ -23,9 +23,10 @@ import (
 )
 
 type options struct {
-	binary, out, only, module, image, workerd string
-	sandbox                                   bool
-	runs, freezes, elections                  int
+	binary, out, only, module, image string
+	workerd, minio, weed             string // peers
+	sandbox, storage                 bool
+	runs, freezes, elections         int
 }
 
 func main() {
@@ -47,6 +48,9 @@ func main() {
 	flag.StringVar(&o.image, "image", "", "an image tarball (default: the one that wasm-examples/hello-oci/mkimage makes)")
 	flag.BoolVar(&o.sandbox, "sandbox", false, "measure the wasm sandbox instead, in a quarter of the runs")
 	flag.StringVar(&o.workerd, "workerd", "workerd", "the peer of the sandbox's rows, by name or path: npm's package of that name")
+	flag.BoolVar(&o.storage, "storage", false, "measure the object store instead, in a quarter of the runs")
+	flag.StringVar(&o.minio, "minio", "", "the peer of the object store's rows: MinIO's binary, by name or path")
+	flag.StringVar(&o.weed, "weed", "", "the other one: SeaweedFS's")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := measure(ctx, o)
@@ -62,6 +66,9 @@ func measure(ctx context.Context, o options) error {
 	s := clusterSheet
 	if o.sandbox {
 		s = sandboxSheet
+	}
+	if o.storage {
+		s = storageSheet
 	}
 	rows, err := s.chosen(o.only)
 	if err != nil {
@@ -124,6 +131,7 @@ type lab struct {
 	idleErr error
 	goBench map[string]figures // of benchmarks by their package and name
 	rounds  *rounds
+	stored  *storeFigures
 }
 
 func newLab(o options) (*lab, error) {

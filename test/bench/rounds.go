@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -143,14 +142,9 @@ func (s *server) load(ctx context.Context, d time.Duration) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, d+answerTimeout)
 	defer cancel()
 	var n atomic.Int64
-	var wg sync.WaitGroup
-	errs := make([]error, connections)
 	until := time.Now().Add(d)
-	for i := range connections {
-		wg.Go(func() { errs[i] = askUntil(ctx, s.address, until, &n) })
-	}
-	wg.Wait()
-	return n.Load(), errors.Join(errs...)
+	err := together(connections, func(int) error { return askUntil(ctx, s.address, until, &n) })
+	return n.Load(), err
 }
 
 func askUntil(ctx context.Context, address string, until time.Time, n *atomic.Int64) error {

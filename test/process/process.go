@@ -64,28 +64,40 @@ func (t *tail) String() string {
 
 // Start runs a role and waits for its ready line.
 func Start(ctx context.Context, cfg Config) (*Process, error) {
+	p, line, err := launch(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.awaitReady(ctx, line)
+}
+
+// Launch runs any program, which says nothing when it is ready.
+func Launch(cfg Config) (*Process, error) {
+	p, _, err := launch(cfg)
+	return p, err
+}
+
+// launch starts a process; its first line on standard output will be on the channel.
+func launch(cfg Config) (*Process, <-chan string, error) {
 	p := &Process{cfg: cfg, cmd: exec.Command(cfg.Binary, cfg.Args...), log: &tail{}, done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), cfg.Env...)
 	p.cmd.Stderr = p.log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // ends with us, whatever ends us
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	line := make(chan string, 1)
 	started := make(chan error, 1)
 	go p.own(out, started, line)
-	if err := <-started; err != nil {
-		return nil, err
-	}
-	return p, p.awaitReady(ctx, line)
+	return p, line, <-started
 }
 
 // own starts the process and waits for it on one thread: the kernel sends the death signal when the
 // thread that started a process ends. It ends with the process, and the thread with it.
 func (p *Process) own(out io.Reader, started chan<- error, line chan<- string) {
 	runtime.LockOSThread()
-	if err := p.launch(); err != nil {
+	if err := p.begin(); err != nil {
 		started <- err
 		return
 	}
@@ -100,7 +112,7 @@ func (p *Process) own(out io.Reader, started chan<- error, line chan<- string) {
 	close(p.done)
 }
 
-func (p *Process) launch() error {
+func (p *Process) begin() error {
 	if p.cfg.Enter != nil {
 		if err := p.cfg.Enter(); err != nil {
 			return err
@@ -172,21 +184,26 @@ func (p *Process) End(sig syscall.Signal) error {
 
 // Memory reads resident and anonymous memory from the kernel, in bytes.
 func (p *Process) Memory() (resident, anonymous float64, err error) {
+	if resident, err = p.status("VmRSS"); err == nil {
+		anonymous, err = p.status("RssAnon")
+	}
+	return resident, anonymous, err
+}
+
+// MostMemory is the most memory that was ever resident, in bytes.
+func (p *Process) MostMemory() (float64, error) { return p.status("VmHWM") }
+
+// status reads a size from the kernel, in bytes.
+func (p *Process) status(name string) (float64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	for line := range strings.Lines(string(data)) {
 		var kib float64
-		if n, _ := fmt.Sscanf(line, "VmRSS: %f kB", &kib); n == 1 {
-			resident = kib * 1024
-		}
-		if n, _ := fmt.Sscanf(line, "RssAnon: %f kB", &kib); n == 1 {
-			anonymous = kib * 1024
+		if n, _ := fmt.Sscanf(line, name+": %f kB", &kib); n == 1 {
+			return kib * 1024, nil
 		}
 	}
-	if resident == 0 {
-		return 0, 0, errors.New("the kernel tells no VmRSS")
-	}
-	return resident, anonymous, nil
+	return 0, fmt.Errorf("the kernel tells no %s", name)
 }
