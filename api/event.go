@@ -60,6 +60,9 @@ const (
 	EventPortRefused       = "node.port.refused" // a published port could not be opened
 	EventDiskFull          = "node.disk.full"    // nothing new is placed there
 	EventDiskRoom          = "node.disk.room"    // it is no longer full
+	EventBucketCreated     = "storage.bucket_created"
+	EventBucketDeleted     = "storage.bucket_deleted"
+	EventStorageRestored   = "storage.restored" // all metadata was replaced by a backup
 	EventChunkDamaged      = "storage.chunk_damaged"
 	EventStoreFull         = "storage.full"            // a node's store takes no chunks
 	EventStoreRoom         = "storage.room"            // it takes them again

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -16,9 +17,12 @@ import (
 // Index is the index of the local state.
 func (s *Server) Index() uint64 { return s.store.View().Index() }
 
-// WriteState writes the local state as a snapshot holds it. Coordinators that have applied the same
-// log write the same bytes.
-func (s *Server) WriteState(w io.Writer) error { return s.store.View().Write(w) }
+// WriteState writes the local state, and the object store's rows, as snapshots hold them. Coordinators that
+// have applied the same log write the same bytes.
+func (s *Server) WriteState(w io.Writer) error {
+	v := s.objects.View()
+	return errors.Join(s.store.View().Write(w), v.Backup(w), v.Close())
+}
 
 // Wait blocks until a table has changed past index, or ctx ends.
 func (s *Server) Wait(ctx context.Context, table string, index uint64) error {

@@ -165,9 +165,3 @@ func (s *Server) CommitUpload(ctx context.Context, _ api.Caller, session string,
 
 // RepairStorage looks for missing copies.
 func (s *Server) RepairStorage(context.Context, api.Caller) error { return errNoStore }
-
-// BackupStorage writes the object store's metadata.
-func (s *Server) BackupStorage(context.Context, io.Writer) error { return errNoStore }
-
-// RestoreStorage replaces the object store's metadata.
-func (s *Server) RestoreStorage(context.Context, api.Caller, io.Reader) error { return errNoStore }

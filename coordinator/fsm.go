@@ -70,7 +70,7 @@ func (f *fsm) Snapshot() (consensus.Snapshot, error) {
 	return &snapshot{index: f.s.applied.get(), state: f.s.store.View(), rows: f.s.objects.View(), sync: f.s.objects.Sync}, nil
 }
 
-// A snapshot is the magic; the index of the last command in it, in 8 bytes; a backup of the object
+// A snapshot is the magic; the index of the last command in it, in 8 bytes; a dump of the object
 // store's rows; the state. One of a version that had no object store is the state alone.
 const snapshotMagic = "CLS1"
 
@@ -88,7 +88,7 @@ func (s *snapshot) Write(w io.Writer) error {
 	if _, err := w.Write(head); err != nil {
 		return err
 	}
-	if err := s.rows.Backup(w); err != nil {
+	if err := s.rows.Dump(w); err != nil {
 		return err
 	}
 	if err := s.state.Write(w); err != nil {

@@ -74,7 +74,11 @@ func (s *Server) applyMetaHere(ctx context.Context, cmds []meta.Command) (*meta.
 	}
 	select {
 	case a := <-w.answer:
-		return &meta.Results{Index: a.index, Results: a.results}, a.err
+		if a.err != nil {
+			return nil, a.err
+		}
+		s.recordStorage(ctx, cmds, a.results)
+		return &meta.Results{Index: a.index, Results: a.results}, nil
 	case <-ctx.Done():
 		return nil, api.Errorf(api.CodeTimeout, "the change of the object store was not confirmed in time, the outcome is unknown: %w", ctx.Err()).
 			WithHint("read the state before trying again")

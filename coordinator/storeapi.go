@@ -12,15 +12,16 @@ import (
 // maxMetaBody bounds the commands of one call: what an entry of the log may have, and the frame.
 const maxMetaBody = objects.MaxEntryBytes + 1<<10
 
-// handleMetaApply takes commands from a node. What expires is for the leader to say.
+// handleMetaApply takes commands from a node. What expires is for the leader to say, what is restored for
+// an admin.
 func (s *Server) handleMetaApply(w http.ResponseWriter, r *http.Request, _ string) {
 	var req meta.Commands
 	if !readJSONUpTo(w, r, maxMetaBody, &req) {
 		return
 	}
 	for _, c := range req.Commands {
-		if c.ExpireObjects != nil || c.ExpireSessions != nil {
-			writeError(w, api.Errorf(api.CodeForbidden, "a node cannot say what has expired"))
+		if c.ExpireObjects != nil || c.ExpireSessions != nil || c.Restore != nil {
+			writeError(w, api.Errorf(api.CodeForbidden, "a node cannot say what has expired, nor restore a backup"))
 			return
 		}
 	}

@@ -28,7 +28,7 @@ type memberTable struct {
 func (s *Server) storeMembers() api.StoreMembers {
 	v := s.store.View()
 	nodes, _ := v.Mark(state.MarkNodes)
-	held, changes := heldUntil(v.Meta().RenewedAt, time.Now()), s.signals.storeChanges()
+	held, changes := heldUntil(laterOf(v.Meta().RenewedAt, s.objects.Restored()), time.Now()), s.signals.storeChanges()
 	m := &s.storeTable
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -39,6 +39,13 @@ func (s *Server) storeMembers() api.StoreMembers {
 		m.made, m.nodes, m.full, m.held = true, nodes, changes, held
 	}
 	return m.table
+}
+
+func laterOf(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // heldUntil is the end of the hold that began at a time; zero when it is over.

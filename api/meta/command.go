@@ -29,6 +29,7 @@ type Command struct {
 	PutPart        *PutPart        `json:"putPart,omitempty"`
 	CompleteUpload *CompleteUpload `json:"completeUpload,omitempty"`
 	AbortUpload    *UploadRef      `json:"abortUpload,omitempty"`
+	Restore        *Restore        `json:"restore,omitempty"`
 }
 
 // Operands of commands.
@@ -139,6 +140,17 @@ type (
 		Parts    []PartRef `json:"parts"`
 		Checksum string    `json:"checksum,omitempty"` // that the object is to have; "": any
 		Condition
+	}
+	// Restore is a piece of a backup that is to replace all rows, an entry of the log by itself. Nothing is
+	// replaced before the Last one, which must be the next one after all others; the first one begins
+	// anew. A piece that has come already may come again.
+	Restore struct {
+		ID     string `json:"id"`
+		Number int    `json:"number"`         // from 0
+		Rows   []byte `json:"rows,omitempty"` // as in a backup
+		More   bool   `json:"more,omitempty"` // the first of the rows goes on with the last one of the piece before
+		Last   bool   `json:"last,omitempty"`
+		Drop   bool   `json:"drop,omitempty"` // what has come is given up
 	}
 	// PartRef names a part that the client has uploaded.
 	PartRef struct {

@@ -27,16 +27,18 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Backup writes all rows of the view, as they are sorted.
-func (v *View) Backup(out io.Writer) error {
+func (v *View) Backup(out io.Writer) error { return writeBackup(out, v.pebbleRows, v.Index()) }
+
+func writeBackup(out io.Writer, rows Rows, index uint64) error {
 	sum := crc32.New(castagnoli)
 	w := bufio.NewWriter(io.MultiWriter(out, sum))
-	head := append([]byte(backupMagic), encodeIndex(v.index)...)
+	head := append([]byte(backupMagic), encodeIndex(index)...)
 	if _, err := w.Write(head); err != nil {
 		return err
 	}
 	var n uint64
-	err := each(v, "", func(key string, value []byte) (bool, error) {
-		if key == appliedRow {
+	err := each(rows, "", func(key string, value []byte) (bool, error) {
+		if !isRow(key) {
 			return true, nil
 		}
 		n++
@@ -55,10 +57,12 @@ func (v *View) Backup(out io.Writer) error {
 	return err
 }
 
+// isRow tells a row from what a generation has beside them.
+func isRow(key string) bool { return strings.IndexByte(letters, key[0]) >= 0 }
+
 func writeRow(w *bufio.Writer, key string, value []byte) error {
-	b := binary.AppendUvarint(nil, uint64(len(key)))
-	b = binary.AppendUvarint(append(b, key...), uint64(len(value)))
-	if _, err := w.Write(b); err != nil {
+	b := appendField(nil, []byte(key))
+	if _, err := w.Write(binary.AppendUvarint(b, uint64(len(value)))); err != nil {
 		return err
 	}
 	_, err := w.Write(value)
@@ -123,7 +127,7 @@ func (b *backupReader) row() (string, []byte, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	if string(key) <= b.last || !strings.ContainsRune(letters, rune(key[0])) {
+	if string(key) <= b.last || !isRow(string(key)) {
 		return "", nil, errors.New("its rows are not those of an object store")
 	}
 	b.last = string(key)
@@ -151,39 +155,6 @@ func (b *backupReader) end() error {
 	return nil
 }
 
-// Restore replaces all rows by those of a backup, and Applied by its index. The rows that are here are
-// given up only when all of the backup has come, is whole and is on the disk: a damaged one changes
-// nothing, nor does a power cut before. Views may be taken meanwhile; those taken before still show what
-// they showed. Of a *bufio.Reader it reads no further than the backup's end.
-func (s *Store) Restore(in io.Reader) error {
-	r := newBackupReader(in)
-	index, err := r.head()
-	if err != nil {
-		return badBackup(err)
-	}
-	return s.replace(r, index)
-}
-
-// CatchUp is Restore for a backup of the same log: if the rows are as new, they stay, and the backup is
-// only read to its end.
-func (s *Store) CatchUp(in io.Reader) error {
-	r := newBackupReader(in)
-	index, err := r.head()
-	if err != nil {
-		return badBackup(err)
-	}
-	if index > s.Applied() {
-		return s.replace(r, index)
-	}
-	for key := "-"; key != "" && err == nil; {
-		key, _, err = r.row()
-	}
-	if err != nil {
-		return badBackup(err)
-	}
-	return nil
-}
-
 func newBackupReader(in io.Reader) *backupReader {
 	r, ok := in.(*bufio.Reader)
 	if !ok {
@@ -192,31 +163,19 @@ func newBackupReader(in io.Reader) *backupReader {
 	return &backupReader{r: r, sum: crc32.New(castagnoli)}
 }
 
-func (s *Store) replace(r *backupReader, index uint64) error {
-	s.mu.RLock()
-	failed, next := s.failed, s.other()
-	s.mu.RUnlock()
-	if failed != nil {
-		return failed
-	}
-	if err := s.load(r, next); err != nil {
-		return err
-	}
+// change makes the store stand elsewhere, durably.
+func (s *Store) change(next standing) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.db.NewBatch()
-	err := errors.Join(
-		b.Set(append([]byte{next}, appliedRow...), encodeIndex(index), nil),
-		b.Set([]byte(generationKey), []byte{next}, nil),
-		b.DeleteRange([]byte{s.generation}, []byte{s.generation + 1}, nil),
-	)
+	err := next.save(b, s.standing)
 	if err == nil {
 		err = commit(b, pebble.Sync)
 	}
 	if err != nil {
 		return s.fail(err)
 	}
-	s.generation, s.applied = next, index
+	s.standing = next
 	return nil
 }
 
@@ -224,7 +183,7 @@ func (s *Store) replace(r *backupReader, index uint64) error {
 func (s *Store) load(r *backupReader, generation byte) error {
 	b := s.db.NewBatch()
 	defer func() { _ = b.Close() }() // one that was not committed holds no more than memory
-	if err := b.DeleteRange([]byte{generation}, []byte{generation + 1}, nil); err != nil {
+	if err := dropAll(b, generation); err != nil {
 		return s.failNow(err)
 	}
 	for {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/meta"
@@ -49,6 +50,7 @@ type (
 	PutPart        = meta.PutPart
 	CompleteUpload = meta.CompleteUpload
 	PartRef        = meta.PartRef
+	RestorePiece   = meta.Restore
 	Result         = meta.Result
 	Query          = meta.List
 	Page           = meta.Page
@@ -58,6 +60,7 @@ type (
 type Encoded struct {
 	body  []byte // JSON, without the brackets of the list
 	count int
+	alone bool // it must not share an entry
 }
 
 // EncodeCommands is the part of Encode that can be done beside others.
@@ -69,7 +72,7 @@ func EncodeCommands(cmds []Command) (Encoded, error) {
 	if err != nil {
 		return Encoded{}, fmt.Errorf("encode entry: %w", err)
 	}
-	e := Encoded{body[1 : len(body)-1], len(cmds)}
+	e := Encoded{body[1 : len(body)-1], len(cmds), slices.ContainsFunc(cmds, func(c Command) bool { return c.Restore != nil })}
 	if e.bytes() > MaxEntryBytes {
 		return Encoded{}, api.Errorf(api.CodeTooLarge, "an entry of %d bytes, at most %d are allowed", e.bytes(), MaxEntryBytes).
 			WithHint("send fewer commands at once, or upload the object in parts")
@@ -87,7 +90,7 @@ func (e Encoded) Count() int { return e.count }
 
 // Fits tells whether one entry has room for both.
 func (e Encoded) Fits(more Encoded) bool {
-	return e.count+more.count <= MaxEntryCommands && e.bytes()+1+len(more.body) <= MaxEntryBytes
+	return !e.alone && !more.alone && e.count+more.count <= MaxEntryCommands && e.bytes()+1+len(more.body) <= MaxEntryBytes
 }
 
 // With is both, in this order.
@@ -96,7 +99,7 @@ func (e Encoded) With(more Encoded) Encoded {
 		return more
 	}
 	body := append(append(e.body, ','), more.body...)
-	return Encoded{body, e.count + more.count}
+	return Encoded{body: body, count: e.count + more.count}
 }
 
 // Entry gives the bytes of an entry.

@@ -1,7 +1,6 @@
 package objects
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"testing"
@@ -187,8 +186,12 @@ func (r *modelRun) repeat(rt *rapid.T, t *testing.T, fs vfs.FS) {
 				check(rt, err)
 			}
 		},
-		"backup and restore": func(rt *rapid.T) { check(rt, r.s.Restore(bytes.NewReader(backup(t, r.s)))) },
-		"":                   func(rt *rapid.T) { r.compare(rt) },
+		"backup and restore": func(rt *rapid.T) {
+			for _, c := range pieces(t, fmt.Sprint("r", r.index), backup(t, r.s)) {
+				r.apply(rt, "", c)
+			}
+		},
+		"": func(rt *rapid.T) { r.compare(rt) },
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -20,25 +21,15 @@ const (
 	openFiles     = 256
 )
 
-// All rows of one state have the same first byte, its generation: a restore writes the other one beside
-// it, and one batch changes over. The keys here have no generation.
-const (
-	generationKey = "\x00" // which of the two holds
-	appliedRow    = "\x00" // in a generation: the index up to which the log was applied
-	generationA   = 'A'
-	generationB   = 'B'
-)
-
-// Store is the rows of one coordinator. Apply and Restore are for the one who reads the log; views may
+// Store is the rows of one coordinator. Apply and CatchUp are for the one who reads the log; views may
 // be taken at any time.
 type Store struct {
 	dir string
 	db  *pebble.DB
 
-	mu         sync.RWMutex // views are taken at one moment, between two batches
-	generation byte
-	applied    uint64
-	failed     error // the first write that failed; after it nothing is changed any more
+	mu sync.RWMutex // views are taken at one moment, between two batches
+	standing
+	failed error // the first write that failed; after it nothing is changed any more
 }
 
 // Open opens or makes the store in a folder, which only one process may have open; a nil fs is the
@@ -74,50 +65,18 @@ func unusable(dir string, err error) error {
 		WithHint("check that no other coordinator uses the folder and that it can be written; if it is damaged, remove this coordinator at the others and join it again with an empty one")
 }
 
-// find reads which generation holds and how far it has come.
-func (s *Store) find() error {
-	s.generation = generationA
-	value, err := read(s.db, []byte(generationKey))
-	if err != nil {
-		return err
-	}
-	if value != nil {
-		if len(value) != 1 || value[0] != generationA && value[0] != generationB {
-			return damaged("its generation is %q", value)
-		}
-		s.generation = value[0]
-	}
-	value, err = read(s.db, s.key(appliedRow))
-	if err == nil && value != nil {
-		s.applied, err = decodeIndex(value)
-	}
-	if err != nil {
-		return err
-	}
-	return s.clear(s.other())
-}
-
-// clear removes what a restore that was cut off has left of a generation.
-func (s *Store) clear(generation byte) error {
-	rows, found := pebbleRows{s.db, generation}, false
-	if err := each(rows, "", func(string, []byte) (bool, error) { found = true; return false, nil }); err != nil || !found {
-		return err
-	}
-	return guarded(func() error {
-		return s.db.DeleteRange([]byte{generation}, []byte{generation + 1}, pebble.NoSync)
-	})
-}
-
-// other is the generation that does not hold.
-func (s *Store) other() byte { return generationA + generationB - s.generation }
-
-func (s *Store) key(row string) []byte { return append([]byte{s.generation}, row...) }
-
 // Applied is the index up to which the log was applied.
 func (s *Store) Applied() uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.applied
+}
+
+// Restored is when the rows were last replaced by a backup that came by the log; zero: never.
+func (s *Store) Restored() time.Time {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.restored.At
 }
 
 // Apply applies an entry of the log. One at or below Applied was applied before: it changes nothing and
@@ -133,40 +92,51 @@ func (s *Store) Apply(index uint64, cmds []Command) ([]Result, error) {
 	if index <= s.applied {
 		return nil, nil
 	}
-	b := s.db.NewIndexedBatch()
-	results, err := s.fill(b, index, cmds)
+	b := s.db.NewBatch()
+	next := s.standing
+	next.applied = index
+	results, err := s.fill(b, &next, cmds)
+	if err == nil {
+		err = next.save(b, s.standing)
+	}
 	if err != nil {
 		return nil, s.fail(errors.Join(err, b.Close()))
 	}
 	if err := commit(b, pebble.NoSync); err != nil {
 		return nil, s.fail(err)
 	}
-	s.applied = index
+	s.standing = next
 	return results, nil
 }
 
 // fill puts into a batch what the commands change, each seeing what those before it have changed.
-func (s *Store) fill(b *pebble.Batch, index uint64, cmds []Command) ([]Result, error) {
-	rows := pebbleRows{b, s.generation}
+func (s *Store) fill(b *pebble.Batch, next *standing, cmds []Command) ([]Result, error) {
+	if len(cmds) == 1 && cmds[0].Restore != nil {
+		res, err := s.stage(b, next, cmds[0].At, cmds[0].Restore)
+		return []Result{res}, err
+	}
+	rows := newOverlay(pebbleRows{s.db, s.generation})
 	results := make([]Result, len(cmds))
 	for i, cmd := range cmds {
-		changes, res, err := Decide(rows, index, cmd)
+		changes, res, err := Decide(rows, next.applied, cmd)
 		if err != nil {
 			return nil, err
 		}
 		results[i] = res
-		for _, c := range changes {
-			if c.Value == nil {
-				err = b.Delete(s.key(c.Key), nil)
-			} else {
-				err = b.Set(s.key(c.Key), c.Value, nil)
-			}
-			if err != nil {
-				return nil, err
-			}
+		rows.apply(changes)
+	}
+	for key, value := range rows.changed {
+		var err error
+		if value == nil {
+			err = b.Delete(s.key(key), nil)
+		} else {
+			err = b.Set(s.key(key), value, nil)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
-	return results, b.Set(s.key(appliedRow), encodeIndex(index), nil)
+	return results, nil
 }
 
 // fail ends all changes; it needs the lock.
@@ -221,7 +191,7 @@ func (s *Store) Close() error {
 type View struct {
 	pebbleRows
 	snapshot *pebble.Snapshot
-	index    uint64
+	standing standing
 }
 
 // View gives the rows as they are now.
@@ -229,11 +199,11 @@ func (s *Store) View() *View {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	snap := s.db.NewSnapshot()
-	return &View{pebbleRows{snap, s.generation}, snap, s.applied}
+	return &View{pebbleRows{snap, s.generation}, snap, s.standing}
 }
 
 // Index is that of the last entry of the log which the view shows.
-func (v *View) Index() uint64 { return v.index }
+func (v *View) Index() uint64 { return v.standing.applied }
 
 // Close releases the view.
 func (v *View) Close() error { return v.snapshot.Close() }
