@@ -2,11 +2,15 @@ package coordinator
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/meta"
+	"github.com/cloudless/cloudless/coordinator/objects"
 )
 
 // must applies one command through a coordinator and gives its result.
@@ -85,9 +89,19 @@ func TestWritersShareAnEntryAndKeepTheirResults(t *testing.T) {
 	}
 }
 
-// A coordinator that starts again has all objects once, from the rows on its disk, a snapshot and the
-// log; one that comes later gets them with a snapshot.
-func TestObjectsOutliveRestartsAndReachNewCoordinators(t *testing.T) {
+// usage is what a coordinator says that the bucket holds.
+func usage(t *testing.T, s *Server) api.BucketUsage {
+	t.Helper()
+	a, err := s.readMeta(t.Context(), meta.Query{Bucket: "assets"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *a.Usage
+}
+
+// A coordinator that starts again has all objects, each once, from the rows on its disk, a snapshot and
+// the log, whichever of them is ahead.
+func TestObjectsOutliveRestarts(t *testing.T) {
 	c := newCluster(t, 1)
 	must(t, c.servers[0], bucket("assets"))
 	for i := range 10 {
@@ -97,14 +111,81 @@ func TestObjectsOutliveRestartsAndReachNewCoordinators(t *testing.T) {
 		t.Fatal(err)
 	}
 	must(t, c.servers[0], small("b", "after the snapshot"))
-	c.stop(0)
-	c.start(0)
-	c.eventually("a leader", func() bool { return c.servers[0].Ready(t.Context()) == nil })
-	a, err := c.servers[0].readMeta(t.Context(), meta.Query{Bucket: "assets"})
-	if err != nil || a.Usage.Objects != 11 {
-		t.Fatalf("%+v, %v", a, err)
+	for _, lost := range []bool{false, true} { // the rows on the disk: then there are the snapshot and the log
+		c.stop(0)
+		if lost {
+			if err := os.RemoveAll(filepath.Join(c.dirs[0], dirObjects)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.start(0)
+		c.eventually("a leader", func() bool { return c.servers[0].Ready(t.Context()) == nil })
+		if u := usage(t, c.servers[0]); u.Objects != 11 {
+			t.Errorf("%+v", u)
+		}
+		if got := content(t, c.servers[0], "b"); got != "after the snapshot" {
+			t.Errorf("b is %q", got)
+		}
 	}
-	if got := content(t, c.servers[0], "b"); got != "after the snapshot" {
-		t.Errorf("b is %q", got)
+}
+
+// A coordinator that comes when the log has been cut gets the objects with a snapshot.
+func TestANewCoordinatorGetsObjectsWithASnapshot(t *testing.T) {
+	c := newCluster(t, 1)
+	first := c.servers[0]
+	must(t, first, bucket("assets"))
+	for i := range 2100 { // more entries than are kept beyond a snapshot
+		must(t, first, small(fmt.Sprint(i), "content"))
+	}
+	if err := first.raft.Snapshot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	must(t, first, small("last", "content"))
+	c.dirs, c.servers = append(c.dirs, filepath.Join(t.TempDir(), "1")), append(c.servers, nil)
+	c.start(1)
+	c.eventually("it to catch up", func() bool { return c.servers[1].applied.get() >= first.applied.get() })
+	if got, want := usage(t, c.servers[1]), usage(t, first); got != want || got.Objects != 2101 {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// A coordinator that cannot read an entry, or not write what follows from it, stops and says why; it takes
+// no later entry in, and makes no snapshot, which would be of a state that nobody else has.
+func TestACoordinatorThatCannotFollowTheLogStops(t *testing.T) {
+	for name, breakIt := range map[string]func(s *Server) error{
+		"an entry of another version": func(s *Server) error {
+			_, _, err := s.raft.Propose(t.Context(), []byte{objects.EntryFormat, 99})
+			return err
+		},
+		"rows that cannot be read": func(s *Server) error {
+			junk := append([]byte("\x07bassets"), "\x04junk"...)
+			for _, c := range []meta.Command{
+				{Restore: &meta.Restore{ID: "r1", Rows: junk, Last: true}},
+				{UpdateBucket: &meta.UpdateBucket{Bucket: api.Bucket{Name: "assets"}}},
+			} {
+				if _, err := s.applyMeta(t.Context(), c); (err != nil) != (c.Restore == nil) {
+					return fmt.Errorf("%+v was answered with %w", c, err)
+				}
+			}
+			return nil
+		},
+	} {
+		c := newCluster(t, 1)
+		s := c.servers[0]
+		if err := breakIt(s); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		<-s.Done()
+		applied := s.applied.get()
+		if err := s.raft.Snapshot(t.Context()); err == nil {
+			t.Errorf("%s: a snapshot was made", name)
+		}
+		if _, _, err := s.raft.Propose(t.Context(), []byte("{}")); err == nil && s.applied.get() != applied {
+			t.Errorf("%s: applied up to %d after %d", name, s.applied.get(), applied)
+		}
+		if err := s.Close(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("entry %d", applied+1)) {
+			t.Errorf("%s: %v", name, err)
+		}
+		c.servers[0] = nil
 	}
 }

@@ -140,6 +140,9 @@ func (p *Pieces) Next() (*RestorePiece, error) {
 	for {
 		if p.key == "" {
 			key, value, err := p.r.row()
+			if err == nil && key != "" {
+				err = checkRow(key, value)
+			}
 			if err != nil {
 				return nil, badBackup(err)
 			}

@@ -195,3 +195,21 @@ func TestTheTimeOfARestoreIsKept(t *testing.T) {
 	}
 	closeStore(t, s)
 }
+
+// A row that could not be read later, in a backup that is whole otherwise, is found before anything is
+// replaced.
+func TestABackupOfRowsThatCannotBeReadIsRefused(t *testing.T) {
+	for _, letter := range []string{bucketKeys, usageKeys, objectKeys, uploadKeys, partKeys, sessionKeys, countKeys} {
+		var b bytes.Buffer
+		if err := writeBackup(&b, mapRows{letter + "x": []byte("junk")}, 1); err != nil {
+			t.Fatal(err)
+		}
+		p, err := ReadPieces(&b, "r1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Next(); api.CodeOf(err) != api.CodeInvalid {
+			t.Errorf("row %q: %v", letter, err)
+		}
+	}
+}
