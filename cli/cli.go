@@ -87,7 +87,7 @@ func newRoot(e *Env) *cobra.Command {
 	e.globals(root)
 	root.Flags().BoolVar(&showVersion, "version", false, "show the version of this binary, as 'cloudless version --client'")
 	root.AddCommand(
-		workloadCommand(e), nodeCommand(e), networkCommand(e), eventCommand(e), tokenCommand(e), namespaceCommand(e), memberCommand(e), auditCommand(e), clusterCommand(e),
+		workloadCommand(e), nodeCommand(e), storageCommand(e), networkCommand(e), eventCommand(e), tokenCommand(e), namespaceCommand(e), memberCommand(e), auditCommand(e), clusterCommand(e),
 		statusCommand(e), topCommand(e), contextCommand(e), configCommand(e), versionCommand(e), doctorCommand(e), supportCommand(e), schemaCommand(e), initCommand(e), sandboxCommand(e),
 	)
 	root.AddCommand(shortcuts(e)...)

@@ -60,17 +60,20 @@ func takesMany(cmd *cobra.Command) bool {
 
 // flagWords are the words that flags take, wherever they are.
 var flagWords = map[string][]string{
-	"output":    {"table", "wide", "json", "yaml", "name"},
-	"role":      {"admin", "operator", "viewer", "node", "server"},
-	"severity":  {"info", "warning", "error"},
-	"for":       {"ready", "routed", "deleted"},
-	"wait":      {"ready", "routed"},
-	"mode":      {"http", "service", "job"},
-	"restart":   {"always", "onFailure", "never"},
-	"network":   {"bridge", "host"},
-	"spread":    {"zone", "region", "node"},
-	"on-stop":   {"restart", "drain", "kill"},
-	"log-level": {"debug", "info", "warn", "error"},
+	"output":      {"table", "wide", "json", "yaml", "name"},
+	"role":        {"admin", "operator", "viewer", "node", "server"},
+	"severity":    {"info", "warning", "error"},
+	"for":         {"ready", "routed", "deleted"},
+	"wait":        {"ready", "routed"},
+	"mode":        {"http", "service", "job"},
+	"restart":     {"always", "onFailure", "never"},
+	"network":     {"bridge", "host"},
+	"spread":      {"zone", "region", "node"},
+	"on-stop":     {"restart", "drain", "kill"},
+	"chunking":    {"fixed", "cdc"},
+	"compression": {"none", "s2", "zstd"},
+	"class":       {"hot", "cold"},
+	"log-level":   {"debug", "info", "warn", "error"},
 }
 
 // completeFlags offers the values of flags that take certain words, or the name of a context.

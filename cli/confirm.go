@@ -10,9 +10,24 @@ import (
 
 // confirm asks before something is lost, on a terminal only: scripts are never held up.
 func (e *Env) confirm(what string) error {
-	if e.flags.yes || !isTerminal(e.In) || !isTerminal(e.Err) {
+	if e.flags.yes || !e.asks() {
 		return nil
 	}
+	return e.ask(what)
+}
+
+// confirmLoss is confirm for what cannot be had back by any other means: a script must say --yes.
+func (e *Env) confirmLoss(what string) error {
+	if !e.flags.yes && !e.asks() {
+		return usageError("to %s needs --yes", what)
+	}
+	return e.confirm(what)
+}
+
+// asks tells whether somebody is there to answer.
+func (e *Env) asks() bool { return isTerminal(e.In) && isTerminal(e.Err) }
+
+func (e *Env) ask(what string) error {
 	s, err := e.settings()
 	if err != nil {
 		return err

@@ -27,13 +27,19 @@ type listFlags struct {
 }
 
 func (l *listFlags) add(cmd *cobra.Command) {
+	l.addPages(cmd)
 	f := cmd.Flags()
 	f.StringSliceVarP(&l.selector, "selector", "l", nil, "only with these labels, k=v")
+	f.BoolVarP(&l.watch, "watch", "w", false, "show changes as they come")
+}
+
+// addPages is add for what has no labels and cannot be watched.
+func (l *listFlags) addPages(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringSliceVar(&l.fields, "field", nil, "only where a column has a value, COLUMN=VALUE")
 	f.StringVar(&l.sortBy, "sort-by", "", "order by a column")
 	f.IntVar(&l.limit, "limit", 0, "at most so many (default: all)")
 	f.StringVar(&l.cursor, "continue", "", "go on from the cursor of an earlier list")
-	f.BoolVarP(&l.watch, "watch", "w", false, "show changes as they come")
 }
 
 func (l *listFlags) addNamespaced(cmd *cobra.Command) {

@@ -38,9 +38,13 @@ func (c *Client) Object(ctx context.Context, bucket, key string) (out api.Object
 	return out, c.call(ctx, http.MethodGet, objectPath(bucket, key), url.Values{"metadata": {"true"}}, nil, &out, nil)
 }
 
-// CopyObject makes an object of another's bytes.
-func (c *Client) CopyObject(ctx context.Context, bucket, key string, from api.ObjectCopy) (out api.Object, err error) {
-	return out, c.call(ctx, http.MethodPost, objectPath(bucket, key), nil, from, &out, nil)
+// CopyObject makes an object of another's bytes; unlessThere, only if there is none of that key.
+func (c *Client) CopyObject(ctx context.Context, bucket, key string, from api.ObjectCopy, unlessThere bool) (out api.Object, err error) {
+	h := http.Header{}
+	if unlessThere {
+		h.Set("If-None-Match", "*")
+	}
+	return out, c.call(ctx, http.MethodPost, objectPath(bucket, key), nil, from, &out, h)
 }
 
 // DeleteObject removes an object; match, if not "", is the ETag that it must have.

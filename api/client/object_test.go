@@ -289,7 +289,7 @@ func TestBucketsAndTheirObjects(t *testing.T) {
 	if err := c.DeleteBucket(t.Context(), "new-one", 0); api.ReasonOf(err) != api.ReasonBucketNotEmpty {
 		t.Error(err)
 	}
-	if o, err := c.CopyObject(t.Context(), "photos", "copy", api.ObjectCopy{FromBucket: "new-one", FromKey: "d/1"}); err != nil || o.Key != "copy" {
+	if o, err := c.CopyObject(t.Context(), "photos", "copy", api.ObjectCopy{FromBucket: "new-one", FromKey: "d/1"}, true); err != nil || o.Key != "copy" {
 		t.Error(o, err)
 	}
 	if l, err := c.Buckets(t.Context(), api.ListQuery{}); err != nil || len(l.Items) != 2 || l.Items[0].Usage.Objects != 5 {

@@ -107,38 +107,22 @@ func (u *upload) path(more string) string { return "/v1/uploads/" + url.PathEsca
 
 // send cuts all of the object, and has the chunks that the cluster lacks sent meanwhile.
 func (u *upload) send(ctx context.Context) error {
-	g, queue := run.New(ctx), make(chan piece)
-	for range chunksInFlight {
-		g.Go("send chunks", func(ctx context.Context) error { return u.sendFrom(ctx, queue) })
-	}
-	err := u.cutInto(g.Context(), queue)
-	close(queue)
-	if err != nil {
-		g.Stop()
-	}
-	if failed := g.Wait(); failed != nil {
-		return failed
-	}
+	err := run.Each(ctx, "send chunks", chunksInFlight, u.cutInto, u.sendOne)
 	if ctx.Err() != nil {
 		return ended(ctx, ctx.Err())
 	}
 	return err
 }
 
-func (u *upload) sendFrom(ctx context.Context, queue <-chan piece) error {
-	for p := range queue {
-		r := u.c.sending(http.MethodPut, u.path("/chunks/"+url.PathEscape(p.Name())), int64(p.Bytes), reopen(p.data))
-		r.query = url.Values{"bucket": {u.put.Bucket}}
-		resp, err := u.c.do(ctx, r)
-		if err != nil {
-			return err
-		}
-		if err := resp.Body.Close(); err != nil {
-			return err
-		}
-		u.stored(p)
+func (u *upload) sendOne(ctx context.Context, p piece) error {
+	r := u.c.sending(http.MethodPut, u.path("/chunks/"+url.PathEscape(p.Name())), int64(p.Bytes), reopen(p.data))
+	r.query = url.Values{"bucket": {u.put.Bucket}}
+	resp, err := u.c.do(ctx, r)
+	if err != nil {
+		return err
 	}
-	return nil
+	u.stored(p)
+	return resp.Body.Close()
 }
 
 func (u *upload) stored(p piece) {
@@ -147,7 +131,7 @@ func (u *upload) stored(p piece) {
 	u.progress(int64(p.Bytes))
 }
 
-func (u *upload) cutInto(ctx context.Context, queue chan<- piece) error {
+func (u *upload) cutInto(ctx context.Context, put func(piece) error) error {
 	for {
 		group, err := u.cutGroup()
 		if err != nil || len(group) == 0 {
@@ -163,10 +147,8 @@ func (u *upload) cutInto(ctx context.Context, queue chan<- piece) error {
 				continue
 			}
 			delete(lacks, p.Name()) // once is enough
-			select {
-			case queue <- p:
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := put(p); err != nil {
+				return err
 			}
 		}
 	}
