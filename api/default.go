@@ -31,6 +31,11 @@ func (w *Workload) Default() {
 	for i := range s.Ports {
 		defaultPort(&s.Ports[i])
 	}
+	for i := range s.Buckets {
+		if s.Buckets[i].Access == "" {
+			s.Buckets[i].Access = AccessReadOnly
+		}
+	}
 	for i, h := range s.Hosts {
 		s.Hosts[i] = strings.ToLower(h)
 	}

@@ -58,6 +58,9 @@ func Grants(s *WorkloadSpec) []Grant {
 	for _, v := range s.Volumes {
 		g.text("spec.volumes", describeVolume(v))
 	}
+	for _, b := range s.Buckets {
+		g.text("spec.buckets", b.Bucket+" "+accessWords(b.Access))
+	}
 	if s.Egress != nil {
 		for _, rule := range s.Egress.Allow {
 			g.text("spec.egress.allow", rule)
@@ -88,14 +91,21 @@ func describePort(p Port) string {
 }
 
 func describeVolume(v Volume) string {
-	what, how := "bucket "+v.Bucket, "to write"
+	what, how := "bucket "+v.Bucket, AccessReadWrite
 	if v.Bucket == "" {
 		what = strings.TrimSpace("volume " + v.Name)
 	}
 	if v.ReadOnly {
-		how = "to read"
+		how = AccessReadOnly
 	}
-	return fmt.Sprintf("%s at %s, %s", what, v.Path, how)
+	return fmt.Sprintf("%s at %s, %s", what, v.Path, accessWords(how))
+}
+
+func accessWords(access string) string {
+	if access == AccessReadWrite {
+		return "to write"
+	}
+	return "to read"
 }
 
 // Beyond lists what now asks for and old did not have: grants that are new, larger resources, and

@@ -129,6 +129,8 @@ func TestEachGrantIsToldWhenItIsNew(t *testing.T) {
 		"spec.hosts: a.example":                     {plain, func(s *WorkloadSpec) { s.Hosts = []string{"a.example"} }},
 		"spec.volumes: volume data at /d, to write": {plain, func(s *WorkloadSpec) { s.Volumes = []Volume{{Name: "data", Path: "/d"}} }},
 		"spec.volumes: bucket b at /d, to read":     {plain, func(s *WorkloadSpec) { s.Volumes = []Volume{{Bucket: "b", Path: "/d", ReadOnly: true}} }},
+		"spec.buckets: b to read":                   {plain, func(s *WorkloadSpec) { s.Buckets = []BucketGrant{{"b", AccessReadOnly}} }},
+		"spec.buckets: b to write":                  {plain, func(s *WorkloadSpec) { s.Buckets = []BucketGrant{{"b", AccessReadWrite}} }},
 		"spec.egress.allow: a.example:443":          {plain, func(s *WorkloadSpec) { s.Egress = &Egress{[]string{"a.example:443"}} }},
 		"spec.resources.memory: 128Mi (was 64Mi)":   {plain, func(s *WorkloadSpec) { s.Resources.Memory = 128 << 20 }},
 		"spec.resources.memory: 512Mi (was 256Mi)":  {image, func(s *WorkloadSpec) { s.Resources.Memory = 512 << 20 }},

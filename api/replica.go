@@ -93,6 +93,11 @@ func (s *WorkloadSpec) Reserve(v Variant) Reserved {
 			r.Memory = DefaultContainerMemory
 		}
 	}
+	for i := range s.Volumes {
+		if vol := &s.Volumes[i]; !vol.Shared() {
+			r.Storage += vol.Limit()
+		}
+	}
 	return r
 }
 

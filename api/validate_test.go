@@ -292,7 +292,6 @@ func TestEachUnbuiltFieldIsRefused(t *testing.T) {
 	two := 2
 	for path, change := range map[string]func(*Workload){
 		"spec.secrets":   func(w *Workload) { w.Spec.Secrets = []SecretRef{{"a", "A"}} },
-		"spec.volumes":   func(w *Workload) { w.Spec.Volumes = []Volume{{Path: "/data"}} },
 		"spec.exclusive": func(w *Workload) { w.Spec.Exclusive = true },
 		"spec.schedule":  func(w *Workload) { w.Spec.Schedule = "* * * * *" },
 		"spec.egress": func(w *Workload) {

@@ -57,6 +57,7 @@ type WorkloadSpec struct {
 	Ports        []Port            `json:"ports,omitempty"`
 	Hosts        []string          `json:"hosts,omitempty"`
 	Volumes      []Volume          `json:"volumes,omitempty"`
+	Buckets      []BucketGrant     `json:"buckets,omitempty"`
 	Probes       Probes            `json:"probes,omitzero"`
 	Restart      Restart           `json:"restart,omitzero"`
 	Rollout      Rollout           `json:"rollout,omitzero"`
@@ -147,15 +148,6 @@ type Port struct {
 	Port     int    `json:"port"`
 	Protocol string `json:"protocol,omitempty"` // http (default) | tcp
 	Publish  int    `json:"publish,omitempty"`
-}
-
-// Volume mounts storage into a replica.
-type Volume struct {
-	Name     string `json:"name,omitempty"`
-	Bucket   string `json:"bucket,omitempty"`
-	Path     string `json:"path"`
-	Size     Bytes  `json:"size,omitzero"`
-	ReadOnly bool   `json:"readOnly,omitempty"`
 }
 
 // Probes tell whether a replica may get traffic (readiness) and whether it must be restarted (liveness).
