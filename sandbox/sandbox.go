@@ -78,6 +78,9 @@ type Spec struct {
 	Egress   []string // what a wasm guest may reach, as api.Egress.Allow has it
 	Hostname string
 
+	Buckets []api.BucketGrant // what a wasm guest may reach of Storage
+	Storage Storage           // nil: no buckets can be reached
+
 	// Log receives what the replica writes. Drivers whose replicas outlive the process write to
 	// LogPath directly instead (the driver's runtime owns the file while it runs) and leave Log alone.
 	Log     io.Writer
@@ -89,6 +92,7 @@ type Mount struct {
 	Source   string // absolute host path
 	Target   string // absolute path inside
 	ReadOnly bool
+	Limit    api.Bytes // of all that is in it, where the driver can enforce one by itself; 0: none
 }
 
 // Handle is one running replica.

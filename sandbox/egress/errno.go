@@ -6,10 +6,15 @@ import (
 	"fmt"
 	"io"
 	"net"
+
+	"github.com/cloudless/cloudless/sandbox"
 )
 
-// Errno is why a call of a guest failed, as the guest is told: the numbers of Linux.
-type Errno int32
+// Errno is the number that a guest is told, Error a call that failed.
+type (
+	Errno = sandbox.Errno
+	Error = sandbox.Refusal
+)
 
 // The reasons. docs/GUEST-FETCH.md says when each is given.
 const (
@@ -26,16 +31,8 @@ const (
 	ErrnoEnded       Errno = 125 // ECANCELED
 )
 
-// Error is a call that failed: the guest learns the number, the workload's log the reason.
-type Error struct {
-	Errno  Errno
-	Reason string
-}
-
-func (e *Error) Error() string { return e.Reason }
-
 func refuse(errno Errno, format string, args ...any) *Error {
-	return &Error{errno, fmt.Sprintf(format, args...)}
+	return &Error{Errno: errno, Reason: fmt.Sprintf(format, args...)}
 }
 
 // explain makes an Error of what went wrong on the way; otherwise is the number of what is not known.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/buckets"
 	"github.com/cloudless/cloudless/sandbox/egress"
 	"github.com/cloudless/cloudless/sandbox/linear"
 	"github.com/cloudless/cloudless/sandbox/wasi"
@@ -29,16 +30,17 @@ const (
 
 // base is what all kinds of replica share, and most of sandbox.Handle.
 type base struct {
-	driver *Driver
-	known  *entry // the module
-	spec   sandbox.Spec
-	env    []string // NAME=value of the manifest, in order
-	mounts []wasi.Mount
-	log    *sink
-	budget *linear.Budget
-	usage  usage
-	quota  *quota
-	egress *egress.Client // nil where the manifest allows nothing
+	driver  *Driver
+	known   *entry // the module
+	spec    sandbox.Spec
+	env     []string // NAME=value of the manifest, in order
+	mounts  []wasi.Mount
+	log     *sink
+	budget  *linear.Budget
+	usage   usage
+	quota   *quota
+	egress  *egress.Client  // nil where the manifest allows nothing
+	buckets *buckets.Access // nil where it grants none
 
 	// ctx ends when the replica is ended by force.
 	ctx    context.Context
@@ -56,7 +58,7 @@ func newBase(d *Driver, known *entry, spec sandbox.Spec) (*base, error) {
 		log: newSink(spec.Log), budget: linear.NewBudget(uint64(pagesOf(cmp.Or(spec.Memory, api.DefaultWasmMemory))) * pageBytes), quota: newQuota(int64(spec.CPU)),
 		ctx: ctx, cancel: cancel, done: make(chan struct{}),
 	}
-	if err := errors.Join(b.openEgress(), b.openVolumes()); err != nil {
+	if err := errors.Join(b.openEgress(), b.openBuckets(), b.openVolumes()); err != nil {
 		b.abandon()
 		return nil, err
 	}
@@ -66,7 +68,7 @@ func newBase(d *Driver, known *entry, spec sandbox.Spec) (*base, error) {
 // openVolumes opens the replica's volumes, which its instances share.
 func (b *base) openVolumes() error {
 	for _, m := range b.spec.Mounts {
-		v, err := wasi.OpenVolume(m.Source, wasi.VolumeLimits{})
+		v, err := wasi.OpenVolume(m.Source, volumeLimits(m))
 		if err != nil {
 			return fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
 		}
@@ -74,6 +76,21 @@ func (b *base) openVolumes() error {
 	}
 	return nil
 }
+
+// volumeLimits bounds what the guest may put into a mount: bytes as its limit says, and as many names as
+// its smallest files would have.
+func volumeLimits(m sandbox.Mount) wasi.VolumeLimits {
+	if m.ReadOnly || m.Limit == 0 {
+		return wasi.VolumeLimits{}
+	}
+	return wasi.VolumeLimits{Bytes: int64(m.Limit), Names: max(int64(m.Limit)/bytesPerName, minNames)}
+}
+
+// What a name costs at least on a disk, and what a small volume may have of them.
+const (
+	bytesPerName = 4 << 10
+	minNames     = 1_024
+)
 
 // abandon gives back what a replica holds that has not started.
 func (b *base) abandon() {
@@ -84,6 +101,7 @@ func (b *base) abandon() {
 // closeShared gives back what the replica's instances shared.
 func (b *base) closeShared() {
 	b.closeEgress()
+	b.closeBuckets()
 	for _, m := range b.mounts {
 		_ = m.Volume.Close() // nothing was written through it that closing could lose
 	}

@@ -43,6 +43,9 @@ func exportCl(ctx context.Context, r wazero.Runtime) error {
 	for name, f := range fetchFunctions {
 		add(name, f.call, one, slices.Repeat(one, f.params)...)
 	}
+	for name, f := range storeFunctions {
+		add(name, storing(f.call), one, f.params...)
+	}
 	b.NewFunctionBuilder().WithGoModuleFunction(wapi.GoModuleFunc(tick), nil, nil).Export(rewrite.TickName)
 	_, err := b.Instantiate(ctx)
 	return err

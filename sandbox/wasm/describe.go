@@ -53,10 +53,11 @@ type facts struct {
 	Accepts      bool              `json:"accepts,omitempty"`    // it imports sock_accept
 	Restorable   bool              `json:"restorable,omitempty"` // what it changes can be put back
 	Fetch        string            `json:"fetch,omitempty"`      // the first of the functions that it imports to reach the world
+	Store        string            `json:"store,omitempty"`      // and of those to reach a bucket
 }
 
 // descriptionFormat counts the changes of what a description says; entries of another are not used.
-const descriptionFormat = 3
+const descriptionFormat = 4
 
 // typeEntry is the type of every function that a host calls without an argument.
 const typeEntry = "() -> ()"
@@ -94,6 +95,9 @@ func describe(metered *rewrite.Output, m wazero.CompiledModule) *description {
 		d.Facts.Accepts = d.Facts.Accepts || name == importAccept
 		if d.Facts.Fetch == "" && isFetch(module, name) {
 			d.Facts.Fetch = name
+		}
+		if d.Facts.Store == "" && isStore(module, name) {
+			d.Facts.Store = name
 		}
 	}
 	return d

@@ -7,8 +7,8 @@
 // themselves (listener.go), or a process, which runs the guest's _start once (process.go).
 //
 // Guests see their manifest's arguments and environment, clocks, random numbers, standard streams and the
-// folders that their spec mounts (sandbox/wasi). By HTTP they reach what their manifest names
-// (fetchhost.go), and nothing else.
+// folders that their spec mounts (sandbox/wasi). They reach what their manifest names by HTTP (fetchhost.go),
+// and the buckets that it grants (storehost.go), and nothing else.
 package wasm
 
 import (
@@ -119,7 +119,7 @@ func (d *Driver) inspect(ctx context.Context, spec sandbox.Spec) (*entry, drive,
 	if err := known.fits(pages); err != nil {
 		return nil, "", err
 	}
-	if err := known.granted(spec.Egress); err != nil {
+	if err := known.granted(&spec); err != nil {
 		return nil, "", err
 	}
 	how, err := driveOf(&known.facts, spec.Wasm)

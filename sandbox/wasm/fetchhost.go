@@ -13,6 +13,7 @@ import (
 	wapi "github.com/tetratelabs/wazero/api"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/sandbox"
 	"github.com/cloudless/cloudless/sandbox/egress"
 	"github.com/cloudless/cloudless/sandbox/rewrite"
 )
@@ -58,16 +59,20 @@ func (i *instance) fetching() *egress.Fetches {
 	return i.fetches
 }
 
-// outcome is what the guest is told: a number that is not negative, or an errno with its sign turned,
-// whose reason is in the workload's log.
-func (i *instance) outcome(n int, err error) uint64 {
-	var failed *egress.Error
+// told is what the guest is told by one of its doors: a number that is not negative, or an errno with its
+// sign turned, whose reason is in the workload's log.
+func (i *instance) told(door string, n int, err error) uint64 {
+	var failed *sandbox.Refusal
 	if errors.As(err, &failed) {
-		i.log.printf("cloudless: fetch: %s", failed.Reason)
+		if failed.Reason != "" {
+			i.log.printf("cloudless: %s: %s", door, failed.Reason)
+		}
 		n = -int(failed.Errno)
 	}
 	return wapi.EncodeI32(int32(n))
 }
+
+func (i *instance) outcome(n int, err error) uint64 { return i.told("fetch", n, err) }
 
 func fetchOpen(ctx context.Context, m wapi.Module, stack []uint64) {
 	i := caller(ctx)
@@ -148,11 +153,16 @@ func isFetch(module, name string) bool {
 	return ok && module == rewrite.TickModule
 }
 
-// granted refuses a module that wants to reach the world where its manifest names nothing to reach.
-func (f *facts) granted(allow []string) error {
-	if f.Fetch == "" || len(allow) > 0 {
-		return nil
+// granted refuses a module that wants to reach the world, or a bucket, where its manifest names nothing to
+// reach.
+func (f *facts) granted(spec *sandbox.Spec) error {
+	if f.Fetch != "" && len(spec.Egress) == 0 {
+		return invalid("the module imports %s.%s, which only spec.egress.allow grants, and the manifest names nothing there", rewrite.TickModule, f.Fetch).
+			WithHint("name what it may reach, such as egress: {allow: [\"api.example.com:443\"]}")
 	}
-	return invalid("the module imports %s.%s, which only spec.egress.allow grants, and the manifest names nothing there", rewrite.TickModule, f.Fetch).
-		WithHint("name what it may reach, such as egress: {allow: [\"api.example.com:443\"]}")
+	if f.Store != "" && len(spec.Buckets) == 0 {
+		return invalid("the module imports %s.%s, which only spec.buckets grants, and the manifest names nothing there", rewrite.TickModule, f.Store).
+			WithHint("name the buckets that it may reach, such as buckets: [{bucket: sessions, access: readWrite}]")
+	}
+	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/buckets"
 	"github.com/cloudless/cloudless/sandbox/egress"
 	"github.com/cloudless/cloudless/sandbox/linear"
 	"github.com/cloudless/cloudless/sandbox/wasi"
@@ -39,6 +40,7 @@ type instance struct {
 	bounds  context.Context // of the present call
 	request *exchange       // that is being handled, if one is
 	fetches *egress.Fetches // that the present call has under way; nil before its first
+	storage *buckets.Call   // that the present call has under way in buckets; nil before its first
 	line    []byte          // that the guest logged last, for its space
 
 	entry, resume wapi.Function // of a server's instance; resume may be nil
@@ -156,7 +158,7 @@ func (i *instance) cost() sandbox.Cost { return sandbox.Cost{Fuel: i.tank.sum, C
 
 // call runs an exported function () -> () within bounds.
 func (i *instance) call(bounds context.Context, f wapi.Function) error {
-	i.bounds, i.fetches = bounds, nil
+	i.bounds, i.fetches, i.storage = bounds, nil, nil
 	if err := i.throttle(0); err != nil {
 		return err
 	}

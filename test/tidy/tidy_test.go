@@ -90,9 +90,10 @@ var sideways = map[string][]string{
 	"agent/ledger":          {"internal/disk"},
 	"agent/upkeep":          {"chunkstore"},
 	"sandbox":               {},
-	"sandbox/wasm":          {"sandbox", "sandbox/egress", "sandbox/linear", "sandbox/wasi"}, // and rewrite, which is pure
+	"sandbox/wasm":          {"sandbox", "sandbox/buckets", "sandbox/egress", "sandbox/linear", "sandbox/wasi"}, // and rewrite, which is pure
 	"sandbox/linear":        {},
-	"sandbox/egress":        {},
+	"sandbox/egress":        {"sandbox"},
+	"sandbox/buckets":       {"sandbox"},
 	"sandbox/wasi":          {}, // and no engine: sandbox/wasm binds it
 	"sandbox/oci":           {"sandbox"},
 	"sandbox/fake":          {"sandbox"},
