@@ -87,6 +87,10 @@ const (
 	EventIdentityRefused   = "security.identity.refused"
 	EventPolicySet         = "security.policy.set"
 	EventPolicyDeleted     = "security.policy.deleted"
+	EventVolumeSkipped     = "volume.skipped"  // a key of a mounted bucket cannot be a file's name
+	EventVolumeConflict    = "volume.conflict" // a file was changed on two sides; both are kept
+	EventVolumeBehind      = "volume.behind"   // a volume cannot be brought into step with its bucket
+	EventVolumeInStep      = "volume.in_step"  // it can again
 	EventArtifactStored    = "artifact.stored"
 	EventGap               = "events.gap" // events were dropped; fields say how many
 )

@@ -162,6 +162,7 @@ func (r *replica) survive() {
 	if h, _ := r.running(); h != nil {
 		r.end(h)
 	}
+	r.release()
 	r.finish(func(rep *api.ReplicaReport) {
 		rep.State, rep.Ready, rep.Reason = api.ReplicaFailed, false, "internal fault; see the agent's log"
 	})
@@ -173,6 +174,7 @@ func (r *replica) leave() {
 	if !ok || r.stuck {
 		return // the record stays as it is: the next start of the agent takes the replica up again
 	}
+	r.release()
 	if err := r.s.cfg.Ledger.DeleteReplica(r.id); err != nil {
 		r.s.trouble("stopped replica "+r.id+" is still in the ledger", err)
 	}
@@ -193,6 +195,7 @@ func (r *replica) over(e ending) bool {
 	case policy != api.RestartNever:
 		return false
 	}
+	r.release()
 	r.finish(func(rep *api.ReplicaReport) {
 		rep.State, rep.Ready, rep.Reason, rep.ExitCode = state, false, e.reason(), e.code()
 	})
@@ -240,6 +243,7 @@ func (r *replica) adopt(driver sandbox.Driver) (sandbox.Handle, error) {
 	spec.Attempt, spec.LogPath = r.logs.number(), r.logs.path()
 	h, err := driver.Adopt(ctx, spec)
 	if err == nil {
+		r.remount()
 		r.s.event(api.SeverityInfo, api.EventReplicaAdopted, "replica/"+r.id, "replica "+r.id+" was running and has been taken up again")
 	}
 	return h, err
@@ -248,6 +252,9 @@ func (r *replica) adopt(driver sandbox.Driver) (sandbox.Handle, error) {
 func (r *replica) start(driver sandbox.Driver) (sandbox.Handle, error) {
 	spec, err := r.s.ready(r.ctx, driver, r.assignment, &r.spec)
 	if err != nil {
+		return nil, err
+	}
+	if spec.Mounts, err = r.mount(r.ctx); err != nil {
 		return nil, err
 	}
 	if err := r.logs.next(r.assignment.Variant == api.VariantContainer); err != nil {
@@ -346,6 +353,7 @@ func sandboxSpec(cfg Config, a api.Assignment, w *api.WorkloadSpec) sandbox.Spec
 		if w.Egress != nil {
 			spec.Egress = w.Egress.Allow
 		}
+		spec.Buckets, spec.Storage = w.Buckets, cfg.Storage
 		return spec
 	}
 	spec.Container = w.Container

@@ -22,6 +22,7 @@ import (
 
 	"github.com/cloudless/cloudless/agent/converge"
 	"github.com/cloudless/cloudless/agent/ledger"
+	"github.com/cloudless/cloudless/agent/volume"
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/run"
 	"github.com/cloudless/cloudless/sandbox"
@@ -37,6 +38,8 @@ const (
 	stopGrace      = 10 * time.Second // between the polite and the forced end
 	stopTimeout    = 30 * time.Second // of one try to stop
 	retryMax       = 30 * time.Second // between tries to stop what would not stop
+	mountTimeout   = 10 * time.Minute // to bring buckets in
+	releaseTimeout = 30 * time.Second // to send what an ended replica wrote to buckets; then it goes on in the background
 	retryPrepare   = 10 * time.Second // between tries to prepare
 )
 
@@ -53,6 +56,14 @@ type Ledger interface {
 	DeleteReplica(id string) error
 }
 
+// Volumes makes the folders that replicas mount; *volume.Manager implements it.
+type Volumes interface {
+	// Mount makes a replica's volumes, or finds those that it has.
+	Mount(context.Context, volume.Request) ([]sandbox.Mount, error)
+	// Release ends a replica's volumes, once nothing of it runs.
+	Release(ctx context.Context, replica string)
+}
+
 // Config is what a Supervisor needs.
 type Config struct {
 	NodeID, Cluster string
@@ -61,9 +72,13 @@ type Config struct {
 	Fetch func(ctx context.Context, digest string) (path string, err error)
 	// Admit tells why the policy of a workload's namespace keeps it from starting, nil if it does not.
 	// It is asked before each start, with the file of its artifact; "" is a registry's.
-	Admit  func(a api.Assignment, w *api.WorkloadSpec, path string) error
-	Ledger Ledger
-	LogDir string
+	Admit func(a api.Assignment, w *api.WorkloadSpec, path string) error
+	// Volumes makes what replicas mount; nil: workloads with volumes do not start here.
+	Volumes Volumes
+	// Storage is what wasm guests reach of the cluster's buckets; nil: nothing.
+	Storage sandbox.Storage
+	Ledger  Ledger
+	LogDir  string
 	// OnStatus is told each transition, in order per replica. It must not block.
 	OnStatus func(api.ReplicaReport)
 	// OnEvent is told what no status tells. It must not block.

@@ -68,7 +68,7 @@ func load(t *testing.T) []source {
 func isTest(s source) bool { return strings.HasSuffix(s.path, "_test.go") }
 
 // pure are the L1 packages: functions of their arguments.
-var pure = []string{"api/meta", "coordinator/state", "coordinator/schedule", "coordinator/reconcile", "agent/converge", "sandbox/rewrite", "chunkstore/split", "chunkstore/place", "chunkstore/checksum"}
+var pure = []string{"api/meta", "coordinator/state", "coordinator/schedule", "coordinator/reconcile", "agent/converge", "agent/mirror", "sandbox/rewrite", "chunkstore/split", "chunkstore/place", "chunkstore/checksum"}
 
 // roles are the L3 packages, which meet only in cli.
 var roles = []string{"coordinator", "agent", "web"}
@@ -85,7 +85,8 @@ var sideways = map[string][]string{
 	"internal/minisign":     {},
 	"coordinator/consensus": {"internal/pki", "internal/disk"},
 	"coordinator/objects":   {"internal/disk"}, // and split, which is pure: a manifest is what an object's row names
-	"agent/supervise":       {"sandbox", "agent/ledger"},
+	"agent/supervise":       {"sandbox", "agent/ledger", "agent/volume"},
+	"agent/volume":          {"sandbox", "internal/datadir"}, // and mirror, which is pure
 	"agent/ingress":         {"sandbox"},
 	"agent/ledger":          {"internal/disk"},
 	"agent/upkeep":          {"chunkstore"},
