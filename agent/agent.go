@@ -23,6 +23,7 @@ import (
 	"github.com/cloudless/cloudless/agent/ingress"
 	"github.com/cloudless/cloudless/agent/ledger"
 	"github.com/cloudless/cloudless/agent/supervise"
+	"github.com/cloudless/cloudless/agent/volume"
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/chunkstore"
 	"github.com/cloudless/cloudless/chunkstore/gateway"
@@ -98,6 +99,7 @@ type Agent struct {
 	artifacts *chunkstore.Files
 	ledger    *ledger.Ledger
 	sup       *supervise.Supervisor
+	volumes   *volume.Manager
 	ingress   *ingress.Ingress
 	mux       *link.Mux
 	dialer    *link.Dialer
@@ -172,8 +174,12 @@ func (a *Agent) openSandboxes(ctx context.Context) (err error) {
 	a.drivers = metered(drivers, a.cfg.Tel.Metrics)
 	a.reports = newReporter(a)
 	a.events = newEventSender(a)
+	data := newGuestData(func() *gateway.Gateway { return a.gateway })
+	if a.volumes, err = volume.Open(volume.Config{Dir: a.path("volumes"), Store: data, Tell: a.tellVolume, Log: a.log}); err != nil {
+		return err
+	}
 	a.sup = supervise.New(supervise.Config{
-		NodeID: a.id.ID, Cluster: a.id.ClusterID, Drivers: a.drivers, Fetch: a.fetch, Admit: a.admit, Ledger: a.ledger,
+		NodeID: a.id.ID, Cluster: a.id.ClusterID, Drivers: a.drivers, Fetch: a.fetch, Admit: a.admit, Ledger: a.ledger, Volumes: a.volumes, Storage: data,
 		LogDir: filepath.Join(a.cfg.DataDir, "logs"), OnStatus: a.reports.add, OnEvent: a.events.add, Log: a.log,
 		OnRestart: a.observeRestart, OnFailedProbe: a.observeFailedProbe,
 	})
@@ -181,7 +187,7 @@ func (a *Agent) openSandboxes(ctx context.Context) (err error) {
 		NodeID: a.id.ID, Zone: a.cfg.Zone, Region: a.cfg.Region, Local: a.sup, Dial: a.nodes.Dial, Log: a.log, Observe: a.observeTraffic, Access: a.accessLog(),
 		OnPortRefused: a.tellPortRefused,
 	})
-	a.stock = newStock(a.artifacts.List, a.sup.Warm)
+	a.stock = newStock(a.artifacts.List, a.sup.Warm, a.volumes.Held)
 	a.disk = &diskWatch{dir: a.cfg.DataDir, look: a.storage, failed: a.ledger.Failed, tell: a.tellDisk}
 	a.ingress.PublishTCP(a.cfg.PublishHost, a.cfg.PublishHost != "")
 	return nil
@@ -193,6 +199,11 @@ func (a *Agent) tellPortRefused(port int, err error) {
 		Time: time.Now().UTC(), Type: api.EventPortRefused, Severity: api.SeverityWarning, Resource: "node/" + a.id.Name, Node: a.id.ID,
 		Message: fmt.Sprintf("port %d cannot be published on this node: %v; free it, or choose another number with 'publish:'", port, err),
 	})
+}
+
+// tellVolume makes an event of what people should know of a volume.
+func (a *Agent) tellVolume(kind string, severity api.Severity, resource, message string) {
+	a.events.add(api.Event{Time: time.Now().UTC(), Type: kind, Severity: severity, Resource: resource, Node: a.id.ID, Message: message})
 }
 
 // accessLog writes a line for each request of the ingress; nil if none is wanted.
@@ -232,11 +243,14 @@ func (a *Agent) resume(ctx context.Context) error {
 	}
 	a.intake = newIntake(a, set, time.Now())
 	a.loadTable()
-	a.sup.Resume(ctx, records)
 	keep := map[string]bool{}
 	for _, r := range records {
 		keep[r.ReplicaID] = true
 	}
+	if err := a.volumes.Resume(keep); err != nil {
+		return err
+	}
+	a.sup.Resume(ctx, records)
 	for v, d := range a.drivers {
 		if d.Info(ctx).Available {
 			if err := d.Clean(ctx, keep); err != nil {
@@ -324,6 +338,9 @@ func (a *Agent) close() error {
 			mode = "kill"
 		}
 		errs = append(errs, a.sup.Stop(ctx, mode))
+	}
+	if a.volumes != nil {
+		errs = append(errs, a.volumes.Close(onStop == "kill"))
 	}
 	a.group.Stop()
 	if a.ingress != nil {

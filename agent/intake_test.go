@@ -145,7 +145,7 @@ func TestWhatIsToComeIsPreparedAndTold(t *testing.T) {
 	b := begin(t, t.TempDir(), driver, started)
 	defer b.end()
 	digest := "sha256:0000000000000000000000000000000000000000000000000000000000000000"
-	b.stock = newStock(func() ([]chunkstore.Info, error) { return []chunkstore.Info{{Digest: digest}}, nil }, b.sup.Warm)
+	b.stock = newStock(func() ([]chunkstore.Info, error) { return []chunkstore.Info{{Digest: digest}}, nil }, b.sup.Warm, func() map[string]int64 { return nil })
 	set := oneReplica(1, 5)
 	next := set.Specs[0]
 	next.Version, next.Spec.Container = 2, &api.ContainerSpec{Image: "web:2"}

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"cmp"
+	"maps"
+	"math/bits"
 	"slices"
 	"strings"
 	"sync"
@@ -19,14 +21,15 @@ const stockInterval = time.Second
 type stock struct {
 	list func() ([]chunkstore.Info, error)
 	warm func() []string
+	held func() map[string]int64 // bytes of buckets
 
 	mu     sync.Mutex
 	now    *api.Inventory
 	looked time.Time
 }
 
-func newStock(list func() ([]chunkstore.Info, error), warm func() []string) *stock {
-	return &stock{list: list, warm: warm}
+func newStock(list func() ([]chunkstore.Info, error), warm func() []string, held func() map[string]int64) *stock {
+	return &stock{list: list, warm: warm, held: held}
 }
 
 // look gives the list as it is; nil if the store cannot be read. The caller must not change it.
@@ -41,7 +44,8 @@ func (s *stock) look(now time.Time) *api.Inventory {
 		return s.now // what was known last; fetching tells the error where it matters
 	}
 	next := takeStock(held, s.warm())
-	if s.now == nil || !slices.Equal(next.Artifacts, s.now.Artifacts) || !slices.Equal(next.Prepared, s.now.Prepared) {
+	next.Buckets = roundly(s.held())
+	if s.now == nil || !slices.Equal(next.Artifacts, s.now.Artifacts) || !slices.Equal(next.Prepared, s.now.Prepared) || !maps.Equal(next.Buckets, s.now.Buckets) {
 		next.Revision = uint64(now.UnixNano()) // after a restart another one, whatever the last was
 		if s.now != nil {
 			next.Revision = max(next.Revision, s.now.Revision+1)
@@ -64,4 +68,17 @@ func takeStock(held []chunkstore.Info, warm []string) *api.Inventory {
 	}
 	slices.Sort(inv.Artifacts)
 	return inv
+}
+
+// roundly is how many bytes of buckets are held, to the power of two below, so that a bucket that changes all
+// the time does not change what is told of it each time; of the buckets those with most.
+func roundly(held map[string]int64) map[string]int64 {
+	names := slices.SortedFunc(maps.Keys(held), func(a, b string) int {
+		return cmp.Or(cmp.Compare(held[b], held[a]), strings.Compare(a, b))
+	})
+	out := map[string]int64{}
+	for _, name := range names[:min(len(names), api.MaxInventory)] {
+		out[name] = 1 << (bits.Len64(uint64(held[name])) - 1)
+	}
+	return out
 }

@@ -145,6 +145,8 @@ type NodeExplanation struct {
 	Filter  string  `json:"filter,omitempty"` // the filter that refused it, "" when it passed
 	Reason  string  `json:"reason,omitempty"`
 	Score   Score   `json:"score,omitzero"`
+	Held    Bytes   `json:"held,omitzero"`   // that it has of what a replica needs: artifact, mounted buckets
+	Needed  Bytes   `json:"needed,omitzero"` // that a replica needs of them, as far as that is known
 }
 
 // Explanation answers "why there, why not there" for a workload as of now.

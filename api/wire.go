@@ -138,7 +138,10 @@ type Heartbeat struct {
 type Inventory struct {
 	Revision  uint64   `json:"revision"`
 	Artifacts []string `json:"artifacts,omitempty"` // digests, at most MaxInventory: those used last
-	Prepared  []string `json:"prepared,omitempty"`  // workload versions that it was told to prepare and has, by VersionKey
+	// Buckets is about how many bytes there are of which bucket, in folders that replicas read; at most
+	// MaxInventory of them.
+	Buckets  map[string]int64 `json:"buckets,omitempty"`
+	Prepared []string         `json:"prepared,omitempty"` // workload versions that it was told to prepare and has, by VersionKey
 }
 
 // HeartbeatAck tells an agent about the coordinators; it dials those that it does not know yet.

@@ -44,6 +44,14 @@ func bestFirst(nodes []api.NodeExplanation) []api.NodeExplanation {
 	})
 }
 
+// held says how much a node has of what a replica would have to fetch.
+func held(n api.NodeExplanation) string {
+	if n.Needed == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; holds %s of %s", n.Held, n.Needed)
+}
+
 // printExplanation shows every node with its score or the filter that refused it, then the replicas.
 func (e *Env) printExplanation(x api.Explanation) error {
 	var rows [][]string
@@ -52,7 +60,7 @@ func (e *Env) printExplanation(x api.Explanation) error {
 		if n.Filter != "" {
 			verdict, score = n.Filter+": "+n.Reason, ""
 		} else if verdict == "" {
-			verdict = parts(n.Score.Parts)
+			verdict = parts(n.Score.Parts) + held(n)
 		}
 		rows = append(rows, []string{dash(n.Node), dash(string(n.Variant)), dash(score), dash(verdict)})
 	}

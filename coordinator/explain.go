@@ -50,7 +50,8 @@ func nodeName(v state.View, id string) string {
 
 // placing is the cluster as the leader's scheduler would see it now.
 func (s *Server) placing(v state.View) *schedule.Cluster {
-	return schedule.New(v, schedule.Signals{Holders: holders(v, s.signals.stocks()), FullDisks: s.signals.fullDisks(), Now: time.Now()})
+	stocks := s.signals.stocks()
+	return schedule.New(v, schedule.Signals{Holders: holders(v, stocks), Size: sizes(v), Held: heldOn(stocks), FullDisks: s.signals.fullDisks(), Now: time.Now()})
 }
 
 // betterBy is how many points another node must be ahead to be worth a word: marks drift a little as

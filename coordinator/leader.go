@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/coordinator/reconcile"
+	"github.com/cloudless/cloudless/coordinator/schedule"
 	"github.com/cloudless/cloudless/coordinator/state"
 	"github.com/cloudless/cloudless/internal/run"
 )
@@ -117,7 +118,7 @@ func (s *Server) reconcileOnce(ctx context.Context, v state.View) (next time.Tim
 	now := time.Now().UTC()
 	stocks := s.signals.stocks()
 	res := reconcile.Plan(v, reconcile.Signals{
-		Nodes: s.signals.all(now), ProcessStart: s.started, Holders: holders(v, stocks), Prepared: preparedOn(stocks), FullDisks: s.signals.fullDisks(),
+		Nodes: s.signals.all(now), ProcessStart: s.started, Holders: holders(v, stocks), Size: sizes(v), Held: heldOn(stocks), Prepared: preparedOn(stocks), FullDisks: s.signals.fullDisks(),
 	}, now)
 	s.observePlan(v, res, time.Since(now))
 	for _, id := range res.Probe {
@@ -157,6 +158,29 @@ func holders(v state.View, stocks map[string]*stock) func(digest string) []strin
 		}
 		slices.Sort(nodes)
 		return slices.Compact(nodes)
+	}
+}
+
+// sizes tells the bytes of an artifact, if they are known.
+func sizes(v state.View) func(digest string) int64 {
+	return func(digest string) int64 {
+		if a, ok := v.Artifact(digest); ok {
+			return a.Size
+		}
+		return 0
+	}
+}
+
+// heldOn tells what nodes have of a bucket, as each of them told.
+func heldOn(stocks map[string]*stock) func(bucket string) schedule.Held {
+	return func(bucket string) schedule.Held {
+		held := schedule.Held{}
+		for id, st := range stocks {
+			if n := st.buckets[bucket]; n > 0 {
+				held[id] = n
+			}
+		}
+		return held
 	}
 }
 

@@ -36,7 +36,8 @@ type nodeSignal struct {
 type stock struct {
 	revision  uint64
 	artifacts map[string]bool
-	prepared  map[string]bool // by api.VersionKey
+	prepared  map[string]bool  // by api.VersionKey
+	buckets   map[string]int64 // bytes held of each
 }
 
 func newStock(inv *api.Inventory) *stock {
@@ -46,6 +47,9 @@ func newStock(inv *api.Inventory) *stock {
 	}
 	for _, key := range inv.Prepared[:min(len(inv.Prepared), api.MaxInventory)] {
 		st.prepared[key] = true
+	}
+	if len(inv.Buckets) <= api.MaxInventory { // no agent tells more
+		st.buckets = inv.Buckets
 	}
 	return st
 }

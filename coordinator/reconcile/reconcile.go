@@ -34,8 +34,10 @@ type NodeSignal struct {
 type Signals struct {
 	Nodes        map[string]NodeSignal // by node id
 	ProcessStart time.Time
-	Holders      func(digest string) []string // nodes that have an artifact; may be nil
-	FullDisks    map[string]string            // what nodes, by id, say of a disk that takes nothing new
+	Holders      func(digest string) []string      // nodes that have an artifact; may be nil
+	Size         func(digest string) int64         // bytes of an artifact, 0 if that is not known; may be nil
+	Held         func(bucket string) schedule.Held // what nodes have of a bucket; may be nil
+	FullDisks    map[string]string                 // what nodes, by id, say of a disk that takes nothing new
 	// Prepared tells whether a node has a version that it was told to prepare; nil: every one has.
 	Prepared func(nodeID, uid string, version uint64) bool
 }

@@ -190,7 +190,7 @@ func boolFirst(a, b bool) int {
 // schedule is the cluster as the scheduler sees it, this plan's placements included.
 func (p *plan) schedule() *schedule.Cluster {
 	if p.cluster == nil {
-		p.cluster = schedule.New(p.view, schedule.Signals{Holders: p.sig.Holders, FullDisks: p.sig.FullDisks, Now: p.now})
+		p.cluster = schedule.New(p.view, schedule.Signals{Holders: p.sig.Holders, Size: p.sig.Size, Held: p.sig.Held, FullDisks: p.sig.FullDisks, Now: p.now})
 	}
 	return p.cluster
 }

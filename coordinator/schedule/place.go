@@ -184,6 +184,7 @@ func (c *Cluster) row(p *profile, i int, low least) api.NodeExplanation {
 	row := api.NodeExplanation{NodeID: n.ID, Node: n.Name, Variant: variants[p.as[i]], Filter: f.String(), Reason: c.reason(i, f, p.need(i))}
 	if f == fits {
 		row.Score = c.score(p, i, low)
+		row.Held, row.Needed = api.Bytes(p.near[i]), api.Bytes(p.wants[p.as[i]])
 	}
 	return row
 }

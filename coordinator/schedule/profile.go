@@ -22,6 +22,7 @@ type profile struct {
 	sheet
 	key   profileKey
 	needs [2]api.Reserved // as wasm, as container
+	wants [2]int64        // bytes that it needs of artifacts and buckets, as wasm, as container
 	unit  float64         // points of a part of weight 1
 
 	domains  []int32 // each node's domain
@@ -36,7 +37,7 @@ type sheet struct {
 	verdicts []filter
 	as       []uint8   // the variant: index into variants and needs
 	base     []float64 // points that no placement changes: locality, reliability, affinity
-	near     []bool    // holds the artifact already
+	near     []int64   // bytes that it holds already of what the workload needs
 	affinity []int32   // sum of the weights of the affinities that the node satisfies
 	onNode   []int32   // live replicas
 	everOn   []int32   // replicas that may still run
@@ -57,7 +58,7 @@ func (c *Cluster) newSheet() sheet {
 	}
 	n := len(c.nodes)
 	return sheet{
-		verdicts: make([]filter, n), as: make([]uint8, n), base: make([]float64, n), near: make([]bool, n), affinity: make([]int32, n),
+		verdicts: make([]filter, n), as: make([]uint8, n), base: make([]float64, n), near: make([]int64, n), affinity: make([]int32, n),
 		onNode: make([]int32, n), everOn: make([]int32, n), inDomain: make([]int32, n),
 	}
 }
@@ -159,6 +160,12 @@ func (c *Cluster) weigh(p *profile, w *api.Workload) {
 		}
 	}
 	c.nearArtifacts(p, &w.Spec)
+	c.nearBuckets(p, &w.Spec)
+	for i, bytes := range p.near {
+		if bytes > 0 {
+			p.base[i] += p.held(i)
+		}
+	}
 }
 
 // drawn is what a node's neighbours are worth.
@@ -166,12 +173,12 @@ func (p *profile) drawn(i int) float64 {
 	return p.unit * float64(p.affinity[i]) / affinityUnit
 }
 
-// held is what it is worth that a node holds the artifact.
+// held is what it is worth that a node holds some of the bytes that the workload needs.
 func (p *profile) held(i int) float64 {
-	if p.near[i] {
-		return p.unit
+	if p.near[i] == 0 {
+		return 0
 	}
-	return 0
+	return p.unit * float64(p.near[i]) / float64(p.wants[p.as[i]])
 }
 
 // nearOthers adds up for each node the weights of the affinities that it satisfies, and returns the
@@ -195,21 +202,50 @@ func (c *Cluster) nearOthers(p *profile, w *api.Workload) (sum int32) {
 	return sum
 }
 
-// nearArtifacts favours the nodes that hold the artifact of the variant that they would run. An
-// image of a registry is unknown to the cluster and equally far from all.
+// unknownArtifact stands for the bytes of an artifact whose size is not known.
+const unknownArtifact = 16 << 20
+
+// nearArtifacts counts the artifact of the variant that a node would run. An image of a registry is unknown
+// to the cluster and equally far from all.
 func (c *Cluster) nearArtifacts(p *profile, s *api.WorkloadSpec) {
 	for as, v := range variants {
 		digest, ok := s.Digest(v)
 		if !ok || c.sig.Holders == nil {
 			continue
 		}
+		size := int64(0)
+		if c.sig.Size != nil {
+			size = c.sig.Size(digest)
+		}
+		if size <= 0 {
+			size = unknownArtifact
+		}
+		p.wants[as] += size
 		for _, id := range c.sig.Holders(digest) {
 			i, known := c.byID[id]
-			if known && p.as[i] == uint8(as) && !p.near[i] {
-				p.near[i] = true
-				p.base[i] += p.unit
+			if known && p.as[i] == uint8(as) && p.near[i] == 0 {
+				p.near[i] = size
 			}
 		}
+	}
+}
+
+// nearBuckets counts the buckets that the workload mounts to read. What a bucket has is what the node that
+// has most of it has: what no node has, none is nearer to.
+func (c *Cluster) nearBuckets(p *profile, s *api.WorkloadSpec) {
+	for k := range s.Volumes {
+		if !s.Volumes[k].Shared() || c.sig.Held == nil {
+			continue
+		}
+		most := int64(0)
+		for id, bytes := range c.sig.Held(s.Volumes[k].Bucket) {
+			if i, known := c.byID[id]; known && bytes > 0 {
+				most = max(most, bytes)
+				p.near[i] += bytes
+			}
+		}
+		p.wants[0] += most
+		p.wants[1] += most
 	}
 }
 

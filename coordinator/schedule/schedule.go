@@ -23,9 +23,14 @@ import (
 // Signals is what the log does not hold. Every field may be left out.
 type Signals struct {
 	Holders   func(digest string) []string // ids of the nodes that have an artifact already
+	Size      func(digest string) int64    // bytes of an artifact; 0: not known
+	Held      func(bucket string) Held     // what nodes have of a bucket already
 	FullDisks map[string]string            // what nodes, by id, say of a disk that takes nothing new
 	Now       time.Time                    // lets old failures of a node fade; zero: they count in full
 }
+
+// Held is how many bytes of a bucket are in the folders of nodes, by their ids.
+type Held map[string]int64
 
 // Placement is where a replica goes, as which variant, and why.
 type Placement struct {
