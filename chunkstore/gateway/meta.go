@@ -19,8 +19,26 @@ const (
 	metaPauseMax = time.Second
 )
 
-// Meta is the metadata itself, for lists, deletes, copies and buckets.
-func (g *Gateway) Meta() Meta { return g.cfg.Meta }
+// Meta is the metadata itself, for lists, deletes, copies and buckets. It is patient: what was not sent is
+// sent again.
+func (g *Gateway) Meta() Meta { return patient{g.cfg.Meta} }
+
+// patient asks again for as long as nothing was sent.
+type patient struct{ meta Meta }
+
+func (p patient) Apply(ctx context.Context, cmds ...meta.Command) (*meta.Results, error) {
+	return again(ctx, func(ctx context.Context) (*meta.Results, error) {
+		now := time.Now()
+		for i := range cmds {
+			cmds[i].At = now
+		}
+		return p.meta.Apply(ctx, cmds...)
+	})
+}
+
+func (p patient) Read(ctx context.Context, q meta.Query) (*meta.Answer, error) {
+	return again(ctx, func(ctx context.Context) (*meta.Answer, error) { return p.meta.Read(ctx, q) })
+}
 
 // again calls f until it succeeds, fails for another reason than that nothing was sent, or has been
 // tried for long enough.
@@ -39,10 +57,7 @@ func again[T any](ctx context.Context, f func(context.Context) (T, error)) (T, e
 
 // apply asks for one change. A refusal is an error too.
 func (g *Gateway) apply(ctx context.Context, c meta.Command) (meta.Result, error) {
-	results, err := again(ctx, func(ctx context.Context) (*meta.Results, error) {
-		c.At = time.Now()
-		return g.cfg.Meta.Apply(ctx, c)
-	})
+	results, err := g.Meta().Apply(ctx, c)
 	if err != nil {
 		return meta.Result{}, err
 	}
@@ -51,7 +66,7 @@ func (g *Gateway) apply(ctx context.Context, c meta.Command) (meta.Result, error
 
 // read asks a question, which may be repeated whatever became of it.
 func (g *Gateway) read(ctx context.Context, q meta.Query) (*meta.Answer, error) {
-	return again(ctx, func(ctx context.Context) (*meta.Answer, error) { return g.cfg.Meta.Read(ctx, q) })
+	return g.Meta().Read(ctx, q)
 }
 
 // ambiguous tells an error after which nobody knows whether anything has happened from one that is certain.

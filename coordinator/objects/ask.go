@@ -25,6 +25,8 @@ func Ask(v *View, q meta.Query) (*meta.Answer, error) {
 		a.Uploads, err = Uploads(v, q.Uploads.Bucket, q.Uploads.Prefix, q.Uploads.After, q.Uploads.Limit)
 	case q.Parts != nil:
 		a.Parts, err = Parts(v, q.Parts.UploadRef, q.Parts.After, q.Parts.Limit)
+	case q.Upload != nil:
+		a.Upload, err = Upload(v, *q.Upload)
 	case q.Unreferenced != nil:
 		err = askUnreferenced(v, q.Unreferenced, a)
 	default:
@@ -39,7 +41,7 @@ func Ask(v *View, q meta.Query) (*meta.Answer, error) {
 func checkQuery(q meta.Query) error {
 	asked := 0
 	for _, is := range []bool{
-		q.Bucket != "", q.Buckets, q.Object != nil, q.List != nil, q.Uploads != nil, q.Parts != nil, q.Unreferenced != nil, q.Sessions != nil,
+		q.Bucket != "", q.Buckets, q.Object != nil, q.List != nil, q.Uploads != nil, q.Parts != nil, q.Upload != nil, q.Unreferenced != nil, q.Sessions != nil,
 	} {
 		if is {
 			asked++

@@ -210,7 +210,7 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
 func checkID(id string) *api.Error {
 	if len(id) > maxIDBytes || !idPattern.MatchString(id) {
-		return api.Errorf(api.CodeInvalid, "%q is not an upload's id", id).WithHint("use the id that was given when it began")
+		return api.Errorf(api.CodeInvalid, "%q is not an upload's id", id).WithReason(api.ReasonNoUpload).WithHint("use the id that was given when it began")
 	}
 	return nil
 }

@@ -1,0 +1,105 @@
+package s3
+
+import (
+	"encoding/xml"
+	"net/http"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/meta"
+)
+
+// isoTime is a time as S3's documents have it.
+func isoTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+type owner struct {
+	ID          string
+	DisplayName string
+}
+
+var self = owner{ownerID, ownerID}
+
+type bucketList struct {
+	XMLName xml.Name      `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListAllMyBucketsResult"`
+	Owner   owner         `xml:"Owner"`
+	Buckets []bucketEntry `xml:"Buckets>Bucket"`
+}
+
+type bucketEntry struct {
+	Name         string
+	CreationDate string
+}
+
+// listBuckets shows a key of one bucket that one alone.
+func (c *call) listBuckets() error {
+	a, err := c.read(meta.Query{Buckets: true})
+	if err != nil {
+		return err
+	}
+	out := bucketList{Owner: self}
+	for _, b := range a.Buckets {
+		if c.opens(b.Name) == nil {
+			out.Buckets = append(out.Buckets, bucketEntry{b.Name, isoTime(b.CreatedAt)})
+		}
+	}
+	return c.ok(out)
+}
+
+func (c *call) createBucket() error {
+	if err := c.refuseGrants(); err != nil {
+		return err
+	}
+	if c.r.Header.Get("X-Amz-Bucket-Object-Lock-Enabled") == "true" {
+		return refuse("NotImplemented", "object lock is not implemented")
+	}
+	var where struct{ LocationConstraint string } // any region will do: there is one
+	if c.r.ContentLength != 0 {
+		if err := c.document(&where); err != nil {
+			return err
+		}
+	}
+	if _, err := c.apply(meta.Command{CreateBucket: &api.Bucket{Name: c.bucket}}); err != nil {
+		return err
+	}
+	c.w.Header().Set("Location", "/"+c.bucket)
+	return c.respond(http.StatusOK)
+}
+
+func (c *call) headBucket() error {
+	if _, err := c.readBucket(); err != nil {
+		return err
+	}
+	c.w.Header().Set("X-Amz-Bucket-Region", c.sig.region)
+	return c.respond(http.StatusOK)
+}
+
+func (c *call) deleteBucket() error {
+	if _, err := c.apply(meta.Command{DeleteBucket: &meta.DeleteBucket{Name: c.bucket}}); err != nil {
+		return err
+	}
+	return c.respond(http.StatusNoContent)
+}
+
+// changeTries is how often a bucket's settings are read and written again when somebody else changed them
+// in between.
+const changeTries = 5
+
+// changeBucket changes a bucket's settings, and answers with status.
+func (c *call) changeBucket(status int, change func(*api.Bucket)) error {
+	for try := 1; ; try++ {
+		b, err := c.readBucket()
+		if err != nil {
+			return err
+		}
+		next := *b
+		change(&next)
+		_, err = c.apply(meta.Command{UpdateBucket: &meta.UpdateBucket{Bucket: next, IfMatch: b.ModifyIndex}})
+		switch {
+		case api.ReasonOf(err) == api.ReasonPrecondition && try < changeTries:
+		case err != nil:
+			return err
+		default:
+			return c.respond(status)
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package s3
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/chunkstore/gateway"
+)
+
+const (
+	metadataPrefix     = "X-Amz-Meta-"
+	defaultContentType = "binary/octet-stream"
+)
+
+// overrides are the headers of an answer that a signed request may choose.
+var overrides = map[string]string{
+	"response-content-type": "Content-Type", "response-content-language": "Content-Language", "response-expires": "Expires",
+	"response-cache-control": "Cache-Control", "response-content-disposition": "Content-Disposition", "response-content-encoding": "Content-Encoding",
+}
+
+func (c *call) headObject() error {
+	o, err := c.d.backend.Stat(c.ctx(), c.bucket, c.key)
+	if err != nil {
+		return err
+	}
+	_, err = c.headOf(o)
+	if err != nil || c.status != 0 {
+		return err
+	}
+	return c.respond(c.statusOf())
+}
+
+func (c *call) getObject() error {
+	r, err := c.d.backend.Open(c.ctx(), c.bucket, c.key)
+	if err != nil {
+		return err
+	}
+	part, err := c.headOf(r.Object())
+	if err != nil || c.status != 0 {
+		return err
+	}
+	return c.send(r, part)
+}
+
+// headOf writes the head of an answer with the object, or all of it when the client has what it asks for.
+func (c *call) headOf(o *api.Object) (span, error) {
+	h := c.w.Header()
+	c.describe(o)
+	switch unmet, unchanged := conditionsOf(c.r.Header, "").on(o); {
+	case unmet:
+		return span{}, refuse("PreconditionFailed", "at least one of the pre-conditions you specified did not hold")
+	case unchanged:
+		return span{}, c.respond(http.StatusNotModified)
+	}
+	part, err := c.span(o)
+	if err != nil {
+		return span{}, err
+	}
+	for name, header := range overrides {
+		if c.q.has(name) {
+			h.Set(header, c.q.get(name))
+		}
+	}
+	h.Set("Content-Length", strconv.FormatInt(part.n, 10))
+	if part.partial {
+		h.Set("Content-Range", "bytes "+strconv.FormatInt(part.from, 10)+"-"+strconv.FormatInt(part.from+part.n-1, 10)+"/"+strconv.FormatInt(o.Size, 10))
+	}
+	return part, nil
+}
+
+func (c *call) statusOf() int {
+	if c.w.Header().Get("Content-Range") != "" {
+		return http.StatusPartialContent
+	}
+	return http.StatusOK
+}
+
+// describe sets the headers that say what an object is.
+func (c *call) describe(o *api.Object) {
+	h := c.w.Header()
+	for name, value := range map[string]string{
+		"Content-Type": o.ContentType, "Cache-Control": o.CacheControl, "Content-Disposition": o.ContentDisposition, "Content-Encoding": o.ContentEncoding,
+		"Content-Language": o.ContentLanguage, "Expires": o.Expires,
+	} {
+		if value != "" {
+			h.Set(name, value)
+		}
+	}
+	if o.ContentType == "" {
+		h.Set("Content-Type", defaultContentType)
+	}
+	for name, value := range o.Metadata {
+		h.Set(metadataPrefix+name, value)
+	}
+	h.Set("Etag", quoted(o.ETag))
+	h.Set("Last-Modified", o.Modified.UTC().Format(http.TimeFormat))
+	h.Set("Accept-Ranges", "bytes")
+	if len(o.Tags) > 0 {
+		h.Set("X-Amz-Tagging-Count", strconv.Itoa(len(o.Tags)))
+	}
+	if strings.EqualFold(c.r.Header.Get("X-Amz-Checksum-Mode"), "ENABLED") && c.r.Header.Get("Range") == "" {
+		c.tellChecksum(o.Checksum)
+	}
+}
+
+// tellChecksum puts a checksum into the answer's head.
+func (c *call) tellChecksum(sum *api.Checksum) {
+	if sum != nil {
+		c.w.Header().Set(checksumPrefix+sum.Algorithm, sum.Value)
+		c.w.Header().Set(checksumPrefix+"Type", checksumType(sum))
+	}
+}
+
+func checksumType(sum *api.Checksum) string {
+	if sum.Composite {
+		return "COMPOSITE"
+	}
+	return "FULL_OBJECT"
+}
+
+// span is the part of an object that is asked for.
+type span struct {
+	from, n int64
+	partial bool
+}
+
+// span reads the Range header, or the number of a part.
+func (c *call) span(o *api.Object) (span, error) {
+	whole := span{n: o.Size}
+	if number := c.q.get("partNumber"); number != "" {
+		switch {
+		case strings.Contains(o.ETag, "-"):
+			return whole, refuse("NotImplemented", "an object that was uploaded in parts can be read by Range, not by part: where they ended is not kept")
+		case number != "1":
+			return whole, refuse("InvalidPartNumber", "the requested partnumber is not satisfiable")
+		}
+		whole.partial = o.Size > 0
+		return whole, nil
+	}
+	if tag := c.r.Header.Get("If-Range"); tag != "" && !rangeHolds(tag, o) {
+		return whole, nil
+	}
+	part, ok := parseRange(c.r.Header.Get("Range"), o.Size)
+	if !ok {
+		c.w.Header().Set("Content-Range", "bytes */"+strconv.FormatInt(o.Size, 10))
+		return whole, refuse("InvalidRange", "the requested range is not satisfiable")
+	}
+	return part, nil
+}
+
+// rangeHolds tells whether a range is of the object that If-Range means.
+func rangeHolds(tag string, o *api.Object) bool {
+	if at, err := http.ParseTime(tag); err == nil {
+		return o.Modified.Truncate(time.Second).Equal(at)
+	}
+	return unquoted(tag) == o.ETag && !strings.HasPrefix(tag, "W/")
+}
+
+// parseRange reads a Range header: bytes=A-B, bytes=A- or bytes=-N. What is not of these forms, several
+// ranges too, is as if it were not there. ok is false for a range outside of the object.
+func parseRange(text string, size int64) (s span, ok bool) {
+	whole := span{n: size}
+	spec, isBytes := strings.CutPrefix(text, "bytes=")
+	from, to, isRange := strings.Cut(strings.TrimSpace(spec), "-")
+	if !isBytes || !isRange {
+		return whole, true
+	}
+	a, aErr := strconv.ParseUint(from, 10, 63)
+	b, bErr := strconv.ParseUint(to, 10, 63)
+	first, last := int64(a), min(int64(b), size-1)
+	switch {
+	case from == "" && bErr == nil: // the last b bytes
+		first, last = max(size-int64(b), 0), size-1
+		if b == 0 {
+			return whole, false
+		}
+	case aErr == nil && to == "":
+		last = size - 1
+	case aErr != nil || bErr != nil || b < a:
+		return whole, true
+	}
+	if first >= size {
+		return whole, false
+	}
+	return span{first, last - first + 1, true}, true
+}
+
+// send writes the bytes of an answer. An error before the first of them can still be told.
+func (c *call) send(r *gateway.Reader, part span) error {
+	in := r.Range(c.ctx(), part.from, part.n)
+	defer in.Close()
+	out := &lateHead{c: c, status: c.statusOf(), deadline: http.NewResponseController(c.w)}
+	if _, err := io.Copy(out, in); err != nil {
+		return err
+	}
+	if c.status == 0 { // there was not one byte
+		return c.respond(out.status)
+	}
+	return nil
+}
+
+// lateHead begins the answer with the first byte, and gives up a client that takes nothing for long.
+type lateHead struct {
+	c        *call
+	status   int
+	deadline *http.ResponseController
+}
+
+func (w *lateHead) Write(p []byte) (int, error) {
+	_ = w.deadline.SetWriteDeadline(time.Now().Add(idleTimeout)) // not every writer of a test can
+	if w.c.status == 0 {
+		_ = w.c.respond(w.status)
+	}
+	return w.c.w.Write(p)
+}
