@@ -22,21 +22,23 @@ const pagemapEntries = 512
 
 // pagemap tells which pages of a private mapping are no longer the file's: those that were written.
 type pagemap struct {
-	fd int // -1 if the kernel does not tell
+	fd    int  // -1 if the kernel does not tell
+	scans bool // it tells runs of pages, and not each (scan.go)
 }
 
-// openPagemap tries whether the kernel tells the truth.
+// openPagemap tries whether the kernel tells the truth, the quicker way first.
 func openPagemap() pagemap {
 	fd, err := unix.Open("/proc/self/pagemap", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return pagemap{-1}
+		return pagemap{fd: -1}
 	}
-	p := pagemap{fd}
-	if !p.works() {
-		_ = p.close()
-		return pagemap{-1}
+	for _, scans := range []bool{true, false} {
+		if p := (pagemap{fd, scans}); p.works() {
+			return p
+		}
 	}
-	return p
+	_ = pagemap{fd: fd}.close()
+	return pagemap{fd: -1}
 }
 
 func (p pagemap) close() error {
@@ -68,10 +70,18 @@ func (p pagemap) works() bool {
 // own calls each with every run of pages, of those from base on, that the mapping has for itself, as
 // far as is known: with all of them, if nothing is. It ends when each says so.
 func (p pagemap) own(base unsafe.Pointer, pages uint64, each func(from, to uint64) (more bool)) error {
-	if p.fd < 0 {
+	switch {
+	case p.fd < 0:
 		each(0, pages)
 		return nil
+	case p.scans:
+		return p.scan(base, pages, each)
 	}
+	return p.read(base, pages, each)
+}
+
+// read is own by the entry of each page.
+func (p pagemap) read(base unsafe.Pointer, pages uint64, each func(from, to uint64) (more bool)) error {
 	var entries [pagemapEntries]uint64
 	first := uint64(uintptr(base)) / pageBytes
 	for at := uint64(0); at < pages; at += pagemapEntries {
