@@ -242,7 +242,7 @@ func TestPlansConverge(t *testing.T) {
 		chunks := drawChunks(t, members)
 		after := apply(t, members, chunks, Plan(members, chunks))
 		for _, r := range Plan(members, after) {
-			if r.Good > 0 {
+			if len(r.Copy)+len(r.Drop) > 0 {
 				t.Fatalf("still to do: %+v", r)
 			}
 		}
@@ -269,7 +269,7 @@ func checkPlaced(t *rapid.T, of map[string]Member, members []Member, c Chunk) {
 			ready++
 		}
 	}
-	if drained(of, good) && settled > 0 {
+	if enough := Copies(c.R, len(members)-count(members, Draining)); drained(of, good) && settled > 0 && settled >= enough {
 		t.Fatalf("%+v is still on a draining node", c)
 	}
 	if want := min(Copies(c.R, len(members)), ready); settled < want {
@@ -301,8 +301,9 @@ func TestStories(t *testing.T) {
 		{"the last node drains: it keeps all", members(Draining), 1, []string{"a"}, nil},
 		{"nothing can be taken: it keeps all", members(Draining, Full), 1, []string{"a"}, nil},
 		{"fewer nodes than copies: a drain ends all the same", members(Draining, Ready), 2, []string{"a", "b"}, []Repair{{Good: 2, Want: 2, Drop: []string{"a"}}}},
+		{"a lost node may come back: a drain does not end with fewer copies", members(Draining, Ready, Lost), 2, []string{"a", "b"}, nil},
 		{"a full node keeps its copy", members(Full, Ready), 2, []string{"a", "b"}, nil},
-		{"a full node is given nothing", members(Full, Ready), 2, []string{"b"}, nil},
+		{"a full node is given nothing", members(Full, Ready), 2, []string{"b"}, []Repair{{Good: 1, Want: 2}}},
 		{"one who is no member counts for nothing", members(Ready, Ready), 2, []string{"x", "a"}, []Repair{{Good: 1, Want: 2, Copy: []Copy{{"a", "b"}}}}},
 		{"a holder that is named twice", members(Ready, Ready), 2, []string{"a", "a"}, []Repair{{Good: 1, Want: 2, Copy: []Copy{{"a", "b"}}}}},
 	} {
@@ -334,6 +335,20 @@ func TestWhatIsNearestToLossComesFirst(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"one of four", "one of two", "two of three", "surplus", "lost"}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Chunks that fall short are copied from all who have them, not from one alone.
+func TestSourcesShareTheWork(t *testing.T) {
+	members := []Member{{ID: "a", Weight: 1}, {ID: "b", Weight: 1}, {ID: "c", Weight: 1}}
+	from := map[string]int{}
+	for _, d := range digests(1_000) {
+		for _, r := range Plan(members, []Chunk{{d, 3, []string{"a", "b"}}}) {
+			from[r.Copy[0].From]++
+		}
+	}
+	if from["a"] < 450 || from["b"] < 450 || from["a"]+from["b"] != 1_000 {
+		t.Errorf("1,000 chunks are copied from %v", from)
 	}
 }
 

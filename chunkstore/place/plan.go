@@ -30,8 +30,9 @@ func (r Repair) Missing() int { return max(0, r.Want-r.Good) }
 
 // Plan says what is to be done so that every chunk is where it belongs: copies that are missing are
 // made, copies on draining nodes are replaced and dropped, and copies move to where Choose wants them.
-// What is nearest to being lost comes first. Carried out, it leaves nothing to plan. It is for the
-// caller to do it in portions, as fast as the nodes bear.
+// What is nearest to being lost comes first. Carried out, it leaves nothing to do. A chunk that falls
+// short is named even if nothing can be done for it: nobody has it, or nobody has room. It is for the
+// caller to do all this in portions, as fast as the nodes bear.
 func Plan(members []Member, chunks []Chunk) []Repair {
 	byID := make(map[string]Member, len(members))
 	for _, m := range members {
@@ -39,14 +40,17 @@ func Plan(members []Member, chunks []Chunk) []Repair {
 	}
 	var out []Repair
 	for _, c := range chunks {
-		if r := repair(byID, members, c); len(r.Copy)+len(r.Drop) > 0 || r.Good == 0 {
+		if r := repair(byID, members, c); len(r.Copy)+len(r.Drop) > 0 || r.Missing() > 0 {
 			out = append(out, r)
 		}
 	}
-	slices.SortFunc(out, func(a, b Repair) int {
-		return cmp.Or(cmp.Compare(urgency(a), urgency(b)), cmp.Compare(b.Missing(), a.Missing()), cmp.Compare(a.Digest, b.Digest))
-	})
+	slices.SortFunc(out, Repair.Compare)
 	return out
+}
+
+// Compare is less than 0 when r is to be done before s.
+func (r Repair) Compare(s Repair) int {
+	return cmp.Or(cmp.Compare(urgency(r), urgency(s)), cmp.Compare(s.Missing(), r.Missing()), cmp.Compare(r.Digest, s.Digest))
 }
 
 // urgency is the number of copies left, for a chunk that falls short; all others come after those.
@@ -72,12 +76,13 @@ func repair(byID map[string]Member, members []Member, c Chunk) Repair {
 	if len(good) == 0 {
 		return r
 	}
-	from := sources(byID, good, targets)
+	from := sources(c.Digest, byID, good, targets)
 	for i, to := range missing(targets, good) {
 		r.Copy = append(r.Copy, Copy{From: from[i%len(from)], To: to})
 	}
 	if len(targets) > 0 {
-		r.Drop = surplus(byID, good, targets, r.Want)
+		stay := len(members) - count(members, Draining)
+		r.Drop = surplus(byID, good, targets, r.Want, Copies(c.R, stay))
 	}
 	return r
 }
@@ -105,8 +110,10 @@ func missing(want, have []string) (out []string) {
 	return out
 }
 
-// sources are the nodes to copy from: those that are to let go first, so that they are done, then the others.
-func sources(byID map[string]Member, good, targets []string) []string {
+// sources are the nodes to copy from: those that are to let go first, so that they are done, then the
+// others, as the chunk draws them, so that they share the work.
+func sources(digest string, byID map[string]Member, good, targets []string) []string {
+	chunk := hash(digest)
 	leaves := func(id string) int {
 		switch {
 		case byID[id].State == Draining:
@@ -117,16 +124,31 @@ func sources(byID map[string]Member, good, targets []string) []string {
 		return 2
 	}
 	out := slices.Clone(good)
-	slices.SortStableFunc(out, func(a, b string) int { return cmp.Compare(leaves(a), leaves(b)) })
+	slices.SortFunc(out, func(a, b string) int {
+		return cmp.Or(cmp.Compare(leaves(a), leaves(b)), cmp.Compare(draw(chunk, a), draw(chunk, b)), cmp.Compare(a, b))
+	})
 	return out
 }
 
 // surplus are the good copies that are not wanted where they are. While there are fewer targets than
-// copies to be, only draining nodes let go of theirs: a copy in the wrong place is better than none.
-func surplus(byID map[string]Member, good, targets []string, want int) []string {
+// copies to be, a copy in the wrong place is better than none; only draining nodes let go of theirs, when
+// there is nobody left who could be given one: enough is as many copies as there can be without them.
+func surplus(byID map[string]Member, good, targets []string, want, enough int) []string {
 	extra := missing(good, targets)
-	if len(targets) < want {
+	switch {
+	case len(targets) < enough:
+		return nil
+	case len(targets) < want:
 		extra = slices.DeleteFunc(extra, func(id string) bool { return byID[id].State != Draining })
 	}
 	return extra
+}
+
+func count(members []Member, s State) (n int) {
+	for _, m := range members {
+		if m.State == s {
+			n++
+		}
+	}
+	return n
 }
