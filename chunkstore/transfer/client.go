@@ -42,10 +42,14 @@ type Client struct {
 
 	once sync.Once
 	http *http.Transport
+	mark string // of requests for upkeep; see lead.go
 }
 
 func (c *Client) transport() *http.Transport {
 	c.once.Do(func() {
+		if c.http != nil {
+			return // it is another client's
+		}
 		c.http = &http.Transport{
 			DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 				node, _, err := net.SplitHostPort(addr)
@@ -101,6 +105,9 @@ func (c *Client) try(ctx context.Context, q call, answer func(*http.Response) er
 	req.URL.RawQuery = q.query.Encode()
 	for name, values := range q.header {
 		req.Header[name] = values
+	}
+	if mark := c.upkeepMark(ctx); mark != "" {
+		req.Header.Set(headerUpkeep, mark)
 	}
 	if q.body != nil {
 		r, n := q.body()

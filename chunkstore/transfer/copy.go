@@ -101,11 +101,11 @@ func (s *Server) pullOne(ctx context.Context, from, digest string, buf []byte) e
 	}
 	ctx, cancel := context.WithTimeout(ctx, copyTime)
 	defer cancel()
-	if err := s.Pace(ctx, chunkstore.MaxChunkBytes); err != nil {
+	data, err := s.Client.Get(forPull(ctx), from, digest, buf)
+	if err != nil {
 		return err
 	}
-	data, err := s.Client.Get(ctx, from, digest, buf)
-	if err != nil {
+	if err := s.Pace(ctx, int64(len(data))); err != nil {
 		return err
 	}
 	return s.Chunks.Put(ctx, chunkstore.PutOptions{}, chunkstore.Chunk{Digest: digest, Data: data})

@@ -32,13 +32,14 @@ type Server struct {
 	Client *Client // with which chunks are pulled from other nodes
 	// Maintains tells who may list, copy and drop chunks and remove pins. Nil: nobody.
 	Maintains func(*http.Request) bool
-	// Pace is called before each chunk that is pulled, and may wait. Nil does not.
+	// Pace is called with the bytes of each chunk that was pulled, and may wait. Nil does not.
 	Pace  func(ctx context.Context, bytes int64) error
 	Small bool
 	Log   zerolog.Logger
 
 	once   sync.Once
 	mux    *http.ServeMux
+	leads  leads
 	memory *semaphore.Weighted
 }
 
@@ -59,7 +60,11 @@ func (s *Server) setUp() {
 		"POST " + pathCopy:         s.maintained(s.serveCopy),
 	} {
 		s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := serve(w, r); err != nil {
+			err := s.forLeader(r)
+			if err == nil {
+				err = serve(w, r)
+			}
+			if err != nil {
 				writeError(w, err)
 			}
 		})
