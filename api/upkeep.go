@@ -13,7 +13,8 @@ type StorageUpkeep struct {
 	Short     int64     `json:"short"`              // chunks that have fewer copies than they are to have
 	Missing   int64     `json:"missing"`            // copies that this makes
 	ShortAt   time.Time `json:"shortAt,omitzero"`   // since when there have been some
-	Stuck     int64     `json:"stuck,omitempty"`    // short chunks for which no node has room
+	Stuck     int64     `json:"stuck,omitempty"`    // short chunks for whose copies no node has room
+	Awaited   int64     `json:"awaited,omitempty"`  // copies that buckets ask for and that wait for more nodes
 	Misplaced int64     `json:"misplaced"`          // chunks with copies that are to move or to go
 	Lost      int64     `json:"lost"`               // chunks that no node has, unless one comes back
 	LostSome  []string  `json:"lostSome,omitempty"` // the first of them
@@ -29,7 +30,7 @@ type StorageUpkeep struct {
 	BytesDone int64     `json:"bytesDone"`         // of the copies made
 	Rate      int64     `json:"rate,omitempty"`    // bytes a second, of late
 	Trouble   string    `json:"trouble,omitempty"` // why it cannot go on, if it cannot
-	RetryAt   time.Time `json:"retryAt,omitzero"`  // when it tries again
+	NextAt    time.Time `json:"nextAt,omitzero"`   // when it looks again, if nothing happens before
 
 	Nodes []NodeUpkeep `json:"nodes,omitempty"` // by id
 }
@@ -44,6 +45,6 @@ type NodeUpkeep struct {
 	Gain         int64            `json:"gain"` // copies that it is to get
 	Lose         int64            `json:"lose"` // copies that it is to let go
 	LoseBytes    int64            `json:"loseBytes"`
-	Silent       string           `json:"silent,omitempty"`       // why it could not be asked what it has
+	Silent       bool             `json:"silent,omitempty"`       // it has not told for long what it has
 	SafeToRemove bool             `json:"safeToRemove,omitempty"` // it drains, and nothing needs it any more
 }

@@ -43,6 +43,7 @@ const (
 const (
 	PathPropose       = "/peer/v1/propose"    // POST encoded command → ProposeResponse; leader only
 	PathPeerMeta      = "/peer/v1/meta"       // POST meta.Commands → meta.Results; leader only
+	PathPeerUpkeep    = "/peer/v1/upkeep"     // GET → StorageUpkeep; POST: look at all chunks; leader only
 	PathPeerShort     = "/peer/v1/short"      // POST StoreShort → {}; leader only
 	PathPeerReadIndex = "/peer/v1/read-index" // GET → PeerReadIndex; leader only
 	PathPeerArtifacts = "/peer/v1/artifacts/" // PUT, GET, HEAD {digest}

@@ -208,9 +208,10 @@ func (s *Server) behind(v state.View, index uint64) []string {
 }
 
 // Nodes lists the nodes with what this coordinator knows of them at the moment.
-func (s *Server) Nodes(_ context.Context, q api.ListQuery) (api.List[api.Node], error) {
+func (s *Server) Nodes(ctx context.Context, q api.ListQuery) (api.List[api.Node], error) {
 	v := s.store.View()
 	index, _ := v.Mark(state.MarkNodes)
+	chunks := s.upkeepReport(ctx)
 	var items []api.Node
 	for _, n := range v.Nodes() {
 		labels := map[string]string{"region": n.Region, "zone": n.Zone, "name": n.Name, "arch": n.Arch, "state": string(n.Effective())}
@@ -218,7 +219,7 @@ func (s *Server) Nodes(_ context.Context, q api.ListQuery) (api.List[api.Node], 
 			labels[k] = val
 		}
 		if hasLabels(labels, q.Label) {
-			items = append(items, s.describeNode(v, n))
+			items = append(items, withStore(s.describeNode(v, n), chunks))
 		}
 	}
 	return page(items, func(n api.Node) string { return n.Name + "/" + n.ID }, q, index), nil
@@ -255,13 +256,13 @@ func (s *Server) findNode(v state.View, idOrName string) (*api.Node, error) {
 }
 
 // Node finds one node by id or name.
-func (s *Server) Node(_ context.Context, idOrName string) (api.Node, error) {
+func (s *Server) Node(ctx context.Context, idOrName string) (api.Node, error) {
 	v := s.store.View()
 	n, err := s.findNode(v, idOrName)
 	if err != nil {
 		return api.Node{}, err
 	}
-	return s.describeNode(v, n), nil
+	return withStore(s.describeNode(v, n), s.upkeepReport(ctx)), nil
 }
 
 // Services lists what the ingress routes to.
@@ -305,12 +306,12 @@ func (s *Server) Usage(_ context.Context, q api.ListQuery) (api.List[api.Replica
 }
 
 // Status sums the cluster up.
-func (s *Server) Status(context.Context) (api.ClusterStatus, error) {
+func (s *Server) Status(ctx context.Context) (api.ClusterStatus, error) {
 	v := s.store.View()
 	meta := v.Meta()
 	st := api.ClusterStatus{
 		ClusterID: meta.ClusterID, Epoch: meta.Epoch, Index: v.Index(), Coordinators: s.membersNow(), Nodes: map[string]int{"total": 0},
-		Workloads: map[string]int{"total": 0}, Replicas: map[string]int{"desired": 0, "ready": 0}, Storage: s.storageStatus(),
+		Workloads: map[string]int{"total": 0}, Replicas: map[string]int{"desired": 0, "ready": 0}, Storage: s.storageStatus(ctx),
 	}
 	for _, m := range st.Coordinators {
 		if m.Leader {

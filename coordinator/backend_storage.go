@@ -12,9 +12,6 @@ import (
 	"github.com/cloudless/cloudless/coordinator/objects"
 )
 
-// errNoStore refuses what needs the object store, of which a coordinator has none yet.
-var errNoStore = api.Errorf(api.CodeUnsupported, "the object store is not supported by this version")
-
 // Buckets lists buckets by name.
 func (s *Server) Buckets(ctx context.Context, q api.ListQuery) (api.List[api.BucketView], error) {
 	if err := s.fresh(ctx); err != nil {
@@ -162,6 +159,3 @@ func (s *Server) CommitUpload(ctx context.Context, _ api.Caller, session string,
 	}
 	return s.gateway.Commit(ctx, session, putOf(p), m)
 }
-
-// RepairStorage looks for missing copies.
-func (s *Server) RepairStorage(context.Context, api.Caller) error { return errNoStore }

@@ -60,6 +60,7 @@ func (s *Server) lead(ctx context.Context) error {
 	voters.Go("voters", s.keepVoters)
 	voters.Go("rotations", s.keepRotations)
 	voters.Go("expiry", s.keepExpiry)
+	voters.Go("chunks", s.keepChunks)
 	defer func() { _ = voters.Close() }() // they return nil
 	s.recordElection(ctx)
 	for {

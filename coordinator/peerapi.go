@@ -18,6 +18,8 @@ func (s *Server) peerAPI() http.Handler {
 	mux.HandleFunc("POST "+api.PathPropose, s.handlePropose)
 	mux.HandleFunc("POST "+api.PathPeerMeta, s.handlePeerMeta)
 	mux.HandleFunc("POST "+api.PathPeerShort, s.handlePeerShort)
+	mux.HandleFunc("GET "+api.PathPeerUpkeep, s.handlePeerUpkeep)
+	mux.HandleFunc("POST "+api.PathPeerUpkeep, s.handlePeerUpkeep)
 	mux.HandleFunc("GET "+api.PathPeerReadIndex, func(w http.ResponseWriter, r *http.Request) {
 		err := s.leaderOnly(func() error { return s.fresh(r.Context()) })
 		answer(w, api.PeerReadIndex{Index: s.applied.get()}, err)

@@ -28,6 +28,7 @@ import (
 	"github.com/cloudless/cloudless/coordinator/consensus"
 	"github.com/cloudless/cloudless/coordinator/objects"
 	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/coordinator/upkeep"
 	"github.com/cloudless/cloudless/internal/datadir"
 	"github.com/cloudless/cloudless/internal/gossip"
 	"github.com/cloudless/cloudless/internal/link"
@@ -73,9 +74,10 @@ type Server struct {
 	applied    progress
 	writes     gather[*metaWrite]
 	reads      gather[chan<- error]
-	gateway    *gateway.Gateway // objects, through this coordinator
-	chunks     *transfer.Client // the chunks of nodes
-	short      *shortQueue      // chunks to repair soon
+	gateway    *gateway.Gateway              // objects, through this coordinator
+	chunks     *transfer.Client              // the chunks of nodes
+	upkeep     atomic.Pointer[upkeep.Upkeep] // nil unless this one leads
+	short      *shortQueue                   // chunks to repair soon
 	storeTable memberTable
 	creds      *pki.Credentials
 

@@ -5,11 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 
 	"github.com/cloudless/cloudless/api"
-	"github.com/cloudless/cloudless/chunkstore/place"
 	"github.com/cloudless/cloudless/coordinator/objects"
 	"github.com/cloudless/cloudless/internal/run"
 )
@@ -19,7 +17,7 @@ func (s *Server) StorageReport(ctx context.Context) (api.StorageReport, error) {
 	if err := s.fresh(ctx); err != nil {
 		return api.StorageReport{}, err
 	}
-	out := s.storageNow()
+	out := s.storageNow(ctx)
 	v := s.objects.View()
 	buckets, used, err := totals(v)
 	out.Buckets, out.Objects, out.Bytes = buckets, used.Objects, used.Bytes
@@ -36,8 +34,8 @@ func totals(v *objects.View) (buckets int, used api.BucketUsage, err error) {
 	return len(all), used, err
 }
 
-// storageNow is what the nodes have told.
-func (s *Server) storageNow() api.StorageReport {
+// storageNow is what the nodes have told, and the leader.
+func (s *Server) storageNow(ctx context.Context) api.StorageReport {
 	members := s.storeMembers()
 	out := api.StorageReport{HeldUntil: members.HeldUntil, Nodes: []api.StorageNode{}}
 	for _, m := range members.Members {
@@ -46,56 +44,16 @@ func (s *Server) storageNow() api.StorageReport {
 			n.Stats, n.SeenAt = *sig.heartbeat.Store, sig.LastHeartbeat
 		}
 		out.Nodes = append(out.Nodes, n)
-		out.Capacity += n.Stats.Capacity
-		out.Used += n.Stats.Used
-		out.Chunks += n.Stats.Chunks
-		out.Quarantined += n.Stats.Quarantined
 	}
-	out.Health, out.Reasons = storageHealth(out.Nodes)
+	out.Upkeep = s.upkeepReport(ctx)
+	out.Sum()
 	return out
 }
 
 // storageStatus is the line about it in the status of the cluster.
-func (s *Server) storageStatus() api.StorageStatus {
-	now := s.storageNow()
+func (s *Server) storageStatus(ctx context.Context) api.StorageStatus {
+	now := s.storageNow(ctx)
 	return api.StorageStatus{Health: now.Health, Reasons: now.Reasons, Nodes: len(now.Nodes), Capacity: now.Capacity, Used: now.Used, Missing: now.Upkeep.Missing}
-}
-
-// storageHealth judges the nodes that keep chunks: whether enough take some for a write to a bucket with
-// the usual number of copies, and whether anything is wrong with one.
-func storageHealth(nodes []api.StorageNode) (health string, reasons []string) {
-	health = api.StorageOK
-	ready := 0
-	for _, n := range nodes {
-		if n.State == api.StoreReady {
-			ready++
-		}
-		if why := troubleOf(n); why != "" {
-			health, reasons = api.StorageDegraded, append(reasons, "node "+n.Name+" "+why)
-		}
-	}
-	if need := place.Quorum(api.DefaultBucketReplicas, len(nodes)); ready < need {
-		why := fmt.Sprintf("%d of %d nodes take chunks, and a write needs %d", ready, len(nodes), need)
-		return api.StorageUnavailable, append([]string{why}, reasons...)
-	}
-	return health, reasons
-}
-
-// troubleOf says what is wrong with a node as a keeper of chunks; a drain is no trouble.
-func troubleOf(n api.StorageNode) string {
-	switch {
-	case n.State == api.StoreLost:
-		return "is lost"
-	case n.Stats.Failed != "":
-		return "takes no chunks: " + n.Stats.Failed
-	case n.Stats.Full:
-		return "is full"
-	case n.State == api.StoreFull:
-		return "is away"
-	case n.Stats.Quarantined > 0:
-		return fmt.Sprintf("has moved %d damaged chunks aside", n.Stats.Quarantined)
-	}
-	return ""
 }
 
 // ScrubStorage makes a node, or every node that keeps chunks, read them all now.

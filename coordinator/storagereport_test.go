@@ -2,44 +2,10 @@ package coordinator
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 
 	"github.com/cloudless/cloudless/api"
 )
-
-func keeper(name string, state api.StoreMemberState, stats api.StoreStats) api.StorageNode {
-	return api.StorageNode{StoreMember: api.StoreMember{ID: name, Name: name, State: state}, Stats: stats}
-}
-
-// The health of the store names everything that is wrong with a node, and says when a write would be refused.
-func TestStorageHealth(t *testing.T) {
-	ready := keeper("a", api.StoreReady, api.StoreStats{})
-	for name, c := range map[string]struct {
-		nodes  []api.StorageNode
-		health string
-		reason string // the beginning of each
-	}{
-		"all ready":           {[]api.StorageNode{ready, ready, ready}, api.StorageOK, ""},
-		"one node":            {[]api.StorageNode{ready}, api.StorageOK, ""},
-		"none":                {nil, api.StorageUnavailable, "0 of 0 nodes take chunks, and a write needs 1"},
-		"one lost":            {[]api.StorageNode{ready, ready, keeper("b", api.StoreLost, api.StoreStats{})}, api.StorageDegraded, "node b is lost"},
-		"one drains":          {[]api.StorageNode{ready, ready, keeper("b", api.StoreDraining, api.StoreStats{})}, api.StorageOK, ""},
-		"one full":            {[]api.StorageNode{ready, ready, keeper("b", api.StoreFull, api.StoreStats{Full: true})}, api.StorageDegraded, "node b is full"},
-		"one away":            {[]api.StorageNode{ready, ready, keeper("b", api.StoreFull, api.StoreStats{})}, api.StorageDegraded, "node b is away"},
-		"one with a bad disk": {[]api.StorageNode{ready, ready, keeper("b", api.StoreFull, api.StoreStats{Failed: "no disk"})}, api.StorageDegraded, "node b takes no chunks: no disk"},
-		"damaged chunks":      {[]api.StorageNode{keeper("b", api.StoreReady, api.StoreStats{Quarantined: 2})}, api.StorageDegraded, "node b has moved 2 damaged chunks aside"},
-		"two of three lost": {
-			[]api.StorageNode{ready, keeper("b", api.StoreLost, api.StoreStats{}), keeper("c", api.StoreLost, api.StoreStats{})}, api.StorageUnavailable,
-			"1 of 3 nodes take chunks, and a write needs 2|node b is lost|node c is lost",
-		},
-	} {
-		health, reasons := storageHealth(c.nodes)
-		if health != c.health || strings.Join(reasons, "|") != c.reason {
-			t.Errorf("%s: %s, %q", name, health, reasons)
-		}
-	}
-}
 
 func TestBucketsAreListedInPages(t *testing.T) {
 	c := newCluster(t, 1)

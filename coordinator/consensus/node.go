@@ -224,6 +224,9 @@ func (n *Node) LeaderID() string {
 	return string(id)
 }
 
+// Term is the one in which this member leads, 0 when it does not.
+func (n *Node) Term() uint64 { return n.watch.term() }
+
 // IsLeader tells whether this member leads, as far as it knows; see VerifyLeader.
 func (n *Node) IsLeader() bool { return n.raft.State() == raft.Leader }
 

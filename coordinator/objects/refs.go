@@ -16,6 +16,9 @@ type Ref struct {
 	Cold   bool  // all of them are of cold buckets
 }
 
+// Name is the digest as nodes know it.
+func (r Ref) Name() string { return split.Chunk{Digest: r.Digest}.Name() }
+
 // Reference is what the rows ask of one chunk; Names is 0 when there is none.
 func Reference(rows Rows, chunk [32]byte) (Ref, error) {
 	value, err := rows.Get(countKey(chunk))

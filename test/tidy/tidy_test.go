@@ -84,9 +84,10 @@ var sideways = map[string][]string{
 	"internal/gossip":       {},
 	"internal/minisign":     {},
 	"coordinator/consensus": {"internal/pki", "internal/disk"},
-	"coordinator/objects":   {"internal/disk"}, // and split, which is pure: a manifest is what an object's row names
 	"agent/supervise":       {"sandbox", "agent/ledger", "agent/volume"},
-	"agent/volume":          {"sandbox", "internal/datadir"}, // and mirror, which is pure
+	"agent/volume":          {"sandbox", "internal/datadir"},                             // and mirror, which is pure
+	"coordinator/upkeep":    {"coordinator/objects", "chunkstore", "chunkstore/gateway"}, // what rows ask for, what nodes have, and how a member is one to place
+	"coordinator/objects":   {"internal/disk"},                                           // and split, which is pure: a manifest is what an object's row names
 	"agent/ingress":         {"sandbox"},
 	"agent/ledger":          {"internal/disk"},
 	"agent/upkeep":          {"chunkstore"},
