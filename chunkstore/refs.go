@@ -167,22 +167,26 @@ func (c *Chunks) Delete(digests ...string) error {
 	}})
 }
 
-// Drop removes those of the chunks at once that nobody pins; the others stay. One that is not here is
-// gone already.
-func (c *Chunks) Drop(digests ...string) error {
+// Drop removes those of the chunks at once that nobody pins, and returns the others: they are kept. One
+// that is not here is gone already.
+func (c *Chunks) Drop(digests ...string) (kept []string, err error) {
 	keys, err := c.beginAll(digests)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer c.leave()
-	return c.submit(&request{stage: func(g *group) error {
+	err = c.submit(&request{stage: func(g *group) error {
+		kept = nil
 		for _, k := range keys {
-			if !g.pinned(k) {
+			if g.pinned(k) {
+				kept = append(kept, k.String())
+			} else {
 				g.forget(k)
 			}
 		}
 		return nil
 	}})
+	return kept, err
 }
 
 // forget removes all that is known of a chunk that has no pin.

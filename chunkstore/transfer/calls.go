@@ -84,13 +84,12 @@ func (c *Client) Missing(ctx context.Context, node string, digests ...string) ([
 	return c.ask(ctx, node, pathHas, nil, digests)
 }
 
-// Drop removes chunks from a node. It keeps those that somebody pins; that is no error.
-func (c *Client) Drop(ctx context.Context, node string, digests ...string) error {
+// Drop removes chunks from a node, and returns those that it has kept because somebody pins them.
+func (c *Client) Drop(ctx context.Context, node string, digests ...string) (kept []string, err error) {
 	if c.local(node) {
 		return c.Local.Drop(digests...)
 	}
-	_, err := c.ask(ctx, node, pathDrop, nil, digests)
-	return err
+	return c.ask(ctx, node, pathDrop, nil, digests)
 }
 
 // ask sends digests, in portions, and gives those of the answers.

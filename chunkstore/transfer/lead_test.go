@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -104,5 +105,21 @@ func TestLeads(t *testing.T) {
 	}
 	if l, ok := parseLead(Lead{7, 8}.String()); !ok || l != (Lead{7, 8}) {
 		t.Errorf("%v, %v", l, ok)
+	}
+}
+
+// A drop leaves what somebody pins, and says so.
+func TestDropKeepsWhatIsPinned(t *testing.T) {
+	chunks, c := ledNode(t, func(*http.Request) bool { return true })
+	pinned, free := chunkstore.Chunk{Digest: chunkstore.DigestOf([]byte("a")), Data: []byte("a")}, chunkstore.Chunk{Digest: chunkstore.DigestOf([]byte("b")), Data: []byte("b")}
+	if err := errors.Join(chunks.Put(t.Context(), chunkstore.PutOptions{Owner: "session/1"}, pinned), chunks.Put(t.Context(), chunkstore.PutOptions{}, free)); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := c.Drop(t.Context(), "n1", pinned.Digest, free.Digest, chunkstore.DigestOf([]byte("c")))
+	if err != nil || len(kept) != 1 || kept[0] != pinned.Digest {
+		t.Errorf("kept %v, %v", kept, err)
+	}
+	if missing, err := c.Missing(t.Context(), "n1", pinned.Digest, free.Digest); err != nil || len(missing) != 1 || missing[0] != free.Digest {
+		t.Errorf("missing are %v, %v", missing, err)
 	}
 }

@@ -85,7 +85,8 @@ func (s *Server) serveDrop(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answer(w, nil, s.Chunks.Drop(digests...))
+	kept, err := s.Chunks.Drop(digests...)
+	return answer(w, kept, err)
 }
 
 func (s *Server) serveList(w http.ResponseWriter, r *http.Request) error {

@@ -10,7 +10,7 @@
 // and, for those who look after the whole store (Server.Maintains):
 //
 //	POST /chunks/v1/unref?owner=        digests, or none for all of the owner's
-//	POST /chunks/v1/drop                digests; those that somebody pins are kept
+//	POST /chunks/v1/drop                digests → those that somebody pins, and which are kept
 //	GET  /chunks/v1/list?after=&limit=  a page of what is here
 //	POST /chunks/v1/copy?from=          digests → what became of each, as soon as it was pulled from that node
 //

@@ -189,11 +189,7 @@ func (w *wave) copyBatch(ctx context.Context, p pair, tasks []task) (done int) {
 	defer cancel()
 	w.u.state.copying(len(tasks))
 	defer w.u.state.copying(-len(tasks))
-	got, lacking, err := w.u.cfg.Nodes.Copy(within, p.to, p.from, digestsOf(tasks)...)
-	if err == nil && len(lacking) > 0 {
-		err = api.Errorf(api.CodeUnavailable, "%d chunks could not be copied from one node to another", len(lacking)).
-			WithHint("the log of the node that was to have them says why")
-	}
+	got, err := w.u.cfg.Nodes.Copy(within, p.to, p.from, digestsOf(tasks)...)
 	w.fail(err)
 	has := set(got)
 	w.mu.Lock()

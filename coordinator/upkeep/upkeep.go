@@ -51,8 +51,8 @@ type Nodes interface {
 	// Missing are those of the chunks of which the node has no good copy.
 	Missing(ctx context.Context, node string, digests ...string) ([]string, error)
 	// Copy makes the node to fetch chunks from another. Done are those that are durable there then,
-	// whatever the error.
-	Copy(ctx context.Context, to, from string, digests ...string) (done, failed []string, err error)
+	// whatever the error, which says why the others are not.
+	Copy(ctx context.Context, to, from string, digests ...string) (done []string, err error)
 	// Drop removes a node's copies, but for those that somebody pins there.
 	Drop(ctx context.Context, node string, digests ...string) (kept []string, err error)
 }

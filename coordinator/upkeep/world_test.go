@@ -191,11 +191,11 @@ func (w *world) Missing(ctx context.Context, id string, digests ...string) (out 
 	return out, nil
 }
 
-func (w *world) Copy(ctx context.Context, to, from string, digests ...string) (done, failed []string, err error) {
+func (w *world) Copy(ctx context.Context, to, from string, digests ...string) (done []string, err error) {
 	for _, d := range digests {
-		n, err := w.reach(ctx, to, from)
-		if err != nil {
-			return done, failed, err
+		n, gone := w.reach(ctx, to, from)
+		if gone != nil {
+			return done, gone
 		}
 		if w.nodes[from].chunks[d] && !w.broken[pair{to, from}] {
 			n.chunks[d] = true
@@ -203,11 +203,11 @@ func (w *world) Copy(ctx context.Context, to, from string, digests ...string) (d
 			done = append(done, d)
 			w.copies++
 		} else {
-			failed = append(failed, d)
+			err = fmt.Errorf("%s did not get %s from %s", to, d, from)
 		}
 		w.mu.Unlock()
 	}
-	return done, failed, nil
+	return done, err
 }
 
 // Drop checks what must hold whenever a copy is dropped.
