@@ -45,6 +45,6 @@ type NodeUpkeep struct {
 	Gain         int64            `json:"gain"` // copies that it is to get
 	Lose         int64            `json:"lose"` // copies that it is to let go
 	LoseBytes    int64            `json:"loseBytes"`
-	Silent       bool             `json:"silent,omitempty"`       // it has not told for long what it has
+	Silent       string           `json:"silent,omitempty"`       // why it counts as lost, though it is said to be there
 	SafeToRemove bool             `json:"safeToRemove,omitempty"` // it drains, and nothing needs it any more
 }

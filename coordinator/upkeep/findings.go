@@ -2,6 +2,7 @@ package upkeep
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/cloudless/cloudless/api"
@@ -95,7 +96,9 @@ func (f *findings) shown() []api.NodeUpkeep {
 	for i, m := range f.named {
 		state := f.members[i].State
 		out[i] = *f.nodes[m.ID]
-		out[i].Silent = state == place.Lost && m.State != api.StoreLost
+		if state == place.Lost && m.State != api.StoreLost {
+			out[i].Silent = fmt.Sprintf("it has not said for %v what it has", patience)
+		}
 		out[i].SafeToRemove = state == place.Draining && out[i].Chunks == 0
 	}
 	slices.SortFunc(out, func(a, b api.NodeUpkeep) int { return cmp.Compare(a.Node, b.Node) })

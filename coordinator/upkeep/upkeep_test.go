@@ -215,14 +215,14 @@ func TestASilentNode(t *testing.T) {
 			t.Errorf("%d copies, %+v", w.copies, r)
 		}
 		time.Sleep(2 * time.Minute)
-		if r := u.Report(); w.copies != len(w.nodes["n3"].chunks) || r.Trouble != "" || !r.Nodes[3].Silent || r.Nodes[2].Silent {
+		if r := u.Report(); w.copies != len(w.nodes["n3"].chunks) || r.Trouble != "" || r.Nodes[3].Silent == "" || r.Nodes[2].Silent != "" {
 			t.Errorf("%+v", r)
 		}
 		wantEvents(t, w, api.EventStoreShort, api.EventStoreRepaired)
 		w.down("n3", false)
 		u.Look()
 		w.settle(time.Minute)
-		if r := u.Report(); w.drops != w.copies || r.Nodes[3].Silent {
+		if r := u.Report(); w.drops != w.copies || r.Nodes[3].Silent != "" {
 			t.Errorf("%d copies and %d drops, %+v", w.copies, w.drops, r)
 		}
 	})
