@@ -262,7 +262,7 @@ func storageRepair(e *Env) *cobra.Command {
 // unrepaired tells what is left: a look at all chunks that began after the request, or copies.
 func unrepaired(before, now api.StorageUpkeep) (left string, done bool) {
 	if now.Looking || !now.LookedAt.After(before.LookedAt) {
-		return upkeepLine(now), false
+		return "waiting for a look at all chunks; " + upkeepLine(now), false
 	}
 	return fmt.Sprintf("%d copies of %d chunks are missing: %s", now.Missing, now.Short, upkeepLine(now)), now.Short == 0 && now.Copying+now.Waiting == 0
 }
