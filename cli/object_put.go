@@ -112,13 +112,22 @@ func openFile(path string) (*os.File, error) {
 
 func (e *Env) putStream(ctx context.Context, c *client.Client, p api.ObjectPut, name string, r io.Reader) error {
 	b := e.bar("uploading "+name, p.Size)
-	o, err := c.Upload(ctx, typed(p, p.Key), r, b.add)
+	had := int64(0)
+	o, err := c.Upload(ctx, typed(p, p.Key), r, func(n int64, sent bool) {
+		b.add(n)
+		if !sent {
+			had += n
+		}
+	})
 	b.clear()
 	if err != nil {
 		if ctx.Err() != nil {
 			e.say("interrupted; what was sent is kept for a while: the same command goes on from there")
 		}
 		return err
+	}
+	if had > 0 {
+		e.say("%s of it were in the cluster already", human(had))
 	}
 	return e.objectOutcome(o, "stored")
 }
@@ -147,7 +156,7 @@ func (e *Env) putFolder(ctx context.Context, c *client.Client, p api.ObjectPut, 
 		}
 		return nil
 	}, func(ctx context.Context, f localFile) error {
-		if err := putFile(ctx, c, p, f, b.add); err != nil {
+		if err := putFile(ctx, c, p, f, func(n int64, _ bool) { b.add(n) }); err != nil {
 			return e.classify(err).WithOp(f.path)
 		}
 		return nil
@@ -156,7 +165,7 @@ func (e *Env) putFolder(ctx context.Context, c *client.Client, p api.ObjectPut, 
 	return orElse(err, func() error { return e.did(p.Bucket, "%d objects stored, %s", len(files), human(total)) })
 }
 
-func putFile(ctx context.Context, c *client.Client, p api.ObjectPut, f localFile, progress func(int64)) error {
+func putFile(ctx context.Context, c *client.Client, p api.ObjectPut, f localFile, progress func(int64, bool)) error {
 	in, err := openFile(f.path)
 	if err != nil {
 		return err

@@ -237,7 +237,7 @@ func TestARepeatedPutSendsWhatIsMissing(t *testing.T) {
 	s.want(1, "", "the power is gone", "storage", "object", "put", "photos", "big", file)
 	sent := store.Sent
 	store.Hook = nil
-	s.want(0, "object photos/big stored, 24.0 MiB\n", "", "storage", "object", "put", "photos", "big", file)
+	s.want(0, "object photos/big stored, 24.0 MiB\n", "24.0 MiB of it were in the cluster already", "storage", "object", "put", "photos", "big", file)
 	if sent != 24 || store.Sent != sent {
 		t.Errorf("%d chunks sent, then %d", sent, store.Sent-sent)
 	}

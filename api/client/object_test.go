@@ -49,7 +49,7 @@ func TestUploadAndReadBack(t *testing.T) {
 			s, c := store(t)
 			data, told := noise(1, n), int64(0)
 			head := api.ObjectHead{ContentType: "image/png", Metadata: map[string]string{"owner": "ann"}}
-			o, err := c.Upload(t.Context(), api.ObjectPut{Bucket: "photos", Key: "a", ObjectHead: head, Size: size}, bytes.NewReader(data), func(n int64) { told += n })
+			o, err := c.Upload(t.Context(), api.ObjectPut{Bucket: "photos", Key: "a", ObjectHead: head, Size: size}, bytes.NewReader(data), func(n int64, _ bool) { told += n })
 			if err != nil || o.Size != int64(n) || told != int64(n) || (s.Whole == 1) != (n < wholeBytes) {
 				t.Fatalf("%d bytes: %v; size %d, told of %d, %d whole, %d chunks", n, err, o.Size, told, s.Whole, s.Sent)
 			}
@@ -75,7 +75,13 @@ func TestARepeatedUploadSendsWhatIsMissing(t *testing.T) {
 		t.Fatalf("%v; %d chunks sent, objects %v", err, s.Sent, s.Objects)
 	}
 	before := s.Sent
-	if _, err := c.Upload(t.Context(), put, bytes.NewReader(data), nil); err != nil || s.Sent != 24 {
+	again := int64(0)
+	count := func(n int64, sent bool) {
+		if sent {
+			again += n
+		}
+	}
+	if _, err := c.Upload(t.Context(), put, bytes.NewReader(data), count); err != nil || s.Sent != 24 || again != int64(24-before)*split.Normal {
 		t.Errorf("%v; %d chunks sent after %d, of 24", err, s.Sent, before)
 	}
 	for _, chunking := range []string{api.ChunkingFixed, api.ChunkingContent} {

@@ -28,10 +28,10 @@ const (
 
 // Upload puts an object of what r gives, p.Size bytes, or any number if that is -1. Chunks that the
 // cluster has are not sent, so an upload that broke off goes on where it was when it is repeated.
-// progress, unless nil, is told of bytes as they are stored, or found to be.
-func (c *Client) Upload(ctx context.Context, p api.ObjectPut, r io.Reader, progress func(n int64)) (api.Object, error) {
+// progress, unless nil, is told of bytes as they are stored, and whether they had to be sent.
+func (c *Client) Upload(ctx context.Context, p api.ObjectPut, r io.Reader, progress func(n int64, sent bool)) (api.Object, error) {
 	if progress == nil {
-		progress = func(int64) {}
+		progress = func(int64, bool) {}
 	}
 	head := make([]byte, wholeBytes)
 	n, err := io.ReadFull(r, head)
@@ -43,7 +43,7 @@ func (c *Client) Upload(ctx context.Context, p api.ObjectPut, r io.Reader, progr
 		p.Size = int64(n)
 		o, err := c.PutObject(ctx, p, reopen(head[:n]))
 		if err == nil {
-			progress(p.Size)
+			progress(p.Size, true)
 		}
 		return o, err
 	case err != nil:
@@ -75,7 +75,7 @@ type upload struct {
 	manifest    split.Manifest
 	md5, sha256 hash.Hash
 	mu          sync.Mutex // of progress
-	progress    func(n int64)
+	progress    func(n int64, sent bool)
 }
 
 // piece is a chunk with its bytes.
@@ -121,14 +121,14 @@ func (u *upload) sendOne(ctx context.Context, p piece) error {
 	if err != nil {
 		return err
 	}
-	u.stored(p)
+	u.stored(p, true)
 	return resp.Body.Close()
 }
 
-func (u *upload) stored(p piece) {
+func (u *upload) stored(p piece, sent bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.progress(int64(p.Bytes))
+	u.progress(int64(p.Bytes), sent)
 }
 
 func (u *upload) cutInto(ctx context.Context, put func(piece) error) error {
@@ -143,7 +143,7 @@ func (u *upload) cutInto(ctx context.Context, put func(piece) error) error {
 		}
 		for _, p := range group {
 			if !lacks[p.Name()] {
-				u.stored(p)
+				u.stored(p, false)
 				continue
 			}
 			delete(lacks, p.Name()) // once is enough

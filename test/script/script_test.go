@@ -162,7 +162,7 @@ func cmdDev(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("unsupported: ! dev")
 	}
-	all := append([]string{"dev", "-o", "json", "--containerd", "off"}, freePorts("http", "node", "gossip", "metrics", "ingress")...)
+	all := append([]string{"dev", "-o", "json", "--containerd", "off"}, freePorts("http", "node", "gossip", "metrics", "ingress", "s3")...)
 	if !strings.Contains(strings.Join(args, " "), "--data-dir") {
 		all = append(all, "--ephemeral")
 	}
