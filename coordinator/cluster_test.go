@@ -22,14 +22,14 @@ var admin = api.Caller{TokenID: "t-test", Role: api.RoleAdmin}
 
 // cluster is several coordinators of one process, on loopback.
 type cluster struct {
-	t       *testing.T
+	t       testing.TB
 	servers []*Server
 	dirs    []string
 	token   string // of role server
 	seed    string // where the first one was when the token was made
 }
 
-func newCluster(t *testing.T, n int) *cluster {
+func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
 	c := &cluster{t: t}
 	data := t.TempDir() // before the cleanup below, so that it is removed when all have stopped

@@ -87,10 +87,20 @@ func (s *Server) applyMetaHere(ctx context.Context, cmds []meta.Command) (*meta.
 	}
 }
 
-// keepWriting makes entries of what gathers while the one before is on its way: one flush of the log
+// entriesInFlight is how many entries are on their way at once: while one is flushed, the next is read and
+// the one before is applied. More would only be smaller ones.
+const entriesInFlight = 2
+
+// keepWriting makes entries of what gathers while those before are on their way: one flush of the log
 // serves all who wait for it. It ends with the coordinator.
 func (s *Server) keepWriting(ctx context.Context) error {
+	slots := make(chan struct{}, entriesInFlight)
 	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
 		var entry objects.Encoded
 		batch, ok := s.writes.take(ctx, func(w *metaWrite) bool {
 			if entry.Count() > 0 && !entry.Fits(w.cmds) {
@@ -102,7 +112,11 @@ func (s *Server) keepWriting(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		s.writeEntry(ctx, entry, batch)
+		s.group.Go("metadata entry", func(ctx context.Context) error {
+			s.writeEntry(ctx, entry, batch)
+			<-slots
+			return nil
+		})
 	}
 }
 

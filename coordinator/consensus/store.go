@@ -28,7 +28,7 @@ const (
 // What one log may use of a small machine's memory.
 const (
 	storeCacheBytes    = 1 << 20
-	storeMemTableBytes = 1 << 20
+	storeMemTableBytes = 4 << 20
 	storeOpenFiles     = 128
 )
 

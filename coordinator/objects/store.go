@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/rs/zerolog"
 
@@ -14,11 +15,16 @@ import (
 	"github.com/cloudless/cloudless/internal/disk"
 )
 
-// What the store may use of a coordinator's memory, however many objects there are.
+// What the store may use of a coordinator's memory, however many objects there are. Pebble takes the
+// memtables out of the cache: two or three of them at most times, and memTablesMax before writes wait.
 const (
-	cacheBytes    = 8 << 20
+	cacheBytes    = 24 << 20
 	memTableBytes = 4 << 20
+	memTablesMax  = 4
 	openFiles     = 256
+	// filterBits, for each key of a table, spare most reads of a table that does not have a key: a put asks
+	// for an object and for chunks that are new as a rule.
+	filterBits = 10
 )
 
 // Store is the rows of one coordinator. Apply and CatchUp are for the one who reads the log; views may
@@ -41,15 +47,19 @@ func Open(fs vfs.FS, dir string, log zerolog.Logger) (*Store, error) {
 	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return nil, unusable(dir, err)
 	}
-	db, err := pebble.Open(dir, &pebble.Options{
+	o := &pebble.Options{
 		FS: disk.Ordered(fs), Logger: logger{log},
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   cacheBytes,
 		MemTableSize:                memTableBytes,
-		MemTableStopWritesThreshold: 4,
+		MemTableStopWritesThreshold: memTablesMax,
 		MaxOpenFiles:                openFiles,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
-	})
+	}
+	for i := range o.Levels {
+		o.Levels[i].FilterPolicy = bloom.FilterPolicy(filterBits)
+	}
+	db, err := pebble.Open(dir, o)
 	if err != nil {
 		return nil, unusable(dir, err)
 	}
