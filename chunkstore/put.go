@@ -15,12 +15,15 @@ type Chunk struct {
 	Digest string
 	Data   []byte
 
-	summed bool // the digest was computed from Data by NewChunk
+	sum key // of Data, if NewChunk has computed it
 }
 
 // NewChunk is a chunk of data with its digest, which Put then need not compute once more. Data must
 // not change before it is put.
-func NewChunk(data []byte) Chunk { return Chunk{Digest: DigestOf(data), Data: data, summed: true} }
+func NewChunk(data []byte) Chunk {
+	sum := key(sha256.Sum256(data))
+	return Chunk{Digest: sum.String(), Data: data, sum: sum}
+}
 
 // PutOptions say how chunks are put.
 type PutOptions struct {
@@ -81,7 +84,7 @@ func (c *Chunks) records(o PutOptions, chunks []Chunk) ([]*record, error) {
 		if len(ch.Data) == 0 || len(ch.Data) > MaxChunkBytes {
 			return nil, api.Errorf(api.CodeTooLarge, "chunk %s has %d bytes; one has 1 to %d", ch.Digest, len(ch.Data), MaxChunkBytes)
 		}
-		records[i] = &record{key: k, data: ch.Data, codec: o.Codec, summed: ch.summed}
+		records[i] = &record{key: k, data: ch.Data, codec: o.Codec, summed: ch.sum == k}
 	}
 	return records, nil
 }

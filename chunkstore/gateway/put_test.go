@@ -31,9 +31,10 @@ func TestPutThenGet(t *testing.T) {
 	w.bucket("assets", nil)
 	w.bucket("by-content", func(b *api.Bucket) { b.Chunking = api.ChunkingContent })
 	for _, small := range []bool{false, true} {
+		chunk := split.CutterFor(-1, small, false).Size
 		g := w.gateway(func(c *Config) { c.Small = small; c.Self = "node-1"; c.Zone = "z1" })
 		for _, bucket := range []string{"assets", "by-content"} {
-			for i, size := range []int{0, 1, api.MaxInlineBytes, api.MaxInlineBytes + 1, split.Small, split.Normal - 1, split.Normal, split.Normal + 1, 9*split.Normal + 7} {
+			for i, size := range []int{0, 1, api.MaxInlineBytes, api.MaxInlineBytes + 1, chunk - 1, chunk, chunk + 1, (window+2)*chunk + 7} {
 				for _, known := range []bool{true, false} {
 					name := fmt.Sprintf("small=%v/%s/%d/known=%v", small, bucket, size, known)
 					data, p := noise(uint64(i), size), PutObject{Bucket: bucket, Key: name, Size: -1}

@@ -59,7 +59,7 @@ func readOutcomes(r io.Reader, digests []string) (done []string, failed, err err
 		case head[0] == copyDone:
 			done = append(done, digests[i])
 		case failed == nil:
-			failed = api.Errorf(api.CodeUnavailable, "chunk %s: %s", digests[i], why)
+			failed = api.Errorf(api.CodeUnavailable, "chunk %s could not be copied: %s", digests[i], why)
 		}
 		i++
 	}

@@ -147,7 +147,7 @@ func (s *Server) servePut(w http.ResponseWriter, r *http.Request) error {
 	if err != nil || r.ContentLength <= 0 {
 		return api.Errorf(api.CodeInvalid, "a put names its codec and its length")
 	}
-	if r.ContentLength > max(maxBatch, frameBytes+chunkstore.MaxChunkBytes) {
+	if r.ContentLength > maxBatch {
 		return api.Errorf(api.CodeTooLarge, "%d bytes in one put, at most %d are allowed", r.ContentLength, maxBatch)
 	}
 	release, err := s.take(r.Context(), r.ContentLength)

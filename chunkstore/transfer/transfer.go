@@ -47,9 +47,9 @@ const (
 const (
 	// stallTime is how long a transfer may make no progress.
 	stallTime = 20 * time.Second
-	// maxBatch is how many bytes of chunks, with their frames, one put may carry; a larger one is
-	// several requests.
-	maxBatch = 16 << 20
+	// maxBatch is how many bytes of chunks, with their frames, one put may carry: what the smallest
+	// board takes at once. A larger one is several requests.
+	maxBatch = 2 * chunkstore.MaxChunkBytes
 	// maxDigests is how many digests a request may name.
 	maxDigests = 4096
 
