@@ -87,7 +87,7 @@ func (a *Agent) openChunks() (err error) {
 	if s.capacity = a.cfg.Storage.Capacity; s.capacity == 0 {
 		s.capacity = int64(float64(a.storage().total)*storePart) / int64(max(a.cfg.Storage.Sharing, 1))
 	}
-	s.pace = upkeep.NewPacer(s.small, func() bool { return s.requests.Load() > 0 })
+	s.pace = upkeep.NewPacer(s.small, s.busy)
 	s.chunks, err = chunkstore.Open(nil, a.path("chunks"), chunkstore.Options{
 		Small: s.small, Capacity: s.capacity, ReserveBytes: a.cfg.Storage.Reserve, Pace: s.pace.Wait, OnDamage: a.onDamage, Log: a.log,
 	})
@@ -115,7 +115,8 @@ func (a *Agent) serveStore(ctx context.Context, g *run.Group) {
 	}
 	chunks := a.mux.Handle(api.ALPNChunks, api.RoleServer, api.RoleNode)
 	server := &transfer.Server{
-		Chunks: s.chunks, Client: s.client, Small: s.small, Pace: s.pace.Wait, Log: a.log,
+		Chunks: s.chunks, Client: s.client, Small: s.small, Log: a.log,
+		Pace: upkeep.NewPullPacer(s.small, s.busy).Wait, Pinned: s.keeper.EndPins,
 		Maintains: func(r *http.Request) bool { id, ok := link.PeerOfRequest(r); return ok && id.Role == api.RoleServer },
 	}
 	g.Go("chunks", func(context.Context) error { return link.ServeHTTP1(ctx, chunks, s.counted(server), a.log) })
@@ -123,11 +124,16 @@ func (a *Agent) serveStore(ctx context.Context, g *run.Group) {
 	g.Go("collection", s.keeper.Collect)
 }
 
-// counted notes how many requests are under way, for which what is done in the background makes room.
+// busy tells whether somebody waits for chunks, for whom what is done in the background makes room.
+func (s *store) busy() bool { return s.requests.Load() > 0 }
+
+// counted notes how many requests are under way for which somebody waits.
 func (s *store) counted(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.requests.Add(1)
-		defer s.requests.Add(-1)
+		if !transfer.ForUpkeep(r) {
+			s.requests.Add(1)
+			defer s.requests.Add(-1)
+		}
 		h.ServeHTTP(w, r)
 	})
 }

@@ -28,9 +28,11 @@ const (
 	askTimeout = 20 * time.Second
 )
 
-// Collect makes a pass whenever one is due or asked for; it ends with ctx.
+// Collect makes a pass whenever one is due or asked for, and ends pins when asked to; it ends with ctx.
 func (k *Keeper) Collect(ctx context.Context) error {
 	ended, took := time.Now(), time.Duration(0)
+	tick := time.NewTicker(pressedInterval)
+	defer tick.Stop()
 	for {
 		anyway, asked := false, false
 		select {
@@ -38,7 +40,12 @@ func (k *Keeper) Collect(ctx context.Context) error {
 			return nil
 		case anyway = <-k.collectNow:
 			asked = true
-		case <-time.After(pressedInterval):
+		case <-k.pinsNow:
+			if err := k.dropPins(ctx); err != nil && ctx.Err() == nil {
+				k.cfg.Log.Warn().Err(err).Msg("pins of ended uploads could not be removed; it will be tried again")
+			}
+			continue
+		case <-tick.C:
 		}
 		if began := time.Now(); asked || k.due(began.Sub(ended), took) {
 			if err := k.collect(ctx, anyway); err != nil && ctx.Err() == nil {

@@ -42,12 +42,13 @@ type Keeper struct {
 	scrubbed   atomic.Pointer[time.Time]
 	scrubNow   chan struct{}
 	collectNow chan bool
+	pinsNow    chan struct{}
 	held       bool // as the last pass was; the collecting loop's alone
 }
 
 // New makes a keeper; its loops do the work.
 func New(c Config) (*Keeper, error) {
-	k := &Keeper{cfg: c, scrubNow: make(chan struct{}, 1), collectNow: make(chan bool, 1)}
+	k := &Keeper{cfg: c, scrubNow: make(chan struct{}, 1), collectNow: make(chan bool, 1), pinsNow: make(chan struct{}, 1)}
 	at, err := c.Chunks.ScrubbedAt()
 	k.scrubbed.Store(&at)
 	return k, err
@@ -60,6 +61,15 @@ func (k *Keeper) ScrubbedAt() time.Time { return *k.scrubbed.Load() }
 func (k *Keeper) ScrubNow() {
 	select {
 	case k.scrubNow <- struct{}{}:
+	default: // it was asked for, and has not begun
+	}
+}
+
+// EndPins has the pins of uploads that have ended removed now: somebody waits for a chunk to go. It does
+// not wait for that.
+func (k *Keeper) EndPins() {
+	select {
+	case k.pinsNow <- struct{}{}:
 	default: // it was asked for, and has not begun
 	}
 }

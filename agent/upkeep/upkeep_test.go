@@ -162,6 +162,25 @@ func TestChunksGoWithTheLastWhoNeedsThem(t *testing.T) {
 	})
 }
 
+// Pins of uploads that have ended go at once when somebody waits for that; those of others stay.
+func TestPinsEndWhenAskedFor(t *testing.T) {
+	in(t, vfs.NewMem(), 1<<30, func(w *world) {
+		w.set(func() { w.sessions["lives"] = true })
+		stays, goes := w.put("session/lives", "stays", 2, 1000), w.put("session/ended", "goes", 3, 1000)
+		w.refer(append(stays, goes...)...)
+		kept, err := w.chunks.Drop(goes...)
+		if err != nil || len(kept) != 3 {
+			t.Fatalf("kept %v, %v", kept, err)
+		}
+		w.keeper.EndPins()
+		w.after(time.Millisecond)
+		if kept, err := w.chunks.Drop(append(stays, goes...)...); err != nil || len(kept) != 2 {
+			t.Errorf("kept %v, %v", kept, err)
+		}
+		w.has(2)
+	})
+}
+
 func TestNothingGoesWhileNobodyAnswers(t *testing.T) {
 	in(t, vfs.NewMem(), 1<<30, func(w *world) {
 		w.set(func() { w.silent = true })
@@ -335,6 +354,15 @@ func TestThePaceIsKeptAndYields(t *testing.T) {
 		took()
 		if d := took(); d != yield*time.Second {
 			t.Errorf("with people waiting it took %v", d)
+		}
+		p = NewPullPacer(true, func() bool { return busy })
+		took()
+		if d := took(); d != time.Second {
+			t.Errorf("with people waiting a second's worth was pulled in %v", d)
+		}
+		busy = false
+		if d := took(); d != 0 {
+			t.Errorf("with nobody waiting it was pulled in %v", d)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

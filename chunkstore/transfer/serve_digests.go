@@ -86,6 +86,9 @@ func (s *Server) serveDrop(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	kept, err := s.Chunks.Drop(digests...)
+	if len(kept) > 0 {
+		s.Pinned()
+	}
 	return answer(w, kept, err)
 }
 

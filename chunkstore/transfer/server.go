@@ -32,6 +32,8 @@ type Server struct {
 	Client *Client // with which chunks are pulled from other nodes
 	// Maintains tells who may list, copy and drop chunks and remove pins. Nil: nobody.
 	Maintains func(*http.Request) bool
+	// Pinned is called when chunks were to be dropped that somebody pins. Nil does nothing.
+	Pinned func()
 	// Pace is called with the bytes of each chunk that was pulled, and may wait. Nil does not.
 	Pace  func(ctx context.Context, bytes int64) error
 	Small bool
@@ -46,6 +48,9 @@ type Server struct {
 func (s *Server) setUp() {
 	if s.Pace == nil {
 		s.Pace = func(ctx context.Context, _ int64) error { return ctx.Err() }
+	}
+	if s.Pinned == nil {
+		s.Pinned = func() {}
 	}
 	s.memory = semaphore.NewWeighted(s.budget())
 	s.mux = http.NewServeMux()
