@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ func (g *Gateway) Meta() Meta { return patient{g.cfg.Meta} }
 type patient struct{ meta Meta }
 
 func (p patient) Apply(ctx context.Context, cmds ...meta.Command) (*meta.Results, error) {
+	cmds = slices.Clone(cmds)
 	return again(ctx, func(ctx context.Context) (*meta.Results, error) {
 		now := time.Now()
 		for i := range cmds {

@@ -14,7 +14,7 @@ const (
 	stragglerTime = 30 * time.Second
 	// stragglerPatience is how long a write waits for room among the stragglers. Nodes that are well
 	// make it sooner; the copies of one that hangs are given up for those that come after.
-	stragglerPatience = time.Second
+	stragglerPatience = 3 * time.Second
 )
 
 // stragglers are the chunks that were acknowledged and are still on their way to a node. They hold

@@ -106,7 +106,9 @@ func TestBytesOfAnotherDigest(t *testing.T) {
 // Answers that are no chunk are errors, and cost no memory.
 func TestAnswersOfAnyLength(t *testing.T) {
 	w := newWorld(t, 0)
-	w.fake("long", func(rw http.ResponseWriter, r *http.Request) { writeBytes(rw, make([]byte, chunkstore.MaxChunkBytes+1)) })
+	w.fake("long", func(rw http.ResponseWriter, r *http.Request) {
+		writeBytes(rw, make([]byte, chunkstore.MaxChunkBytes+1))
+	})
 	w.fake("endless", func(rw http.ResponseWriter, r *http.Request) {
 		rw.WriteHeader(http.StatusOK)
 		for {
