@@ -61,6 +61,8 @@ type NodeStatus struct {
 	EndpointIndex uint64     `json:"endpointIndex,omitempty"`
 	Reliability   float64    `json:"reliability"`        // 0 … 1
 	DiskFull      string     `json:"diskFull,omitempty"` // why its disk takes nothing new; empty while there is room
+	// ChunkStore is what it last said of its chunk store; nil of a node that keeps none.
+	ChunkStore *StoreStats `json:"chunkStore,omitempty"`
 	// Store is what the last look at all chunks showed of it; nil of a node that keeps none.
 	Store *NodeUpkeep `json:"store,omitempty"`
 }

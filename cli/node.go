@@ -40,6 +40,7 @@ func (e *Env) nodeView() view[api.Node] {
 			{"ARCH", true, func(n api.Node) string { return n.OS + "/" + n.Arch }},
 			{"VERSION", true, func(n api.Node) string { return n.Version }},
 			{"ADDRESS", true, func(n api.Node) string { return n.Addr.Node }},
+			{"CHUNKS", true, chunksOf},
 			{"RTT", true, func(n api.Node) string { return fmt.Sprintf("%.1fms", live(n).RTTMillis) }},
 			{"LABELS", true, func(n api.Node) string { return labels(n.Labels) }},
 			{"REASON", true, func(n api.Node) string { return n.Reason }},
@@ -52,6 +53,21 @@ func live(n api.Node) api.NodeStatus {
 		return api.NodeStatus{}
 	}
 	return *n.Status
+}
+
+// chunksOf tells what a node keeps of the object store.
+func chunksOf(n api.Node) string {
+	s := live(n).ChunkStore
+	if s == nil {
+		return ""
+	}
+	text := fmt.Sprintf("%d, %s of %s", s.Chunks, human(s.Used), human(s.Capacity))
+	if s.Failed != "" {
+		text += ", takes none: " + s.Failed
+	} else if s.Full {
+		text += ", full"
+	}
+	return text
 }
 
 func runtimes(n api.Node) string {
@@ -149,7 +165,7 @@ func (e *Env) describeNode(ctx context.Context, c *client.Client, n api.Node) er
 		{"Node port", n.Addr.Node}, {"Ingress", n.Addr.Ingress}, {"Wasm", n.Runtimes.WasmEngine},
 		{"Containers", strings.TrimSpace(yesNo(n.Runtimes.Containers) + " " + n.Runtimes.ContainersVer + n.Runtimes.ContainersReason)},
 		{"CPU", s.Allocated.CPU.String() + " of " + n.Capacity.CPU.String()}, {"Memory", s.Allocated.Memory.String() + " of " + n.Capacity.Memory.String()},
-		{"Storage", s.Allocated.Storage.String() + " of " + n.Capacity.Storage.String()}, {"Disk", s.DiskFull}, {"Replicas", fmt.Sprint(s.Replicas)},
+		{"Storage", s.Allocated.Storage.String() + " of " + n.Capacity.Storage.String()}, {"Disk", s.DiskFull}, {"Chunks", chunksOf(n)}, {"Replicas", fmt.Sprint(s.Replicas)},
 		{"Connected", yesNo(s.Connected)}, {"Gossip", s.Gossip}, {"Reliability", fmt.Sprintf("%.2f", s.Reliability)}, {"Joined", e.age(n.JoinedAt)},
 	})
 	return orElse(err, func() error { return e.lastEvents(ctx, c, "node/"+n.Name) })

@@ -69,7 +69,7 @@ func (e *Env) printStatus(ctx context.Context, c *client.Client, st api.ClusterS
 	err := e.fields([][2]string{
 		{"Cluster", st.ClusterID}, {"Nodes", counts(st.Nodes)}, {"Workloads", counts(st.Workloads)},
 		{"Replicas", fmt.Sprintf("%d of %d ready", st.Replicas["ready"], st.Replicas["desired"])},
-		{"Storage", fmt.Sprintf("%s, %d artifacts, %s", st.Storage.Health, st.Storage.Artifacts, human(st.Storage.Bytes))},
+		{"Storage", storageLine(st.Storage)},
 	})
 	if err != nil {
 		return err
@@ -78,10 +78,18 @@ func (e *Env) printStatus(ctx context.Context, c *client.Client, st api.ClusterS
 	if err := printItems(e, st.Coordinators, memberView()); err != nil {
 		return err
 	}
-	for _, w := range st.Warnings {
+	for _, w := range slices.Concat(st.Warnings, st.Storage.Reasons) {
 		fmt.Fprintln(e.Out, e.paint(yellow, "warning: "+w))
 	}
 	return e.lastEvents(ctx, c, "")
+}
+
+func storageLine(s api.StorageStatus) string {
+	line := fmt.Sprintf("%s, %s of %s used on %d nodes, %d artifacts (%s)", s.Health, human(s.Used), human(s.Capacity), s.Nodes, s.Artifacts, human(s.Bytes))
+	if s.Missing > 0 {
+		line += fmt.Sprintf(", %d copies missing", s.Missing)
+	}
+	return line
 }
 
 // counts writes the total first, then the states that occur.

@@ -230,7 +230,7 @@ func (s *Server) describeNode(v state.View, n *api.Node) api.Node {
 	sig := s.signals.get(n.ID)
 	st := &api.NodeStatus{
 		Allocated: v.Allocated(n.ID), Usage: sig.heartbeat.Usage, Connected: sig.Session, Gossip: sig.Gossip,
-		EndpointIndex: sig.endpointIndex, Reliability: schedule.Reliability(n, time.Now()), DiskFull: sig.heartbeat.DiskFull,
+		EndpointIndex: sig.endpointIndex, Reliability: schedule.Reliability(n, time.Now()), DiskFull: sig.heartbeat.DiskFull, ChunkStore: sig.heartbeat.Store,
 	}
 	for _, r := range v.ReplicasOn(n.ID) {
 		if !r.State.Terminal() {
