@@ -1,6 +1,8 @@
-// The dashboard: a token, then three live views. Workloads and nodes come by blocking reads, events
+// The dashboard: a token, then three live views, and the object store (storage.js). Workloads and nodes come by blocking reads, events
 // by server-sent events over fetch, which unlike EventSource can send the token. Everything from
 // the cluster is put into the page as text, never as HTML.
+
+import { storage } from "./storage.js";
 
 const tokenKey = "cloudless-token";
 const eventsShown = 100;
@@ -8,9 +10,9 @@ const byId = (id) => document.getElementById(id);
 
 class Refused extends Error {}
 
-async function request(path, signal, headers = {}) {
+async function request(path, signal, headers = {}, method = "GET") {
   const token = sessionStorage.getItem(tokenKey);
-  const answer = await fetch(path, { signal, headers: { ...headers, Authorization: `Bearer ${token}` } });
+  const answer = await fetch(path, { method, signal, headers: { ...headers, Authorization: `Bearer ${token}` } });
   if (answer.ok) return answer;
   const body = await answer.json().catch(() => ({}));
   const message = body.error?.message ?? `the coordinator answered ${answer.status}`;
@@ -53,11 +55,11 @@ function watch(path, show, signal) {
   }, signal);
 }
 
-function row(cells) {
+function row(cells, kind = "td") {
   const tr = document.createElement("tr");
   for (const cell of cells) {
-    const td = document.createElement("td");
-    td.textContent = cell?.text ?? String(cell ?? "");
+    const td = document.createElement(kind);
+    if (cell?.addEventListener) td.append(cell); else td.textContent = cell?.text ?? String(cell ?? "");
     if (cell?.tone) td.className = cell.tone;
     tr.append(td);
   }
@@ -148,6 +150,7 @@ function enter() {
   watch("/v1/workloads", showWorkloads, running.signal);
   watch("/v1/nodes", showNodes, running.signal);
   follow(running.signal);
+  storage({ request, keep, pause, row, byId }, running.signal);
 }
 
 function leave(message = "") {

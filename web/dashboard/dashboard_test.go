@@ -24,7 +24,7 @@ func TestThePageShowsTheCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const hostile = `<img src=x onerror="alert(1)">`
+	const hostile, escaped = `<img src=x onerror="alert(1)">`, `%3Cimg%20src%3Dx%20onerror%3D%22alert(1)%22%3E%2F..%2F%25`
 	in, err := json.Marshal(map[string]any{
 		"workloads": []api.Workload{
 			{Metadata: api.Metadata{Namespace: "default", Name: "web"}, Status: &api.WorkloadStatus{Phase: api.PhaseRunning, Desired: 2, Ready: 2,
@@ -34,7 +34,10 @@ func TestThePageShowsTheCluster(t *testing.T) {
 		},
 		"nodes": []api.Node{{Name: "edge-1", State: api.NodeReady, Region: "eu", Zone: "a", Arch: "arm64"},
 			{Name: "edge-2", State: api.NodeLost, Status: &api.NodeStatus{Replicas: 3}}},
-		"events": []api.Event{{ID: "7", Index: 7, Time: time.Unix(0, 0).UTC(), Severity: api.SeverityInfo, Type: "node.ready", Resource: "node/edge-1", Message: hostile}},
+		"events":  []api.Event{{ID: "7", Index: 7, Time: time.Unix(0, 0).UTC(), Severity: api.SeverityInfo, Type: "node.ready", Resource: "node/edge-1", Message: hostile}},
+		"buckets": []api.BucketView{{Bucket: api.Bucket{Name: "photos", Replicas: 3}, Usage: api.BucketUsage{Objects: 2, Bytes: 5 << 20}}},
+		"objects": api.ObjectList{Prefixes: []string{"2026/"}, Items: []*api.Object{{Bucket: "photos", Key: hostile + "/../%", Size: 12, ETag: "abc", Modified: time.Unix(0, 0).UTC()}}},
+		"report":  api.StorageReport{Health: api.StorageDegraded, Reasons: []string{hostile}, Objects: 2, Used: 3 << 30, Capacity: 4 << 30, Nodes: make([]api.StorageNode, 2)},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +63,15 @@ func TestThePageShowsTheCluster(t *testing.T) {
 		"nodes":   []any{[]any{"edge-1", "ready", "eu", "a", "arm64", "", ""}, []any{"edge-2", "lost", "", "", "", "", "3"}},
 		"events":  []any{"1970-01-01T00:00:00Z  info  node.ready  node/edge-1  " + hostile},
 		"summary": "3 workloads, 2 nodes",
+		"storage": "degraded: 2 objects, 3.0 GiB of 4.0 GiB used on 2 nodes; " + hostile,
+		"buckets": []any{[]any{"photos", "2", "5.0 MiB", "3"}},
+		"objects": []any{[]any{"2026/"}, []any{hostile + "/../%", "12 B", "1970-01-01T00:00:00Z", "", "Download", "Delete"}},
+		"place":   []any{"Buckets", "photos"},
+		"asked": []any{
+			"GET /v1/buckets/photos/objects?prefix=&cursor=&delimiter=%2F&limit=200 ",
+			`DELETE /v1/objects/photos/` + escaped + ` "abc"`,
+			"GET /v1/buckets/photos/objects?prefix=&cursor=&delimiter=%2F&limit=200 ",
+		},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("want - got +:\n%s", diff)

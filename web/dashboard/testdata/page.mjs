@@ -1,5 +1,5 @@
 // Runs app.js in a page that is only as real as it needs, against answers of a cluster, and prints what the
-// page shows as JSON: the rows of both tables, the events and the summary.
+// page shows as JSON: the rows of its tables, the events, the summary, and what it asked of the store.
 import { readFileSync } from "node:fs";
 
 class Element {
@@ -8,21 +8,30 @@ class Element {
   prepend(...all) { this.children.unshift(...all); }
   replaceChildren(...all) { this.children = all; }
   addEventListener(name, f) { this.listeners[name] = f; }
+  click() { return this.listeners.click?.(); }
+  get text() { return this.textContent + this.children.map((c) => c.text).join(""); }
   get lastChild() { return { remove: () => this.children.pop() }; }
   set innerHTML(_) { throw new Error("HTML was written"); }
 }
 
-const { workloads, nodes, events } = JSON.parse(readFileSync(0, "utf8"));
+const { workloads, nodes, events, buckets, objects, report } = JSON.parse(readFileSync(0, "utf8"));
 const byId = {};
 globalThis.document = { getElementById: (id) => (byId[id] ??= new Element()), createElement: () => new Element() };
 globalThis.sessionStorage = { getItem: () => "cl_t_s", setItem() {}, removeItem() {} };
 
-const asked = [];
+globalThis.confirm = () => true;
+const asked = [], ofStore = [];
 const never = new Promise(() => {});
-globalThis.fetch = async (path, { headers }) => {
+globalThis.fetch = async (path, { headers, method }) => {
+  if (headers.Authorization !== "Bearer cl_t_s") throw new Error("no token");
+  if (path === "/v1/storage") return Response.json(report);
+  if (path.startsWith("/v1/buckets?")) return Response.json({ items: buckets, index: 1 });
+  if (path.startsWith("/v1/buckets/") || path.startsWith("/v1/objects/")) {
+    ofStore.push(`${method} ${path} ${headers["If-Match"] ?? ""}`);
+    return path.startsWith("/v1/buckets/") ? Response.json(objects) : new Response(null, { status: 204 });
+  }
   const first = !asked.includes(path.split("?")[0]);
   asked.push(path.split("?")[0]);
-  if (headers.Authorization !== "Bearer cl_t_s") throw new Error("no token");
   if (!first) return never; // nothing changes any more
   if (path.startsWith("/v1/workloads")) return Response.json({ items: workloads, index: 1 });
   if (path.startsWith("/v1/nodes")) return Response.json({ items: nodes, index: 1 });
@@ -32,10 +41,18 @@ globalThis.fetch = async (path, { headers }) => {
 };
 
 await import(process.argv[2]);
-const rows = (id) => (byId[id]?.children ?? []).map((tr) => tr.children.map((td) => td.textContent));
+const rows = (id) => (byId[id]?.children ?? []).map((tr) => tr.children.map((td) => td.text));
 const shown = () => rows("workloads").length === workloads.length && rows("nodes").length === nodes.length && byId.events?.children.length === events.length;
-for (let i = 0; i < 500 && !shown(); i++) await new Promise((done) => setTimeout(done, 10));
+const until = async (there) => { for (let i = 0; i < 500 && !there(); i++) await new Promise((done) => setTimeout(done, 10)); };
+await until(shown);
+await until(() => rows("objects").length > 0);
+const inBuckets = rows("objects");
+const press = (tr, text) => byId.objects.children[tr].children.flatMap((td) => td.children).find((b) => b.textContent === text).click();
+await press(0, buckets[0].name);
+const inBucket = rows("objects");
+await press(1, "Delete");
 console.log(JSON.stringify({
   workloads: rows("workloads"), nodes: rows("nodes"), events: byId.events.children.map((li) => li.textContent), summary: byId.summary.textContent,
+  storage: byId.storage.textContent, buckets: inBuckets, objects: inBucket, place: byId.place.children.map((b) => b.textContent), asked: ofStore,
 }));
 process.exit(0);
