@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -108,6 +109,22 @@ func (s *Server) setGauges(v state.View) {
 	m.RaftLogEntries.Raise(float64(s.raft.LastIndex()))
 	s.setNodeGauges(v)
 	s.setWorkloadGauges(v)
+	s.setObjectGauge()
+}
+
+// setObjectGauge counts the objects of each bucket. If rows cannot be read the gauge stays: whoever reads
+// them next says so.
+func (s *Server) setObjectGauge() {
+	v := s.objects.View()
+	list, err := listBuckets(v, api.ListQuery{})
+	if err = errors.Join(err, v.Close()); err != nil {
+		return
+	}
+	var counts []telemetry.Sample
+	for _, b := range list.Items {
+		counts = append(counts, sample(float64(b.Usage.Objects), b.Name))
+	}
+	s.tel().Objects.Replace(counts)
 }
 
 // setNodeGauges sets all series of a gauge as one step, so that those of nodes that are gone go too.

@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/meta"
 	"github.com/cloudless/cloudless/coordinator/state"
 	"github.com/cloudless/cloudless/internal/pki"
 	"github.com/cloudless/cloudless/internal/telemetry"
@@ -154,6 +155,10 @@ func TestANodeActsForItselfAlone(t *testing.T) {
 		"GET " + api.PathTrust:                  {"", nil, 200, "PRIVATE KEY"},
 		"POST " + api.PathStoreKey:              {"", api.SigningKeyRequest{AccessKey: s3Key.ID, Date: time.Now().UTC().Format(signingDay)}, 200, s3Key.Secret},
 		"GET " + api.PathArtifacts + "{digest}": {api.PathArtifacts + digest, nil, 403, string(module)},
+		"POST " + api.PathMetaApply:             {"", meta.Commands{Commands: []meta.Command{bucket("assets")}}, 200, ""},
+		"POST " + api.PathMetaRead:              {"", meta.Query{Buckets: true}, 200, ""},
+		"GET " + api.PathStoreMembers:           {"", nil, 200, ""},
+		"POST " + api.PathStoreShort:            {"", api.StoreShort{Chunks: []string{digest}}, 200, ""},
 	}
 	before := rowsOf(s, b)
 	for pattern := range s.nodeRoutes() {

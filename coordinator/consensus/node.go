@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"path/filepath"
 	"sync"
@@ -31,7 +32,7 @@ const (
 const (
 	MaxCommandBytes   = 8 << 20 // one command
 	snapshotInterval  = 30 * time.Second
-	snapshotThreshold = 4096 // entries since the last snapshot
+	snapshotThreshold = 4096 // entries since the last snapshot, at least; see snapshotDue
 	trailingLogs      = 2048 // entries kept after one, so that a member that was away for a while needs no snapshot
 	cachedEntries     = 128
 	connectionsPooled = 3 // to each member
@@ -76,7 +77,7 @@ func (c Config) raft(log hclog.Logger) *raft.Config {
 	r.LocalID = raft.ServerID(c.ID)
 	r.HeartbeatTimeout, r.ElectionTimeout = c.Heartbeat, c.Election
 	r.LeaderLeaseTimeout, r.CommitTimeout = c.LeaderLease, c.Commit
-	r.SnapshotInterval, r.SnapshotThreshold, r.TrailingLogs = snapshotInterval, snapshotThreshold, trailingLogs
+	r.SnapshotInterval, r.SnapshotThreshold, r.TrailingLogs = snapshotInterval, math.MaxUint64, trailingLogs // keepSnapshots says when
 	r.NoLegacyTelemetry = true
 	r.Logger = log
 	return r
@@ -87,6 +88,7 @@ type Node struct {
 	cfg       Config
 	raft      *raft.Raft
 	store     *store
+	snapshots *snapshots
 	closeNet  func() error
 	group     *run.Group
 	watch     *leadership
@@ -110,30 +112,32 @@ func Open(cfg Config) (*Node, error) {
 	}
 	snapshots, err := openSnapshots(snapshotDir(cfg.DataDir), cfg.FS, cfg.Log)
 	if err == nil {
-		err = store.verify(snapshots.newest())
+		index, _ := snapshots.last()
+		err = store.verify(index)
 	}
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
-	n := &Node{cfg: cfg, store: store, group: run.New(context.Background())}
-	if err := n.start(log, snapshots); err != nil {
+	n := &Node{cfg: cfg, store: store, snapshots: snapshots, group: run.New(context.Background())}
+	if err := n.start(log); err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
 	return n, nil
 }
 
-func (n *Node) start(log hclog.Logger, snapshots *snapshots) error {
+func (n *Node) start(log hclog.Logger) error {
 	cached, err := raft.NewLogCache(cachedEntries, n.store)
 	if err != nil {
 		return err
 	}
 	var transport raft.Transport
 	transport, n.closeNet = newTransport(n.cfg, log)
-	n.raft, err = raft.NewRaft(n.cfg.raft(log), fsmAdapter{n.cfg.FSM}, cached, n.store, snapshots, transport)
+	n.raft, err = raft.NewRaft(n.cfg.raft(log), fsmAdapter{n.cfg.FSM}, cached, n.store, n.snapshots, transport)
 	if err != nil {
 		return errors.Join(damagedFolder(n.cfg.DataDir, err), n.closeNet())
 	}
 	n.watch = watchLeadership(n.raft, n.group)
+	n.group.Go("snapshots", n.keepSnapshots)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/cloudless/cloudless/internal/disk"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -43,6 +44,10 @@ type snapshots struct {
 	dir string
 	fs  vfs.FS
 	log zerolog.Logger
+
+	mu    sync.Mutex // guards the fields below
+	index uint64     // of the newest whole snapshot, 0 when there is none
+	size  int64      // of it
 }
 
 var _ raft.SnapshotStore = (*snapshots)(nil)
@@ -66,17 +71,19 @@ func openSnapshots(dir string, fs vfs.FS, log zerolog.Logger) (*snapshots, error
 	if err := s.keep(snapshotsKept); err != nil {
 		return nil, unusableFolder(dir, err)
 	}
+	if all, err := s.List(); err == nil && len(all) > 0 {
+		s.index, s.size = all[0].Index, all[0].Size
+	}
 	return s, nil
 }
 
 func (s *snapshots) path(name string) string { return s.fs.PathJoin(s.dir, name) }
 
-// newest is the index of the newest whole snapshot, 0 when there is none.
-func (s *snapshots) newest() uint64 {
-	if all, err := s.List(); err == nil && len(all) > 0 {
-		return all[0].Index
-	}
-	return 0
+// last is the index and the size of the newest whole snapshot, 0 when there is none.
+func (s *snapshots) last() (index uint64, size int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.index, s.size
 }
 
 // List implements raft.SnapshotStore: newest first, damaged ones left out but told of.
@@ -243,6 +250,9 @@ func (s *sink) Close() error {
 	if err := errors.Join(s.file.Close(), s.store.fs.Rename(path+unfinishedSuffix, path+snapshotSuffix), disk.SyncDir(s.store.fs, s.store.dir)); err != nil {
 		return diskError(s.store.dir, err)
 	}
+	s.store.mu.Lock()
+	s.store.index, s.store.size = s.footer.Meta.Index, s.footer.Meta.Size
+	s.store.mu.Unlock()
 	return s.store.keep(snapshotsKept)
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -50,6 +51,8 @@ type store struct {
 	batches     uint64     // written so far, ever
 	failed      error      // the first write that failed; after it nothing is accepted any more
 	broken      chan error // holds it, for Node.Failed
+
+	grown atomic.Int64 // bytes of entries since the last snapshot; see snapshotDue
 }
 
 var (
@@ -200,6 +203,7 @@ func (s *store) verify(snapshot uint64) error {
 		} else if err = decodeEntry(got, it.Value(), &l); err != nil {
 			err = fmt.Errorf("entry %d: %w", got, err)
 		}
+		s.grown.Add(int64(len(l.Data)))
 		want++
 	}
 	if err = errors.Join(err, it.Close()); err != nil {
@@ -256,6 +260,7 @@ func (s *store) StoreLogs(logs []*raft.Log) error {
 				s.first = l.Index
 			}
 			s.last = max(s.last, l.Index)
+			s.grown.Add(int64(len(l.Data)))
 		}
 		return nil
 	})

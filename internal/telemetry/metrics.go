@@ -49,6 +49,7 @@ type Metrics struct {
 	StorageCapacity          Gauge     // storage_capacity_bytes
 	StorageOperations        Counter   // storage_operations_total: operation, result (ok | error)
 	StorageOperationDuration Histogram // storage_operation_duration_seconds: operation
+	Objects                  Gauge     // objects_total: bucket; on coordinators
 	ReplicationLag           Gauge     // replication_lag_seconds: 0 while no chunk is short of copies
 	RepairOperations         Counter   // repair_operations_total: operation (copy | move | drop), result (ok | error)
 
@@ -132,6 +133,7 @@ func (m *Metrics) registerStorage(r *registrar) {
 	m.StorageUsed = r.gauge("storage_used_bytes", "Bytes of the disk that the store of this node uses.")
 	m.StorageCapacity = r.gauge("storage_capacity_bytes", "Bytes that the store of this node may use.")
 	m.StorageOperations = r.counter("storage_operations_total", "Operations on the object store.", "operation", "result")
+	m.Objects = r.gauge("objects_total", "Objects of a bucket.", "bucket")
 	m.ReplicationLag = r.gauge("replication_lag_seconds", "Since when there have been chunks with fewer copies than they are to have; 0 when there are none.")
 	m.RepairOperations = r.counter("repair_operations_total", "Copies of chunks made because one was missing (copy) or in the wrong place (move), and copies dropped.", "operation", "result")
 	m.StorageOperationDuration = r.histogram("storage_operation_duration_seconds", "Time that operations on the object store took.", latencyBuckets, "operation")

@@ -59,6 +59,7 @@ func exercise(m *Metrics) {
 	m.ContainerOperations.Inc("start", "ok")
 	m.ContainerOperationDuration.Observe(1, "start")
 	m.RunningContainers.Set(1, "wasm")
+	m.Objects.Set(1, "assets")
 	m.StorageOperations.Inc("put", "ok")
 	m.StorageOperationDuration.Observe(1, "put")
 	m.NetworkConnections.Inc("ingress")
@@ -76,11 +77,11 @@ func TestMetricsHaveTheContractsNamesAndTypes(t *testing.T) {
 			workload_health_check_failures_total network_bytes_transferred_total nat_traversal_attempts_total
 			storage_operations_total`,
 		dto.MetricType_UNTYPED: `workload_replica_restarts workload_health_check_failures running_containers_total
-			network_bytes_transferred nat_traversal_attempts storage_chunks_total`,
+			network_bytes_transferred nat_traversal_attempts storage_chunks_total objects_total`,
 		dto.MetricType_GAUGE: `scheduling_queue_depth nodes_by_state node_reliability_score node_resource_capacity
 			node_resource_usage node_fragment_utilization workloads_by_phase workload_replicas_desired
 			workload_replicas_ready coordinator_is_leader raft_applied_index system_info uptime_seconds
-			storage_used_bytes storage_capacity_bytes`,
+			storage_used_bytes storage_capacity_bytes replication_lag_seconds`,
 		dto.MetricType_HISTOGRAM: `scheduling_duration_seconds placement_score_distribution
 			node_heartbeat_latency_seconds workload_creation_duration_seconds
 			container_operation_duration_seconds network_latency_seconds storage_operation_duration_seconds`,
