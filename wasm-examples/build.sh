@@ -64,21 +64,22 @@ as_guest() {
 }
 
 prebuilt() {
-	if ! has "$CLANG"; then skip "hello-c, echo-c" "no $CLANG"
-	elif ! clang_works; then skip "hello-c, echo-c" "$CLANG cannot build for wasm32-wasi (lld, wasi-libc, libclang-rt-dev-wasm32)"
-	else c_guest hello-c hello.c; c_guest echo-c echo.c; fi
+	if ! has "$CLANG"; then skip "hello-c, echo-c, visits-c" "no $CLANG"
+	elif ! clang_works; then skip "hello-c, echo-c, visits-c" "$CLANG cannot build for wasm32-wasi (lld, wasi-libc, libclang-rt-dev-wasm32)"
+	else c_guest hello-c hello.c; c_guest echo-c echo.c; c_guest visits-c visits.c; fi
 
-	if ! has "$RUSTC"; then skip "hello-rust, echo-rust" "no $RUSTC"
-	elif ! rustc_works; then skip "hello-rust, echo-rust" "$RUSTC cannot build for wasm32-wasi (libstd-rust-dev-wasm32)"
-	else rust_guest hello-rust hello.rs; rust_guest echo-rust echo.rs; fi
+	if ! has "$RUSTC"; then skip "hello-rust, echo-rust, visits-rust" "no $RUSTC"
+	elif ! rustc_works; then skip "hello-rust, echo-rust, visits-rust" "$RUSTC cannot build for wasm32-wasi (libstd-rust-dev-wasm32)"
+	else rust_guest hello-rust hello.rs; rust_guest echo-rust echo.rs; rust_guest visits-rust visits.rs; fi
 
-	if ! has "$ASC"; then skip "hello-as, echo-as" "no $ASC (npm install -g assemblyscript)"
-	else as_guest hello-as hello.ts; as_guest echo-as echo.ts; fi
+	if ! has "$ASC"; then skip "hello-as, echo-as, visits-as" "no $ASC (npm install -g assemblyscript)"
+	else as_guest hello-as hello.ts; as_guest echo-as echo.ts; as_guest visits-as visits.ts; fi
 }
 
 go_guest hello-go -buildmode=c-shared
 go_guest echo-go -buildmode=c-shared
 go_guest fetch-go -buildmode=c-shared
+go_guest visits-go -buildmode=c-shared
 go_guest hello-wagi-go
 go_guest echo-wagi-go
 go_guest hello-listener-go
@@ -91,6 +92,6 @@ if [ "$all" ]; then
 	trap 'rm -rf "$scratch"' EXIT
 	prebuilt
 else
-	skip "hello and echo in C, Rust and AssemblyScript" "their modules are committed; --all builds them anew"
+	skip "hello, echo and visits in C, Rust and AssemblyScript" "their modules are committed; --all builds them anew"
 fi
 for s in "${skipped[@]+"${skipped[@]}"}"; do echo "skipped $s"; done

@@ -27,6 +27,7 @@ import (
 	"github.com/cloudless/cloudless/api/manifest"
 	"github.com/cloudless/cloudless/sandbox"
 	"github.com/cloudless/cloudless/sandbox/egress"
+	"github.com/cloudless/cloudless/sandbox/fake"
 	"github.com/cloudless/cloudless/sandbox/wasm"
 )
 
@@ -155,6 +156,57 @@ func TestFetchPassesOnWhatUpstreamAnswers(t *testing.T) {
 	log := &logBuffer{}
 	if w := ask("http://example.org/", log); w.Code != http.StatusBadGateway || w.Body.String() != "fetch failed: errno 13\n" || !strings.Contains(log.String(), "names example.org:80") {
 		t.Errorf("status %d, %q, log %q", w.Code, w.Body, log)
+	}
+}
+
+// TestVisitsAreAllCounted: two replicas, as on two nodes, count at the same time in one bucket.
+func TestVisitsAreAllCounted(t *testing.T) {
+	t.Parallel()
+	d := newDriver(t)
+	for name, module := range map[string]string{
+		"C": "visits-c/visits.wasm", "Rust": "visits-rust/visits.wasm", "AssemblyScript": "visits-as/visits.wasm", "Go": buildGo(t, "visits-go", "-buildmode=c-shared"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := fake.NewStorage("sessions")
+			var replicas [2]sandbox.Handle
+			log := &logBuffer{}
+			for i := range replicas {
+				replicas[i] = run(t, d, sandbox.Spec{
+					Wasm: &api.WasmSpec{Mode: api.ModeHTTP}, Artifact: module, Log: log, Memory: 1 << 30,
+					Storage: store, Buckets: []api.BucketGrant{{Bucket: "sessions", Access: api.AccessReadWrite}},
+				})
+			}
+			visit := func(replica int) (int, string) {
+				w := httptest.NewRecorder()
+				replicas[replica].Endpoint().Handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
+				return w.Code, w.Body.String()
+			}
+			const each = 40
+			var mu sync.Mutex
+			seen := map[string]bool{}
+			var wg sync.WaitGroup
+			for i := range 2 * each {
+				wg.Go(func() {
+					status, body := visit(i % 2)
+					mu.Lock()
+					defer mu.Unlock()
+					if status != http.StatusOK || seen[body] {
+						t.Errorf("status %d, %q, which is told twice: %v", status, body, seen[body])
+					}
+					seen[body] = true
+				})
+			}
+			wg.Wait()
+			if !seen[strconv.Itoa(2*each)+"\n"] {
+				t.Errorf("of %d visits some were lost: %v\n%s", 2*each, seen, log)
+			}
+			store.Before = func(context.Context, string, string, string) error {
+				return api.Errorf(api.CodeUnavailable, "no quorum")
+			}
+			if status, body := visit(0); status != http.StatusServiceUnavailable || body != "not counted: errno 11\n" {
+				t.Errorf("without a quorum: status %d, %q", status, body)
+			}
+		})
 	}
 }
 

@@ -1,9 +1,12 @@
 // Command hello-oci is the example container: a small HTTP server. GET / says hello, /healthz is for
-// probes, /exit?code=N ends the process, /alloc?mb=N takes memory.
+// probes, /exit?code=N ends the process, /alloc?mb=N takes memory, /files/… reads files and, by PUT, writes
+// them, for volumes.
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"os"
@@ -48,7 +51,22 @@ func main() {
 		taken = append(taken, block)
 		fmt.Fprintf(w, "took %d MB\n", mb)
 	})
+	mux.Handle("GET /files/", http.StripPrefix("/files", http.FileServer(http.Dir("/"))))
+	mux.HandleFunc("PUT /files/{path...}", func(w http.ResponseWriter, r *http.Request) {
+		if err := write("/"+r.PathValue("path"), r.Body); err != nil {
+			http.Error(w, err.Error(), http.StatusInsufficientStorage)
+		}
+	})
 	log.Printf("listening on :%s", port)
 	srv := &http.Server{Addr: ":" + port, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	log.Fatal(srv.ListenAndServe())
+}
+
+func write(path string, r io.Reader) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Close())
 }

@@ -18,6 +18,15 @@
 @external("cl", "fetch_head") declare function fetchHead(fetch: i32, ptr: usize, cap: i32): i32;
 @external("cl", "fetch_read") declare function fetchRead(fetch: i32, ptr: usize, cap: i32): i32;
 @external("cl", "fetch_close") declare function fetchClose(fetch: i32): i32;
+@external("cl", "kv_get") declare function kvGet(bucket: usize, bucketLen: i32, key: usize, keyLen: i32, ptr: usize, cap: i32, etag: usize): i32;
+@external("cl", "kv_set") declare function kvSet(bucket: usize, bucketLen: i32, key: usize, keyLen: i32, ptr: usize, len: i32, mode: i32, etag: usize): i32;
+@external("cl", "kv_delete") declare function kvDelete(bucket: usize, bucketLen: i32, key: usize, keyLen: i32, mode: i32, etag: usize): i32;
+@external("cl", "blob_open") declare function blobOpen(bucket: usize, bucketLen: i32, key: usize, keyLen: i32, offset: i64, length: i64, info: usize): i32;
+@external("cl", "blob_read") declare function blobRead(blob: i32, ptr: usize, cap: i32): i32;
+@external("cl", "blob_create") declare function blobCreate(bucket: usize, bucketLen: i32, key: usize, keyLen: i32, mode: i32, etag: usize): i32;
+@external("cl", "blob_write") declare function blobWrite(blob: i32, ptr: usize, len: i32): i32;
+@external("cl", "blob_commit") declare function blobCommit(blob: i32, etag: usize): i32;
+@external("cl", "blob_close") declare function blobClose(blob: i32): i32;
 @external("wasi_snapshot_preview1", "environ_sizes_get") declare function environSizesGet(count: usize, size: usize): i32;
 @external("wasi_snapshot_preview1", "environ_get") declare function environGet(entries: usize, text: usize): i32;
 @external("wasi_snapshot_preview1", "random_get") declare function randomGet(ptr: usize, len: usize): i32;
@@ -82,6 +91,53 @@ export class Fetch {
   read(buffer: ArrayBuffer): i32 { return fetchRead(this.handle, changetype<usize>(buffer), buffer.byteLength); }
   close(): void { fetchClose(this.handle); }
 }
+
+export const ABSENT: i32 = 2, EXISTS: i32 = 17, STALE: i32 = 116;
+
+// One of the buckets that the manifest's spec.buckets grants. Numbers below zero are errno values.
+export class Bucket {
+  private name: ArrayBuffer;
+  // The ETag of what get has read last, 64 bytes; zeros where there was nothing.
+  etag: ArrayBuffer = new ArrayBuffer(64);
+
+  constructor(name: string) { this.name = String.UTF8.encode(name); }
+
+  // The length of a value, whose bytes are in the buffer as far as it has room.
+  get(key: string, buffer: ArrayBuffer): i32 {
+    const k = String.UTF8.encode(key);
+    memory.fill(changetype<usize>(this.etag), 0, 64);
+    return kvGet(changetype<usize>(this.name), this.name.byteLength, changetype<usize>(k), k.byteLength, changetype<usize>(buffer), buffer.byteLength, changetype<usize>(this.etag));
+  }
+
+  // Writes a value if what is there is still what get has read; -STALE, -EXISTS or -ABSENT if it is not.
+  swap(key: string, value: ArrayBuffer): i32 {
+    const k = String.UTF8.encode(key);
+    const mode = load<u8>(changetype<usize>(this.etag)) == 0 ? 1 : 2;
+    return kvSet(changetype<usize>(this.name), this.name.byteLength, changetype<usize>(k), k.byteLength, changetype<usize>(value), value.byteLength, mode, changetype<usize>(this.etag));
+  }
+
+  remove(key: string): i32 {
+    const k = String.UTF8.encode(key);
+    return kvDelete(changetype<usize>(this.name), this.name.byteLength, changetype<usize>(k), k.byteLength, 0, 0);
+  }
+
+  // A handle to read an object by.
+  open(key: string): i32 {
+    const k = String.UTF8.encode(key);
+    return blobOpen(changetype<usize>(this.name), this.name.byteLength, changetype<usize>(k), k.byteLength, 0, -1, 0);
+  }
+
+  // A handle to write an object by; others see it when it is committed.
+  create(key: string): i32 {
+    const k = String.UTF8.encode(key);
+    return blobCreate(changetype<usize>(this.name), this.name.byteLength, changetype<usize>(k), k.byteLength, 0, 0);
+  }
+}
+
+export function readBlob(blob: i32, buffer: ArrayBuffer): i32 { return blobRead(blob, changetype<usize>(buffer), buffer.byteLength); }
+export function writeBlob(blob: i32, buffer: ArrayBuffer, length: i32): i32 { return blobWrite(blob, changetype<usize>(buffer), length); }
+export function commitBlob(blob: i32): i32 { return blobCommit(blob, 0); }
+export function closeBlob(blob: i32): i32 { return blobClose(blob); }
 
 // WASI writes the environment as pointers to texts NAME=value that end in a zero byte.
 export function getenv(name: string): string {

@@ -24,6 +24,20 @@ CL_IMPORT(fetch_write) int cl_fetch_write(int fetch, const char *ptr, int len);
 CL_IMPORT(fetch_head) int cl_fetch_head(int fetch, char *ptr, int cap);
 CL_IMPORT(fetch_read) int cl_fetch_read(int fetch, char *ptr, int cap);
 CL_IMPORT(fetch_close) int cl_fetch_close(int fetch);
+CL_IMPORT(kv_get) int cl_kv_get(const char *bucket, int bucket_len, const char *key, int key_len, char *ptr, int cap, char *etag);
+CL_IMPORT(kv_set) int cl_kv_set(const char *bucket, int bucket_len, const char *key, int key_len, const char *ptr, int len, int mode, char *etag);
+CL_IMPORT(kv_delete) int cl_kv_delete(const char *bucket, int bucket_len, const char *key, int key_len, int mode, char *etag);
+CL_IMPORT(kv_list) int cl_kv_list(const char *bucket, int bucket_len, const char *prefix, int prefix_len, const char *after, int after_len, char *ptr, int cap);
+CL_IMPORT(blob_open) int cl_blob_open(const char *bucket, int bucket_len, const char *key, int key_len, int64_t offset, int64_t length, char *info);
+CL_IMPORT(blob_read) int cl_blob_read(int blob, char *ptr, int cap);
+CL_IMPORT(blob_create) int cl_blob_create(const char *bucket, int bucket_len, const char *key, int key_len, int mode, char *etag);
+CL_IMPORT(blob_write) int cl_blob_write(int blob, const char *ptr, int len);
+CL_IMPORT(blob_commit) int cl_blob_commit(int blob, char *etag);
+CL_IMPORT(blob_close) int cl_blob_close(int blob);
+
+/* How a change of a bucket depends on what is there, and the answers that it may get with its sign turned. */
+enum { CL_ALWAYS, CL_IF_ABSENT, CL_IF_MATCH };
+enum { CL_ABSENT = 2, CL_EXISTS = 17, CL_STALE = 116, CL_ETAG = 64 };
 
 enum { CL_DEBUG, CL_INFO, CL_WARN, CL_ERROR };
 
@@ -45,6 +59,17 @@ static inline int cl_line(char *line, int size) {
 	if (len > size) len = size;
 	char *end = memchr(line, '\n', len);
 	return end ? (int)(end - line) : len;
+}
+
+/* cl_get reads a value as cl_kv_get does, and cl_swap writes one if what is there is still what etag names;
+ * an empty etag is nothing at all. A result of CL_ABSENT, CL_EXISTS or CL_STALE below zero is to begin again. */
+static inline int cl_get(const char *bucket, const char *key, char *ptr, int cap, char etag[CL_ETAG]) {
+	etag[0] = 0;
+	return cl_kv_get(bucket, strlen(bucket), key, strlen(key), ptr, cap, etag);
+}
+
+static inline int cl_swap(const char *bucket, const char *key, const char *ptr, int len, char etag[CL_ETAG]) {
+	return cl_kv_set(bucket, strlen(bucket), key, strlen(key), ptr, len, etag[0] ? CL_IF_MATCH : CL_IF_ABSENT, etag);
 }
 
 static uint64_t cl_seed; /* of xorshift64*, never 0 */

@@ -32,6 +32,15 @@ mod cl {
         pub fn fetch_head(fetch: i32, ptr: *mut u8, cap: usize) -> i32;
         pub fn fetch_read(fetch: i32, ptr: *mut u8, cap: usize) -> i32;
         pub fn fetch_close(fetch: i32) -> i32;
+        pub fn kv_get(bucket: *const u8, bucket_len: usize, key: *const u8, key_len: usize, ptr: *mut u8, cap: usize, etag: *mut u8) -> i32;
+        pub fn kv_set(bucket: *const u8, bucket_len: usize, key: *const u8, key_len: usize, ptr: *const u8, len: usize, mode: i32, etag: *mut u8) -> i32;
+        pub fn kv_delete(bucket: *const u8, bucket_len: usize, key: *const u8, key_len: usize, mode: i32, etag: *mut u8) -> i32;
+        pub fn blob_open(bucket: *const u8, bucket_len: usize, key: *const u8, key_len: usize, offset: i64, length: i64, info: *mut u8) -> i32;
+        pub fn blob_read(blob: i32, ptr: *mut u8, cap: usize) -> i32;
+        pub fn blob_create(bucket: *const u8, bucket_len: usize, key: *const u8, key_len: usize, mode: i32, etag: *mut u8) -> i32;
+        pub fn blob_write(blob: i32, ptr: *const u8, len: usize) -> i32;
+        pub fn blob_commit(blob: i32, etag: *mut u8) -> i32;
+        pub fn blob_close(blob: i32) -> i32;
     }
     #[link(wasm_import_module = "wasi_snapshot_preview1")]
     extern "C" {
@@ -120,6 +129,94 @@ impl Fetch {
 impl Drop for Fetch {
     fn drop(&mut self) {
         unsafe { cl::fetch_close(self.0) };
+    }
+}
+
+/// One of the buckets that the manifest's spec.buckets grants, by its name. Errors are errno numbers.
+pub struct Bucket(pub &'static str);
+
+/// Names the bytes that an object has; zeros are those of an object that is not there.
+pub type ETag = [u8; 64];
+
+pub const ABSENT: i32 = 2;
+pub const EXISTS: i32 = 17;
+pub const STALE: i32 = 116;
+
+impl Bucket {
+    /// Reads a value; ABSENT if there is none.
+    pub fn get(&self, key: &str) -> Result<(Vec<u8>, ETag), i32> {
+        let mut value = vec![0; 4096];
+        loop {
+            let mut etag = [0; 64];
+            let len = result(unsafe {
+                cl::kv_get(self.0.as_ptr(), self.0.len(), key.as_ptr(), key.len(), value.as_mut_ptr(), value.len(), etag.as_mut_ptr())
+            })?;
+            let whole = len <= value.len();
+            value.resize(len, 0);
+            if whole {
+                return Ok((value, etag));
+            }
+        }
+    }
+
+    /// Writes a value if what is there has this ETag, which becomes the new one; STALE, EXISTS or ABSENT if not.
+    pub fn swap(&self, key: &str, value: &[u8], etag: &mut ETag) -> Result<usize, i32> {
+        let mode = if etag[0] == 0 { 1 } else { 2 };
+        result(unsafe {
+            cl::kv_set(self.0.as_ptr(), self.0.len(), key.as_ptr(), key.len(), value.as_ptr(), value.len(), mode, etag.as_mut_ptr())
+        })
+    }
+
+    /// Puts what f makes of a value in its place, and calls f again if somebody else was first.
+    pub fn update(&self, key: &str, mut f: impl FnMut(&[u8]) -> Vec<u8>) -> Result<(), i32> {
+        loop {
+            let (old, mut etag) = match self.get(key) {
+                Err(ABSENT) => (Vec::new(), [0; 64]),
+                got => got?,
+            };
+            match self.swap(key, &f(&old), &mut etag) {
+                Err(STALE) | Err(EXISTS) | Err(ABSENT) => continue,
+                done => return done.map(|_| ()),
+            }
+        }
+    }
+
+    /// Removes an object, whatever it is.
+    pub fn delete(&self, key: &str) -> Result<usize, i32> {
+        result(unsafe { cl::kv_delete(self.0.as_ptr(), self.0.len(), key.as_ptr(), key.len(), 0, std::ptr::null_mut()) })
+    }
+
+    /// Opens an object to be read as a stream.
+    pub fn open(&self, key: &str) -> Result<Blob, i32> {
+        result(unsafe { cl::blob_open(self.0.as_ptr(), self.0.len(), key.as_ptr(), key.len(), 0, -1, std::ptr::null_mut()) }).map(|n| Blob(n as i32))
+    }
+
+    /// Begins an object, which others see when it is committed.
+    pub fn create(&self, key: &str) -> Result<Blob, i32> {
+        result(unsafe { cl::blob_create(self.0.as_ptr(), self.0.len(), key.as_ptr(), key.len(), 0, std::ptr::null_mut()) }).map(|n| Blob(n as i32))
+    }
+}
+
+/// An open object. What was written to it and not committed is as if it had never been.
+pub struct Blob(i32);
+
+impl Blob {
+    pub fn read(&self, buffer: &mut [u8]) -> Result<usize, i32> {
+        result(unsafe { cl::blob_read(self.0, buffer.as_mut_ptr(), buffer.len()) })
+    }
+
+    pub fn write(&self, bytes: &[u8]) -> Result<usize, i32> {
+        result(unsafe { cl::blob_write(self.0, bytes.as_ptr(), bytes.len()) })
+    }
+
+    pub fn commit(self) -> Result<usize, i32> {
+        result(unsafe { cl::blob_commit(self.0, std::ptr::null_mut()) })
+    }
+}
+
+impl Drop for Blob {
+    fn drop(&mut self) {
+        unsafe { cl::blob_close(self.0) }; // EBADF after a commit
     }
 }
 
