@@ -58,11 +58,12 @@ type node struct {
 	ledger *memory
 	dir    string
 
-	mu     sync.Mutex
-	told   map[string][]api.ReplicaReport
-	admit  func(a api.Assignment, path string) error // nil admits all
-	early  []api.ReplicaReport                       // ends by themselves that were told before the ledger had them
-	events []api.Event
+	mu      sync.Mutex
+	told    map[string][]api.ReplicaReport
+	volumes Volumes
+	admit   func(a api.Assignment, path string) error // nil admits all
+	early   []api.ReplicaReport                       // ends by themselves that were told before the ledger had them
+	events  []api.Event
 }
 
 func newNode(t *testing.T, drivers ...sandbox.Driver) *node {
@@ -88,6 +89,7 @@ func (n *node) start(drivers ...sandbox.Driver) {
 			}
 			return n.admit(a, path)
 		},
+		Volumes:  n.volumes,
 		OnStatus: n.onStatus,
 		OnEvent: func(e api.Event) {
 			n.mu.Lock()
