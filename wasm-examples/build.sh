@@ -64,9 +64,9 @@ as_guest() {
 }
 
 prebuilt() {
-	if ! has "$CLANG"; then skip "hello-c, echo-c, visits-c" "no $CLANG"
-	elif ! clang_works; then skip "hello-c, echo-c, visits-c" "$CLANG cannot build for wasm32-wasi (lld, wasi-libc, libclang-rt-dev-wasm32)"
-	else c_guest hello-c hello.c; c_guest echo-c echo.c; c_guest visits-c visits.c; fi
+	if ! has "$CLANG"; then skip "hello-c, echo-c, visits-c, files-c" "no $CLANG"
+	elif ! clang_works; then skip "hello-c, echo-c, visits-c, files-c" "$CLANG cannot build for wasm32-wasi (lld, wasi-libc, libclang-rt-dev-wasm32)"
+	else c_guest hello-c hello.c; c_guest echo-c echo.c; c_guest visits-c visits.c; c_guest files-c files.c; fi
 
 	if ! has "$RUSTC"; then skip "hello-rust, echo-rust, visits-rust" "no $RUSTC"
 	elif ! rustc_works; then skip "hello-rust, echo-rust, visits-rust" "$RUSTC cannot build for wasm32-wasi (libstd-rust-dev-wasm32)"

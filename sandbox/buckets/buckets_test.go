@@ -161,6 +161,19 @@ func TestForeignBuckets(t *testing.T) {
 	}
 }
 
+// A bucket that is not there is told as such where a guest would otherwise try again for ever: a loop of
+// compare-and-set ends.
+func TestABucketThatIsNotThere(t *testing.T) {
+	c := open(t, fake.NewStorage()).Begin(t.Context())
+	expect(t, "get", last3(c.Get("sessions", "k", nil)), ErrnoAbsent)
+	expect(t, "set if absent", last(c.Set("sessions", "k", nil, IfAbsent, "")), ErrnoNoBucket)
+	expect(t, "set", last(c.Set("sessions", "k", nil, Always, "")), ErrnoNoBucket)
+	expect(t, "list", last(c.List("sessions", "", "", make([]byte, 100))), ErrnoNoBucket)
+	h, err := c.Create("sessions", "k", Always, "")
+	expect(t, "create", err, 0)
+	expect(t, "commit", last(c.Commit(h)), ErrnoNoBucket)
+}
+
 // Each answer of the store has its number; what a guest asks for every day is no news for the log.
 func TestEachCodeHasItsNumber(t *testing.T) {
 	store := fake.NewStorage("sessions")

@@ -24,7 +24,7 @@ func TestTheDocumentNamesEachErrno(t *testing.T) {
 		documented[sandbox.Errno(n)] = row[2]
 	}
 	for errno, name := range map[sandbox.Errno]string{
-		ErrnoAbsent: "ENOENT", ErrnoFault: "EIO", ErrnoHandle: "EBADF", ErrnoAgain: "EAGAIN", ErrnoAccess: "EACCES", ErrnoExists: "EEXIST", ErrnoInvalid: "EINVAL",
+		ErrnoAbsent: "ENOENT", ErrnoFault: "EIO", ErrnoHandle: "EBADF", ErrnoAgain: "EAGAIN", ErrnoAccess: "EACCES", ErrnoExists: "EEXIST", ErrnoNoBucket: "ENODEV", ErrnoInvalid: "EINVAL",
 		ErrnoTooMany: "EMFILE", ErrnoTooLarge: "EFBIG", ErrnoNoRoom: "ENOSPC", ErrnoRange: "ERANGE", ErrnoTimeout: "ETIMEDOUT", ErrnoStale: "ESTALE", ErrnoEnded: "ECANCELED",
 	} {
 		if documented[errno] != name {

@@ -15,6 +15,7 @@ const (
 	ErrnoAgain    sandbox.Errno = 11  // EAGAIN
 	ErrnoAccess   sandbox.Errno = 13  // EACCES
 	ErrnoExists   sandbox.Errno = 17  // EEXIST
+	ErrnoNoBucket sandbox.Errno = 19  // ENODEV
 	ErrnoInvalid  sandbox.Errno = 22  // EINVAL
 	ErrnoTooMany  sandbox.Errno = 24  // EMFILE
 	ErrnoTooLarge sandbox.Errno = 27  // EFBIG

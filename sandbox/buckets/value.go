@@ -37,9 +37,13 @@ func condition(mode Mode, etag string) (c meta.Condition, err error) {
 	return c, err
 }
 
-// met tells a condition that does not hold from what else may be in the way.
+// met tells a condition that does not hold from what else may be in the way of a change. Where no object is
+// asked for, what is not there is the bucket: a guest that were told of an object would try for ever.
 func met(mode Mode, err error) error {
-	if api.CodeOf(err) != api.CodeConflict {
+	switch code := api.CodeOf(err); {
+	case code == api.CodeNotFound && mode != IfMatch:
+		return refuse(ErrnoNoBucket, "%v", err)
+	case code != api.CodeConflict:
 		return err
 	}
 	switch mode {
@@ -138,7 +142,7 @@ func (c *Call) List(bucket, prefix, after string, p []byte) (n int, err error) {
 		if err == nil {
 			n, err = encodeEntries(p, page.Objects)
 		}
-		return err
+		return met(Always, err)
 	})
 	return n, err
 }

@@ -50,7 +50,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"dev": cmdDev, "role": cmdRole, "halt": cmdHalt, "follow": cmdFollow, "seen": cmdSeen,
-			"exits": cmdExits, "refused": cmdRefused, "until": cmdUntil, "fetch": cmdFetch, "capture": cmdCapture, "replace": cmdReplace, "says": cmdSays,
+			"exits": cmdExits, "refused": cmdRefused, "until": cmdUntil, "fetch": cmdFetch, "send": cmdSend, "became": cmdBecame, "visited": cmdVisited, "capture": cmdCapture, "replace": cmdReplace, "says": cmdSays,
 			"sampled": cmdSampled, "agentmetrics": cmdAgentMetrics,
 		},
 	})
@@ -279,26 +279,6 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 		if time.Now().After(end) {
 			ts.Fatalf("not within %v: %s", patience, want)
 		}
-	}
-}
-
-// fetch STATUS URL [HOST] asks a server; the body becomes stdout.
-func cmdFetch(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: fetch STATUS URL [HOST]")
-	}
-	req, err := http.NewRequest(http.MethodGet, args[1], nil)
-	ts.Check(err)
-	if len(args) > 2 {
-		req.Host = args[2]
-	}
-	resp, err := (&http.Client{Timeout: patience}).Do(req)
-	ts.Check(err)
-	defer resp.Body.Close()
-	_, err = io.Copy(ts.Stdout(), io.LimitReader(resp.Body, 1<<20))
-	ts.Check(err)
-	if strconv.Itoa(resp.StatusCode) != args[0] {
-		ts.Fatalf("status %s, want %s", resp.Status, args[0])
 	}
 }
 
