@@ -37,7 +37,7 @@ import (
 )
 
 // Config is what one agent needs to know. Listener is its mTLS port and Ingress its HTTP port, both
-// already bound; PublishHost is where published tcp ports listen, "" to publish none.
+// already bound, as is S3; PublishHost is where published tcp ports listen, "" to publish none.
 type Config struct {
 	DataDir       string
 	Name          string
@@ -47,6 +47,8 @@ type Config struct {
 	Reserve       api.Reserved // kept back from workloads
 	Listener      net.Listener
 	Ingress       net.Listener
+	S3            net.Listener // nil: no S3 door here
+	S3Domains     []string     // under which buckets have host names
 	PublishHost   string
 	AdvertiseHost string
 	GossipAddr    string
@@ -268,7 +270,12 @@ func (a *Agent) serve(context.Context) error {
 	g.Go("node API", func(context.Context) error { return link.ServeHTTP2(ctx, node, a.nodeAPI(), a.log) })
 	g.Go("peer ingress", func(context.Context) error { return link.ServeHTTP1(ctx, peer, a.ingress.Peer(), a.log) })
 	g.Go("mTLS port", a.mux.Serve)
-	g.Go("ingress", a.serveIngress)
+	g.Go("ingress", func(ctx context.Context) error {
+		return servePublic(ctx, a.cfg.Ingress, a.ingress.Public(), maxIngressConns)
+	})
+	if a.cfg.S3 != nil {
+		g.Go("S3 door", func(ctx context.Context) error { return servePublic(ctx, a.cfg.S3, a.s3Door(), maxS3Conns) })
+	}
 	g.Go("intake", a.intake.run)
 	g.Go("reports", a.reports.run)
 	g.Go("node events", a.events.run)

@@ -234,12 +234,13 @@ func (a *Agent) handleArtifact(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(w, f) // the reader checks length and digest
 }
 
-// serveIngress answers the workloads' users until the agent ends; requests in flight get their time.
-func (a *Agent) serveIngress(ctx context.Context) error {
-	srv := &http.Server{Handler: a.ingress.Public(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: api.MaxHeaderBytes}
-	link.Limit(srv, maxIngressConns)
+// servePublic answers strangers, most of them at one time, until the agent ends; requests in flight get
+// their time.
+func servePublic(ctx context.Context, ln net.Listener, h http.Handler, most int) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: api.MaxHeaderBytes}
+	link.Limit(srv, most)
 	g := run.New(context.Background())
-	g.Go("stop ingress", func(context.Context) error {
+	g.Go("stop", func(context.Context) error {
 		<-ctx.Done()
 		sctx, cancel := context.WithTimeout(context.Background(), drainRequests)
 		defer cancel()
@@ -248,7 +249,7 @@ func (a *Agent) serveIngress(ctx context.Context) error {
 		}
 		return nil
 	})
-	err := srv.Serve(a.cfg.Ingress)
+	err := srv.Serve(ln)
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
 		err = nil
 	}

@@ -50,7 +50,7 @@ func devCommand(e *Env) *cobra.Command {
 	f.StringVar(&o.gossipAddr, "gossip-addr", "127.0.0.1:7702", "address of the coordinator's gossip")
 	f.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9090", "address of the coordinator's metrics")
 	f.StringVar(&o.ingressAddr, "ingress-addr", "127.0.0.1:7780", "address of the first agent's ingress")
-	f.StringVar(&o.s3Addr, "s3-addr", "127.0.0.1:7790", "address of the S3 API (accepted; the object store is not in this version)")
+	f.StringVar(&o.s3Addr, "s3-addr", "127.0.0.1:7790", "address of the first agent's S3 API")
 	f.StringVar(&o.storage, "storage-capacity", storageAuto, "how much the object store of each agent may use of the disk: auto, or a number of bytes such as 20Gi")
 	f.StringVar(&o.containerd, "containerd", "auto", "auto, off, private or the address of a daemon's socket")
 	f.StringVar(&o.logLevel, "log-level", "warn", "debug, info, warn or error")
@@ -119,7 +119,7 @@ func (e *Env) dev(ctx context.Context, o devOptions) (err error) {
 		return err
 	}
 	roles := []interface{ Done() <-chan struct{} }{c}
-	ingress := ""
+	ready := readyLine{HTTP: c.http}
 	for i := 1; i <= o.agents; i++ {
 		a, err := e.devAgent(ctx, o, dir, i, c)
 		if err != nil {
@@ -128,7 +128,7 @@ func (e *Env) dev(ctx context.Context, o devOptions) (err error) {
 		all.add(a.close)
 		roles = append(roles, a)
 		if i == 1 {
-			ingress = a.ingress
+			ready.Ingress, ready.S3 = a.ingress.url, a.s3.url
 		}
 	}
 	token, err := os.ReadFile(filepath.Join(co.DataDir, "admin.token"))
@@ -138,7 +138,13 @@ func (e *Env) dev(ctx context.Context, o devOptions) (err error) {
 	if err := awaitNodes(ctx, c, o.agents); err != nil {
 		return err
 	}
-	if err := e.announce(c.http, ingress, strings.TrimSpace(string(token)), filepath.Join(co.DataDir, "admin.token"), o); err != nil {
+	ready.Token = strings.TrimSpace(string(token))
+	if ready.S3 != "" {
+		if ready.S3AccessKey, ready.S3SecretKey, err = devS3Key(ctx, c.server, filepath.Join(dir, fileDevS3)); err != nil {
+			return err
+		}
+	}
+	if err := e.announce(ready, dir, o); err != nil {
 		return err
 	}
 	return until(ctx, hangups, func() { e.say("dev has no settings to reload") }, roles...)
@@ -150,11 +156,12 @@ func (e *Env) devAgent(ctx context.Context, o devOptions, dir string, i int, c *
 	ao := defaultAgent()
 	ao.DataDir, ao.Name, ao.Region, ao.Zone = filepath.Join(dir, "agents", name), name, "dev", name
 	ao.NodeAddr, ao.GossipAddr, ao.IngressAddr, ao.MetricsAddr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	ao.S3Addr = "127.0.0.1:0"
 	ao.Advertise, ao.LogLevel, ao.Containerd, ao.OnStop = "127.0.0.1", o.logLevel, o.containerd, "kill"
 	ao.Storage, ao.sharing = o.storage, o.agents
 	publish := ""
 	if i == 1 {
-		ao.IngressAddr, publish = o.ingressAddr, "127.0.0.1"
+		ao.IngressAddr, ao.S3Addr, publish = o.ingressAddr, o.s3Addr, "127.0.0.1"
 	}
 	ao.Join = []string{c.node}
 	token := ""
@@ -203,12 +210,13 @@ func awaitNodes(ctx context.Context, c *coordinatorRole, want int) error {
 }
 
 // announce writes the context and says where the cluster is.
-func (e *Env) announce(url, ingress, token, tokenFile string, o devOptions) error {
+func (e *Env) announce(ready readyLine, dir string, o devOptions) error {
+	tokenFile := filepath.Join(dir, "coordinator", "admin.token")
 	contexts, err := e.loadContexts()
 	if err != nil {
 		return err
 	}
-	contexts.Set(Context{Name: "dev", Address: url, Token: "@" + tokenFile, Dev: true})
+	contexts.Set(Context{Name: "dev", Address: ready.HTTP, Token: "@" + tokenFile, Dev: true})
 	note := ""
 	if cur, ok := contexts.Get(contexts.Current); contexts.Current == "" || !ok || cur.Dev {
 		contexts.Current = "dev"
@@ -222,9 +230,14 @@ func (e *Env) announce(url, ingress, token, tokenFile string, o devOptions) erro
 		if note != "" {
 			e.say("%s", note)
 		}
-		return e.printReady(readyLine{HTTP: url, Ingress: ingress, Token: token})
+		return e.printReady(ready)
 	}
-	_, err = fmt.Fprintf(e.Out, "A cluster of %d agent(s) is up.\n  API and dashboard  %s/ui/\n  workloads          %s  (by Host: NAME.localhost)\n  token              %s\nDeploy something: cloudless workload run FILE.wasm --name hi --wait\n%s", o.agents, url, ingress, tokenFile, line(note))
+	s3 := ""
+	if ready.S3 != "" {
+		s3 = fmt.Sprintf("  S3 API             %s  (keys in %s)\n", ready.S3, filepath.Join(dir, fileDevS3))
+	}
+	_, err = fmt.Fprintf(e.Out, "A cluster of %d agent(s) is up.\n  API and dashboard  %s/ui/\n  workloads          %s  (by Host: NAME.localhost)\n%s  token              %s\nDeploy something: cloudless workload run FILE.wasm --name hi --wait\n%s",
+		o.agents, ready.HTTP, ready.Ingress, s3, tokenFile, line(note))
 	return err
 }
 

@@ -172,26 +172,29 @@ func (a *apiCertificate) hosts(more []string) {
 func (a *apiCertificate) get() (*tls.Certificate, error) { return (*a.current.Load())() }
 
 // reload takes up what a running agent can: the telemetry, what placing goes by, what SIGTERM does, and
-// other files for the ingress's certificate (not whether it has one).
+// other files for the certificates of the ingress and the S3 API (not whether they have one).
 func (r *agentRole) reload(now agentOptions, changed []string) ([]string, error) {
 	settings, err := now.settings()
 	if err != nil {
 		return nil, err
 	}
 	live := []string{"label", "taint", "reserve", "on-stop"}
-	var cert *tls.Config
-	if r.ingressTLS != nil && now.IngressTLS != "" {
-		if cert, err = pairConfig(now.IngressTLS); err != nil {
+	certs := map[*publicListener]*tls.Config{}
+	for p, pair := range map[*publicListener]string{&r.ingress: now.IngressTLS, &r.s3: now.S3TLS} {
+		if p.tls == nil || pair == "" {
+			continue
+		}
+		if certs[p], err = pairConfig(p.flag, pair); err != nil {
 			return nil, err
 		}
-		live = append(live, "ingress-tls")
+		live = append(live, p.flag)
 	}
 	applied, err := adjust(r.tel, now.commonOptions, changed)
 	if err != nil {
 		return nil, err
 	}
-	if cert != nil {
-		r.ingressTLS.Store(cert)
+	for p, cert := range certs {
+		p.tls.Store(cert)
 	}
 	live = among(changed, live...)
 	if len(live) > 0 {
@@ -222,14 +225,14 @@ func (o *agentOptions) settings() (s agent.Settings, err error) {
 }
 
 // pairConfig reads the files of --ingress-tls.
-func pairConfig(pair string) (*tls.Config, error) {
+func pairConfig(flag, pair string) (*tls.Config, error) {
 	cert, key, ok := strings.Cut(pair, ",")
 	if !ok {
-		return nil, usageError("--ingress-tls: %q is not CERT,KEY", pair)
+		return nil, usageError("--%s: %q is not CERT,KEY", flag, pair)
 	}
 	cfg, err := pki.FileServerConfig(cert, key)
 	if err != nil {
-		return nil, usageError("--ingress-tls: %v", err)
+		return nil, usageError("--%s: %v", flag, err)
 	}
 	return cfg, nil
 }

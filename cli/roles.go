@@ -44,7 +44,7 @@ func (o *commonOptions) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.MetricsAddr, "metrics-addr", o.MetricsAddr, "address of /metrics, /health and /ready, in plain text")
 	f.StringVar(&o.HTTPAddr, "http-addr", o.HTTPAddr, "address of the REST API and dashboard (coordinators)")
 	f.StringVar(&o.IngressAddr, "ingress-addr", o.IngressAddr, "address of the workloads' HTTP ingress (agents)")
-	f.StringVar(&o.S3Addr, "s3-addr", o.S3Addr, "address of the S3 API (accepted; the object store is not in this version)")
+	f.StringVar(&o.S3Addr, "s3-addr", o.S3Addr, "address of the S3 API (agents), or off")
 	f.StringVar(&o.Advertise, "advertise", o.Advertise, "host that others are told (default: the address towards the default route)")
 	f.StringSliceVar(&o.Join, "join", o.Join, "node ports of coordinators of a cluster to join, HOST:7701")
 	f.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
@@ -79,6 +79,8 @@ type agentOptions struct {
 	Reserve    string   `json:"reserve,omitempty"`
 	Containerd string   `json:"containerd,omitempty"`
 	IngressTLS string   `json:"ingress-tls,omitempty"`
+	S3TLS      string   `json:"s3-tls,omitempty"`
+	S3Domains  []string `json:"s3-domain,omitempty"`
 	OnStop     string   `json:"on-stop,omitempty"`
 	AccessLog  bool     `json:"access-log,omitempty"`
 	Storage    string   `json:"storage-capacity,omitempty"`
@@ -94,6 +96,8 @@ func (o *agentOptions) bind(f *pflag.FlagSet) {
 	f.StringVar(&o.Reserve, "reserve", o.Reserve, "what workloads may not take: cpu=250m,memory=256Mi,storage=1Gi")
 	f.StringVar(&o.Containerd, "containerd", o.Containerd, "auto, off, private or the address of a daemon's socket")
 	f.StringVar(&o.IngressTLS, "ingress-tls", o.IngressTLS, "CERT,KEY files: serve the ingress by HTTPS")
+	f.StringVar(&o.S3TLS, "s3-tls", o.S3TLS, "CERT,KEY files: serve the S3 API by HTTPS")
+	f.StringSliceVar(&o.S3Domains, "s3-domain", o.S3Domains, "domain under which each bucket is a host name, BUCKET.DOMAIN, for S3 clients; may be repeated")
 	f.StringVar(&o.OnStop, "on-stop", o.OnStop, "what SIGTERM does to replicas: restart, drain or kill")
 	f.StringVar(&o.Storage, "storage-capacity", o.Storage, "how much the object store may use of the disk under the data folder: auto, a number of bytes such as 200Gi, or 0 for a node that keeps no chunks")
 	f.BoolVar(&o.AccessLog, "access-log", o.AccessLog, "write a line to the log for each request of the ingress, with the fuel that a wasm guest used")
@@ -101,8 +105,8 @@ func (o *agentOptions) bind(f *pflag.FlagSet) {
 
 func defaultAgent() agentOptions {
 	return agentOptions{
-		commonOptions: commonOptions{NodeAddr: ":7711", GossipAddr: ":7712", IngressAddr: ":7780", MetricsAddr: "127.0.0.1:9091", LogLevel: "info", OTLPSampling: "always"},
-		Region:        "default", Zone: "default", Containerd: "auto", OnStop: "restart", Storage: storageAuto,
+		commonOptions: commonOptions{NodeAddr: ":7711", GossipAddr: ":7712", IngressAddr: ":7780", S3Addr: ":7790", MetricsAddr: "127.0.0.1:9091", LogLevel: "info", OTLPSampling: "always"},
+		Region:        "default", Zone: "default", Containerd: "auto", OnStop: "restart", Storage: storageAuto, S3Domains: []string{"localhost"},
 	}
 }
 
@@ -144,7 +148,11 @@ type readyLine struct {
 	Gossip  string `json:"gossip,omitempty"`
 	Metrics string `json:"metrics,omitempty"`
 	Ingress string `json:"ingress,omitempty"`
+	S3      string `json:"s3,omitempty"`
 	Token   string `json:"token,omitempty"`
+
+	S3AccessKey string `json:"s3_access_key,omitempty"`
+	S3SecretKey string `json:"s3_secret_key,omitempty"`
 }
 
 // catchHangups takes SIGHUP from now on; stop gives it back. It comes before a role is opened: one that

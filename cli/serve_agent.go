@@ -26,12 +26,41 @@ import (
 // agentRole is an agent with its metrics port.
 type agentRole struct {
 	closers
-	tel        *telemetry.Telemetry
-	agent      *agent.Agent
-	ingressTLS *atomic.Pointer[tls.Config] // nil without --ingress-tls
-	node       string
-	ingress    string // URL
-	metrics    string
+	tel         *telemetry.Telemetry
+	agent       *agent.Agent
+	ingress, s3 publicListener
+	node        string
+	metrics     string
+}
+
+// publicListener is a port for strangers, in plain HTTP or, if there is a certificate, by HTTPS.
+type publicListener struct {
+	net.Listener
+	url  string                      // "" for one that is off
+	flag string                      // of the certificate
+	tls  *atomic.Pointer[tls.Config] // nil: plain
+}
+
+// listenPublic binds the port that a flag names; pair is what --WHAT-tls gives.
+func (c *closers) listenPublic(o *agentOptions, what, addr, pair string) (p publicListener, err error) {
+	p.flag = what + "-tls"
+	plain, err := listen(o.DataDir, what+"-addr", addr)
+	if err != nil {
+		return p, err
+	}
+	c.add(func() error { return quiet(plain.Close()) })
+	p.Listener, p.url = plain, "http://"+net.JoinHostPort(o.Advertise, portOf(plain))
+	if pair == "" {
+		return p, nil
+	}
+	cfg, err := pairConfig(p.flag, pair)
+	if err != nil {
+		return p, err
+	}
+	p.tls = &atomic.Pointer[tls.Config]{}
+	p.tls.Store(cfg)
+	p.Listener, p.url = withTLS(plain, p.tls), "https://"+net.JoinHostPort(o.Advertise, portOf(plain))
+	return p, nil
 }
 
 // Done is closed when the agent can no longer serve.
@@ -168,28 +197,20 @@ func (e *Env) openAgent(ctx context.Context, o agentOptions, token, publish stri
 	if cfg.Listener, err = listen(o.DataDir, "node-addr", o.NodeAddr); err != nil {
 		return r, err
 	}
-	plain, err := listen(o.DataDir, "ingress-addr", o.IngressAddr)
+	if r.ingress, err = r.listenPublic(&o, "ingress", o.IngressAddr, o.IngressTLS); err == nil && o.S3Addr != "off" {
+		r.s3, err = r.listenPublic(&o, "s3", o.S3Addr, o.S3TLS)
+	}
+	if err == nil {
+		cfg.GossipAddr, err = gossipAddr(o.DataDir, o.GossipAddr)
+	}
 	if err != nil {
 		return r, errors.Join(err, cfg.Listener.Close())
 	}
-	scheme := "http://"
-	if cfg.Ingress = plain; o.IngressTLS != "" {
-		scheme = "https://"
-		pair, err := pairConfig(o.IngressTLS)
-		if err != nil {
-			return r, errors.Join(err, plain.Close(), cfg.Listener.Close())
-		}
-		r.ingressTLS = &atomic.Pointer[tls.Config]{}
-		r.ingressTLS.Store(pair)
-		cfg.Ingress = withTLS(plain, r.ingressTLS)
-	}
-	if cfg.GossipAddr, err = gossipAddr(o.DataDir, o.GossipAddr); err != nil {
-		return r, errors.Join(err, plain.Close(), cfg.Listener.Close())
-	}
-	r.node, r.ingress = net.JoinHostPort(o.Advertise, portOf(cfg.Listener)), scheme+net.JoinHostPort(o.Advertise, portOf(plain))
+	cfg.Ingress, cfg.S3, cfg.S3Domains = r.ingress.Listener, r.s3.Listener, o.S3Domains
+	r.node = net.JoinHostPort(o.Advertise, portOf(cfg.Listener))
 	cfg.Drivers = e.drivers(o, clusterPorts(cfg.Listener.Addr().String(), cfg.GossipAddr, o.MetricsAddr), tel)
 	if r.agent, err = agent.Open(ctx, cfg); err != nil {
-		return r, errors.Join(err, quiet(plain.Close()))
+		return r, err
 	}
 	r.add(r.agent.Close)
 	r.metrics = r.serveMetrics(metrics, tel)
@@ -212,7 +233,7 @@ func (e *Env) serveAgent(ctx context.Context, from source[agentOptions]) error {
 	if err != nil {
 		return err
 	}
-	if err := e.printReady(readyLine{ID: r.agent.ID(), Node: r.node, Gossip: r.agent.GossipAddr(), Metrics: r.metrics, Ingress: r.ingress}); err != nil {
+	if err := e.printReady(readyLine{ID: r.agent.ID(), Node: r.node, Gossip: r.agent.GossipAddr(), Metrics: r.metrics, Ingress: r.ingress.url, S3: r.s3.url}); err != nil {
 		return errors.Join(err, r.close())
 	}
 	return errors.Join(until(ctx, hangups, func() { o = from.reload(o, r.tel.Log, r.reload) }, r), r.close())

@@ -108,7 +108,7 @@ func (e *Env) printS3Key(t api.Token) error {
 	case e.shows("name"):
 		_, err = fmt.Fprintln(e.Out, k.AccessKey)
 	default:
-		_, err = fmt.Fprintf(e.Out, "AWS_ACCESS_KEY_ID=%s\nAWS_SECRET_ACCESS_KEY=%s\n", k.AccessKey, k.SecretKey)
+		_, err = fmt.Fprint(e.Out, s3Env(k.AccessKey, k.SecretKey))
 		e.say("%s, %s; the secret is not shown again. End it with 'cloudless token revoke %s'", s3Grant(t), expiry(t), t.ID)
 	}
 	return err

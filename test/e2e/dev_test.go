@@ -18,7 +18,7 @@ func dev(t *testing.T, args ...string) (*process.Process, cli) {
 	dir := shortDir(t)
 	env := []string{"CLOUDLESS_CONFIG=" + filepath.Join(dir, "config.yaml"), "NO_COLOR=1"}
 	all := append([]string{"dev", "-o", "json", "--data-dir", filepath.Join(dir, "data"), "--http-addr", "127.0.0.1:0", "--node-addr", "127.0.0.1:0",
-		"--gossip-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--ingress-addr", "127.0.0.1:0"}, args...)
+		"--gossip-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--ingress-addr", "127.0.0.1:0", "--s3-addr", "127.0.0.1:0"}, args...)
 	p := start(t, env, all...)
 	return p, cli{t, env}
 }

@@ -183,7 +183,7 @@ func cmdRole(ts *testscript.TestScript, neg bool, args []string) {
 func roleArgs(args []string) []string {
 	all := []string{args[0], "--advertise", "127.0.0.1"}
 	if args[0] == "agent" {
-		all = append(append(all, freePorts("node", "gossip", "metrics", "ingress")...), "--containerd", "off")
+		all = append(append(all, freePorts("node", "gossip", "metrics", "ingress", "s3")...), "--containerd", "off")
 	} else {
 		all = append(all, freePorts("http", "node", "gossip", "metrics")...)
 	}
