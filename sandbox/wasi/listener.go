@@ -29,7 +29,7 @@ func NewListener() *Listener {
 
 // Dial makes a connection. It is the guest's to accept it: until one does, what is written waits in the
 // connection's buffer, and a read waits for its deadline.
-func (l *Listener) Dial(ctx context.Context) (net.Conn, error) {
+func (l *Listener) Dial(ctx context.Context) (*Conn, error) {
 	c := newConnection()
 	select {
 	case l.queue <- c:
@@ -45,7 +45,7 @@ func (l *Listener) Dial(ctx context.Context) (net.Conn, error) {
 	default:
 	}
 	l.announce()
-	return newHostConn(c), nil
+	return newConn(c), nil
 }
 
 var errListenerClosed = fmt.Errorf("dial the guest: its listener: %w", net.ErrClosed)

@@ -413,7 +413,7 @@ func TestDeadlinesOfTheHostsEnd(t *testing.T) {
 func TestTheHostsEndIsANetConn(t *testing.T) {
 	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
 		c := newConnection()
-		a, b := newHostConn(c), newHostConn(&connection{})
+		a, b := newConn(c), newConn(&connection{})
 		b.in, b.out = &c.toGuest, &c.toHost
 		b.in.listen(b.reader.signal, nil)
 		b.out.listen(nil, b.writer.signal)

@@ -4,25 +4,21 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/sandbox/wasi"
 )
 
 // guest is one instance of a listening replica, with the host's end of its listener.
 type guest struct {
 	*instance
-	listener  *wasi.Listener
-	transport *http.Transport
-	inFlight  atomic.Int64
+	listener *wasi.Listener
+	links    links
+	inFlight atomic.Int64
 
 	ctx    context.Context // of its run, nil before; its cause says why the guest is to end
 	cancel context.CancelCauseFunc
@@ -33,11 +29,7 @@ type guest struct {
 // newGuest links an instance with a listener of its own.
 func (l *listening) newGuest(ctx context.Context) (*guest, error) {
 	g := &guest{listener: wasi.NewListener(), gone: make(chan struct{})}
-	g.transport = &http.Transport{
-		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return g.listener.Dial(ctx) },
-		MaxIdleConnsPerHost: maxInstances, MaxConnsPerHost: maxQueued, IdleConnTimeout: time.Minute,
-		DisableCompression: true, MaxResponseHeaderBytes: api.MaxHeaderBytes,
-	}
+	g.links = newLinks(func(ctx context.Context) (guestConn, error) { return g.listener.Dial(ctx) })
 	mem := l.budget.Open(0)
 	var err error
 	if g.instance, err = l.newInstance(ctx, origin{code: l.code, listener: g.listener}, mem); err != nil {
@@ -76,15 +68,14 @@ func (l *listening) RoundTrip(r *http.Request) (*http.Response, error) {
 			g.cancel(errStuck)
 		}
 	})
-	res, err := g.transport.RoundTrip(r.WithContext(ctx))
+	over := func() { g.inFlight.Add(-1); cancel(nil) }
+	res, err := g.links.ask(ctx, r, over)
 	timer.Stop()
 	if err != nil {
-		g.inFlight.Add(-1)
 		err = cmp.Or(context.Cause(ctx), context.Cause(g.ctx), err) // the first two come before what they cause
-		cancel(nil)
+		over()
 		return nil, err
 	}
-	res.Body = &served{res.Body, sync.OnceFunc(func() { g.inFlight.Add(-1); cancel(nil) })}
 	return res, nil
 }
 
@@ -100,26 +91,6 @@ func (l *listening) dismissStuck(g *guest, since time.Duration) bool {
 	defer l.mu.Unlock()
 	g.ending = true
 	return true
-}
-
-// served is a response's body that tells when it is over.
-type served struct {
-	io.ReadCloser
-	over func()
-}
-
-// Close implements io.Closer.
-func (s *served) Close() error {
-	defer s.over()
-	return s.ReadCloser.Close()
-}
-
-// Write implements io.Writer: after an upgrade the body is the connection.
-func (s *served) Write(p []byte) (int, error) {
-	if w, ok := s.ReadCloser.(io.Writer); ok {
-		return w.Write(p)
-	}
-	return 0, http.ErrNotSupported
 }
 
 // rewriteForGuest passes a request on as the ingress has made it: what that says of the client stands.

@@ -103,7 +103,7 @@ func (l *listening) run(g *guest) {
 // ends with its exit, which is told once the last guest is gone.
 func (l *listening) retire(g *guest, asked bool, err error) *sandbox.Exit {
 	_ = g.listener.Close() // what waits on it is told
-	g.transport.CloseIdleConnections()
+	g.links.close()
 	g.instance.close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -265,6 +265,9 @@ func (l *listening) drop() { l.end(sandbox.Exit{Reason: "stopped"}) }
 func (l *listening) rest() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	for _, g := range l.guests {
+		g.links.trim(linkIdle)
+	}
 	if l.idle == 0 || sinceEpoch()-l.lastUse < l.idle {
 		return false
 	}

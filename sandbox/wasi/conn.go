@@ -20,8 +20,8 @@ func (c *connection) reset() {
 	c.toGuest.leave()
 }
 
-// hostConn is the host's end of a connection.
-type hostConn struct {
+// Conn is the host's end of a connection: a net.Conn.
+type Conn struct {
 	in, out   *pipe
 	reader    end
 	writer    end
@@ -36,8 +36,8 @@ type end struct {
 	deadline deadline
 }
 
-func newHostConn(c *connection) *hostConn {
-	h := &hostConn{in: &c.toHost, out: &c.toGuest, closed: make(chan struct{})}
+func newConn(c *connection) *Conn {
+	h := &Conn{in: &c.toHost, out: &c.toGuest, closed: make(chan struct{})}
 	h.reader.init()
 	h.writer.init()
 	h.in.listen(h.reader.signal, nil)
@@ -50,8 +50,11 @@ func (e *end) init() {
 	e.deadline.passed = make(chan struct{})
 }
 
+// Quiet tells that a Read would wait: the guest has sent nothing that was not read, and has not ended.
+func (h *Conn) Quiet() bool { return !h.in.readReadiness().ready }
+
 // wait waits until it is worth trying again.
-func (h *hostConn) wait(e *end) error {
+func (h *Conn) wait(e *end) error {
 	select {
 	case <-e.signal:
 		return nil
@@ -63,7 +66,7 @@ func (h *hostConn) wait(e *end) error {
 }
 
 // ready tells whether an end may be used at all.
-func (h *hostConn) ready(e *end) error {
+func (h *Conn) ready(e *end) error {
 	select {
 	case <-h.closed:
 		return net.ErrClosed
@@ -75,7 +78,7 @@ func (h *hostConn) ready(e *end) error {
 }
 
 // Read implements net.Conn.
-func (h *hostConn) Read(p []byte) (int, error) {
+func (h *Conn) Read(p []byte) (int, error) {
 	h.reader.mu.Lock()
 	defer h.reader.mu.Unlock()
 	err := h.ready(&h.reader)
@@ -91,7 +94,7 @@ func (h *hostConn) Read(p []byte) (int, error) {
 }
 
 // Write implements net.Conn.
-func (h *hostConn) Write(p []byte) (int, error) {
+func (h *Conn) Write(p []byte) (int, error) {
 	h.writer.mu.Lock()
 	defer h.writer.mu.Unlock()
 	err := h.ready(&h.writer)
@@ -108,7 +111,7 @@ func (h *hostConn) Write(p []byte) (int, error) {
 }
 
 // Close implements net.Conn. What was written is still the guest's to read.
-func (h *hostConn) Close() error {
+func (h *Conn) Close() error {
 	h.closeOnce.Do(func() {
 		close(h.closed)
 		h.out.end(nil)
@@ -120,23 +123,23 @@ func (h *hostConn) Close() error {
 }
 
 // CloseWrite tells the guest that nothing more will come.
-func (h *hostConn) CloseWrite() error {
+func (h *Conn) CloseWrite() error {
 	h.out.end(nil)
 	return nil
 }
 
 // SetDeadline implements net.Conn.
-func (h *hostConn) SetDeadline(t time.Time) error {
+func (h *Conn) SetDeadline(t time.Time) error {
 	return errors.Join(h.SetReadDeadline(t), h.SetWriteDeadline(t))
 }
 
 // SetReadDeadline implements net.Conn.
-func (h *hostConn) SetReadDeadline(t time.Time) error { return h.setDeadline(&h.reader, t) }
+func (h *Conn) SetReadDeadline(t time.Time) error { return h.setDeadline(&h.reader, t) }
 
 // SetWriteDeadline implements net.Conn.
-func (h *hostConn) SetWriteDeadline(t time.Time) error { return h.setDeadline(&h.writer, t) }
+func (h *Conn) SetWriteDeadline(t time.Time) error { return h.setDeadline(&h.writer, t) }
 
-func (h *hostConn) setDeadline(e *end, t time.Time) error {
+func (h *Conn) setDeadline(e *end, t time.Time) error {
 	select {
 	case <-h.closed:
 		return net.ErrClosed
@@ -153,10 +156,10 @@ func (guestAddr) Network() string { return "wasi" }
 func (guestAddr) String() string  { return "guest" }
 
 // LocalAddr implements net.Conn.
-func (h *hostConn) LocalAddr() net.Addr { return guestAddr{} }
+func (h *Conn) LocalAddr() net.Addr { return guestAddr{} }
 
 // RemoteAddr implements net.Conn.
-func (h *hostConn) RemoteAddr() net.Addr { return guestAddr{} }
+func (h *Conn) RemoteAddr() net.Addr { return guestAddr{} }
 
 // deadline closes passed when its time has come, for those who wait already too.
 type deadline struct {
