@@ -14,8 +14,12 @@ import (
 	"github.com/cloudless/cloudless/chunkstore/split"
 )
 
-// readHedge is how long a node may take to give a chunk before another is asked too.
-const readHedge = 2 * time.Second
+const (
+	// readHedge is how long a node may take to give a chunk before another is asked too.
+	readHedge = 2 * time.Second
+	// maxAsked is how many are asked at once: where all are slow, more make all of them slower.
+	maxAsked = 2
+)
 
 // fetch reads a chunk of o into buf, which it owns, from whoever has it: this node, then the nodes of its
 // zone that are to have it, then the others in the chunk's order. It is the one place where a chunk is
@@ -126,8 +130,10 @@ func (f *fetching) race(ctx context.Context) (*buffer, error) {
 			next()
 			hedge.Reset(readHedge)
 		case <-hedge.C:
-			next()
-			hedge.Reset(readHedge)
+			if running < maxAsked {
+				next()
+				hedge.Reset(readHedge)
+			}
 		case <-ctx.Done():
 			f.discard(running, answers)
 			return nil, cutOff(ctx)
@@ -146,9 +152,9 @@ func (f *fetching) ask(ctx context.Context, answers chan<- got) bool {
 			continue
 		}
 		f.g.group.Go("fetch a chunk", func(context.Context) error {
-			buf := newBuffer(f.chunk.Bytes)
-			err := f.get(ctx, node, buf)
-			answers <- got{node, buf, err}
+			a := got{node, newBuffer(f.chunk.Bytes), errPanicked}
+			defer func() { answers <- a }()
+			a.err = f.get(ctx, node, a.buf)
 			return nil
 		})
 		return true

@@ -16,6 +16,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -112,6 +113,10 @@ func New(c Config) *Gateway {
 // Close ends what goes on in the background: copies that were on their way after their write was
 // acknowledged. What is lost by that is repaired.
 func (g *Gateway) Close() error { return g.group.Close() }
+
+// errPanicked is what waits for a goroutine that does not come to its end: its group keeps the panic, and
+// nobody waits for ever.
+var errPanicked = errors.New("a fault of the gateway")
 
 // observed tells how an operation went.
 func (g *Gateway) observed(op string, began time.Time, bytes int64, err error) {

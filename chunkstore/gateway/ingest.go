@@ -167,11 +167,11 @@ func (i *intake) launch(buf *buffer, data []byte) {
 	i.inFlight++
 	buf.hold()
 	i.g.group.Go("store a chunk", func(context.Context) error {
+		s := stored{index: index, buffer: buf, err: errPanicked}
+		defer func() { buf.drop(); i.done <- s }()
 		chunk := chunkstore.NewChunk(data)
-		err := i.g.spread(i.ctx, i.lease.bucket, i.lease.owner(), chunk, buf)
-		buf.drop()
-		digest, _ := chunkstore.ParseDigest(chunk.Digest) // it was made just now
-		i.done <- stored{index, buf, digest, err}
+		s.digest, _ = chunkstore.ParseDigest(chunk.Digest) // it was made just now
+		s.err = i.g.spread(i.ctx, i.lease.bucket, i.lease.owner(), chunk, buf)
 		return nil
 	})
 }

@@ -21,7 +21,6 @@ const (
 // nodes drop what sessions pin that nobody knows.
 type lease struct {
 	g      *Gateway
-	ctx    context.Context
 	opened chan struct{} // closed when what follows holds
 
 	session *api.UploadSession
@@ -34,14 +33,14 @@ type lease struct {
 }
 
 func (g *Gateway) lease(ctx context.Context, bucket string) *lease {
-	l := &lease{g: g, ctx: context.WithoutCancel(ctx), opened: make(chan struct{})}
+	l := &lease{g: g, opened: make(chan struct{})}
 	g.group.Go("open an upload session", func(context.Context) error {
 		defer close(l.opened)
 		l.session, l.bucket, l.err = g.openSession(ctx, bucket)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.err == nil && !l.ended {
-			l.timer = time.AfterFunc(renewEvery, l.renew)
+			l.timer = time.AfterFunc(renewEvery, func() { l.g.group.Go("renew an upload session", l.renew) })
 		}
 		return nil
 	})
@@ -79,8 +78,8 @@ func (l *lease) wait(ctx context.Context) error {
 func (l *lease) owner() string { return SessionOwner(l.session.ID) }
 
 // renew is called by the timer. That it fails is found when the object is put.
-func (l *lease) renew() {
-	ctx, cancel := context.WithTimeout(l.ctx, leaseTime)
+func (l *lease) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaseTime)
 	defer cancel()
 	if _, err := l.g.apply(ctx, meta.Command{RenewSession: &meta.RenewSession{ID: l.session.ID}}); err != nil {
 		l.g.cfg.Log.Warn().Err(err).Str("session", l.session.ID).Msg("an upload session could not be renewed")
@@ -90,6 +89,7 @@ func (l *lease) renew() {
 	if l.timer != nil {
 		l.timer.Reset(renewEvery)
 	}
+	return nil
 }
 
 // stop lets the session be: it has ended with the object that was put. A client's own session has no

@@ -439,3 +439,41 @@ func TestAPowerCutAfterTheAcknowledgement(t *testing.T) {
 		}
 	}
 }
+
+// Where every node is slow, one more is asked, not all of them.
+func TestWhereAllAreSlowOneMoreIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 6)
+		w.bucket("assets", func(b *api.Bucket) { b.Replicas = 2 })
+		g := w.gateway(nil)
+		mustPut(t, g, "key", noise(1, 100_000))
+		g.settled(t)
+		before := w.count("put")
+		for id := range w.nodes {
+			w.on(id, hangs)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*hedgeAfter)
+		defer cancel()
+		_, err := g.Put(ctx, at("other", 100_000), bytes.NewReader(noise(2, 100_000)))
+		mustFail(t, err, api.CodeTimeout)
+		if n := w.count("put") - before; n != 3 {
+			t.Errorf("%d nodes were asked to store, want 3", n)
+		}
+		ctx, cancel = context.WithTimeout(t.Context(), 10*readHedge)
+		defer cancel()
+		_, err = content(ctx, g, "key", 0, -1)
+		mustFail(t, err, api.CodeTimeout)
+		if n := w.count("get"); n != maxAsked {
+			t.Errorf("%d nodes were asked to read, want %d", n, maxAsked)
+		}
+		g.settled(t)
+	})
+}
+
+// count is how many calls all nodes had.
+func (w *world) count(op string) (n int) {
+	for _, node := range w.nodes {
+		n += node.count(op)
+	}
+	return n
+}

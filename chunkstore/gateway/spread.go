@@ -13,7 +13,8 @@ import (
 	"github.com/cloudless/cloudless/chunkstore/place"
 )
 
-// hedgeAfter is how long the nodes that were chosen may take before another is asked too.
+// hedgeAfter is how long the nodes that were chosen may take before another is asked too: one, for where
+// all are slow, more copies at once make all of them slower.
 const hedgeAfter = 3 * time.Second
 
 // spread stores a chunk, which lies in buf, on the nodes: it returns when as many copies are durable as
@@ -79,8 +80,9 @@ func (s *spreading) start() {
 	s.running++
 	s.buf.hold()
 	s.g.group.Go("send a chunk", func(context.Context) error {
-		defer s.buf.drop()
-		s.results <- copied{node, s.g.cfg.Peers.Put(s.ctx, node, s.options, s.chunk)}
+		r := copied{node, errPanicked}
+		defer func() { s.buf.drop(); s.results <- r }()
+		r.err = s.g.cfg.Peers.Put(s.ctx, node, s.options, s.chunk)
 		return nil
 	})
 }
@@ -104,7 +106,6 @@ func (s *spreading) quorum(ctx context.Context) error {
 			}
 		case <-hedge.C:
 			s.start()
-			hedge.Reset(hedgeAfter)
 		case <-ctx.Done():
 			return cutOff(ctx)
 		}

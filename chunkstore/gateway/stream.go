@@ -135,7 +135,9 @@ func (s *stream) readAhead() {
 	piece, ahead := *s.found, make(chan fetched, 1)
 	s.found, s.ahead = nil, ahead
 	s.g.group.Go("read ahead", func(context.Context) error {
-		ahead <- s.fetch(piece, buf)
+		f := fetched{err: errPanicked}
+		defer func() { ahead <- f }()
+		f = s.fetch(piece, buf)
 		return nil
 	})
 }
