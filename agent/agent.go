@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"path/filepath"
 	"sync"
@@ -106,7 +105,6 @@ type Agent struct {
 	mux       *link.Mux
 	dialer    *link.Dialer
 	nodes     *link.NodeDialer
-	peers     *http.Client // to other agents
 	gossip    *gossip.Gossip
 	store     *store
 	gateway   *gateway.Gateway // to the whole object store
@@ -164,7 +162,6 @@ func (a *Agent) openLink(context.Context) error {
 	a.dialer = &link.Dialer{Creds: a.creds, Net: a.cfg.NetDial, Peers: a.mux.Peers}
 	a.sessions = newSessions(a)
 	a.nodes = &link.NodeDialer{Dialer: a.dialer, Addr: a.table.addr, Relays: a.sessions.addrs, Observe: a.observeDial}
-	a.peers = a.nodes.HTTPClient(api.ALPNNode)
 	return nil
 }
 

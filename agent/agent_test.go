@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/meta"
 	"github.com/cloudless/cloudless/internal/link"
 	"github.com/cloudless/cloudless/internal/pki"
 	"github.com/cloudless/cloudless/internal/run"
@@ -162,7 +163,12 @@ func (c *coordinator) nodeAPI() http.Handler {
 					return
 				}
 			}
-			json.NewEncoder(w).Encode(f(r))
+			answer := f(r)
+			if answer == nil {
+				writeError(w, api.Errorf(api.CodeNotFound, "there is no such thing"))
+				return
+			}
+			json.NewEncoder(w).Encode(answer)
 		})
 	}
 	post(api.PathRegister, func(r *http.Request) any {
@@ -201,15 +207,12 @@ func (c *coordinator) nodeAPI() http.Handler {
 			return c.table, c.table.Epoch, c.table.Index
 		})
 	})
-	mux.HandleFunc("GET "+api.PathArtifacts+"{digest}", func(w http.ResponseWriter, r *http.Request) {
-		c.mu.Lock()
-		text, ok := c.artifacts[r.PathValue("digest")]
-		c.mu.Unlock()
-		if !ok {
-			writeError(w, api.Errorf(api.CodeNotFound, "no such artifact"))
-			return
+	post(api.PathMetaRead, func(r *http.Request) any {
+		q := decode[meta.Query](r)
+		if text, ok := c.artifacts["sha256:"+q.Object.Key]; ok && q.Object.Bucket == api.ArtifactBucket {
+			return meta.Answer{Object: &api.Object{Bucket: q.Object.Bucket, Key: q.Object.Key, Size: int64(len(text)), Inline: []byte(text)}}
 		}
-		io.WriteString(w, text)
+		return nil
 	})
 	return mux
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
+	"fmt"
 	"os"
 	"slices"
 	"sync"
@@ -22,11 +22,10 @@ const (
 	fetchTimeout  = 10 * time.Minute
 	cacheBytes    = 8 << 30 // beyond this the least used goes, but nothing that an assignment names
 	cacheInterval = 5 * time.Minute
-	maxPeersToAsk = 3
 )
 
-// fetch gives the local, verified file of an artifact: from the cache, from a coordinator, or from
-// another agent. Concurrent fetches of one digest share one download.
+// fetch gives the local, verified file of an artifact: from the cache, or from the object store. Concurrent
+// fetches of one digest share one download.
 func (a *Agent) fetch(ctx context.Context, digest string) (string, error) {
 	if a.artifacts.Has(digest) {
 		return a.artifacts.Path(digest)
@@ -38,50 +37,22 @@ func (a *Agent) fetch(ctx context.Context, digest string) (string, error) {
 		return "", err
 	}
 	defer release()
-	if a.artifacts.Has(digest) {
-		return a.artifacts.Path(digest)
-	}
-	last := error(api.Errorf(api.CodeUnavailable, "artifact %s: no coordinator or agent is known", digest))
-	for _, s := range a.sessions.inOrder() {
-		if last = a.download(digest, func() (*http.Response, error) {
-			return s.do(ctx, http.MethodGet, api.PathArtifacts+digest, nil)
-		}); last == nil {
-			return a.artifacts.Path(digest)
+	if !a.artifacts.Has(digest) {
+		if err := a.download(ctx, digest); err != nil {
+			return "", err
 		}
 	}
-	for _, id := range a.table.peers(a.id.ID, maxPeersToAsk) {
-		if last = a.download(digest, func() (*http.Response, error) { return a.peerGet(ctx, id, digest) }); last == nil {
-			return a.artifacts.Path(digest)
-		}
-	}
-	return "", last
+	return a.artifacts.Path(digest)
 }
 
-func (a *Agent) peerGet(ctx context.Context, nodeID, digest string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+nodeID+api.PathArtifacts+digest, nil)
+func (a *Agent) download(ctx context.Context, digest string) error {
+	r, err := a.gateway.Open(ctx, api.ArtifactBucket, api.ArtifactKey(digest))
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("artifact %s: %w", digest, err)
 	}
-	req.Header.Set(api.HeaderGrant, a.intake.grant(digest))
-	resp, err := a.peers.Do(req)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		why := "does not have"
-		if resp.StatusCode == http.StatusForbidden {
-			why = "may not give us"
-		}
-		return nil, errors.Join(api.Errorf(api.CodeNotFound, "node %s %s artifact %s", nodeID, why, digest), resp.Body.Close())
-	}
-	return resp, err
-}
-
-func (a *Agent) download(digest string, get func() (*http.Response, error)) error {
-	resp, err := get()
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	_, err = a.artifacts.Put(resp.Request.Context(), digest, resp.Body)
-	return err
+	body := r.Range(ctx, 0, -1)
+	_, err = a.artifacts.Put(ctx, digest, body)
+	return errors.Join(err, body.Close())
 }
 
 // keepCache bounds what is kept so that starts are quick: artifacts, and what the drivers made of
@@ -244,22 +215,6 @@ func (b *tableBox) addr(nodeID string) (string, bool) {
 	}
 	n, ok := b.table.Nodes[nodeID]
 	return n.Addr, ok && n.Addr != ""
-}
-
-// peers lists up to n other nodes that are ready.
-func (b *tableBox) peers(self string, n int) []string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var out []string
-	if b.table == nil {
-		return nil
-	}
-	for id, p := range b.table.Nodes { // any of them will do: the order of a map spreads the load
-		if id != self && p.State == api.NodeReady && len(out) < n {
-			out = append(out, id)
-		}
-	}
-	return out
 }
 
 // lockDigest lets one download of a digest go on at a time.

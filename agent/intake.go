@@ -44,16 +44,6 @@ func (in *intake) have() (epoch, generation uint64) {
 	return in.set.Epoch, in.set.Generation
 }
 
-// grant is what lets this node read an artifact from others; "" when nothing here names it.
-func (in *intake) grant(digest string) string {
-	in.mu.Lock()
-	defer in.mu.Unlock()
-	if in.set == nil {
-		return ""
-	}
-	return in.set.Grants[digest]
-}
-
 // policy is what a namespace demands, by the newest accepted set: the zero policy where that says nothing.
 func (in *intake) policy(ns string) api.NamespacePolicy {
 	in.mu.Lock()

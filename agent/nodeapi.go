@@ -46,9 +46,8 @@ type nodeRoute struct {
 // nodeRoutes is the whole API of the node port. What is not in it does not exist.
 func (a *Agent) nodeRoutes() map[string]nodeRoute {
 	routes := map[string]nodeRoute{
-		"GET " + api.PathReplicaLogs + "{id}":   {onlyCoordinators, a.handleLogs},
-		"POST " + api.PathReplicaExec + "{id}":  {onlyCoordinators, a.handleExec},
-		"GET " + api.PathArtifacts + "{digest}": {a.mayRead, a.handleArtifact},
+		"GET " + api.PathReplicaLogs + "{id}":  {onlyCoordinators, a.handleLogs},
+		"POST " + api.PathReplicaExec + "{id}": {onlyCoordinators, a.handleExec},
 	}
 	maps.Copy(routes, a.storeRoutes())
 	return routes
@@ -59,15 +58,6 @@ func onlyCoordinators(id pki.Identity, _ *http.Request) error {
 		return api.Errorf(api.CodeForbidden, "this is for coordinators only")
 	}
 	return nil
-}
-
-// mayRead lets another node read what a coordinator granted it. Whether this node has the artifact is
-// told to nobody else.
-func (a *Agent) mayRead(id pki.Identity, r *http.Request) error {
-	if id.Role == api.RoleServer {
-		return nil
-	}
-	return a.creds.CheckGrant(r.Header.Get(api.HeaderGrant), id.ID, r.PathValue("digest"))
 }
 
 func writeError(w http.ResponseWriter, err error) {
@@ -221,17 +211,6 @@ func (s frameStream) Write(p []byte) (int, error) {
 		n += len(chunk)
 	}
 	return len(p), nil
-}
-
-func (a *Agent) handleArtifact(w http.ResponseWriter, r *http.Request) {
-	f, size, err := a.artifacts.Open(r.PathValue("digest"))
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	defer f.Close()
-	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
-	_, _ = io.Copy(w, f) // the reader checks length and digest
 }
 
 // servePublic answers strangers, most of them at one time, until the agent ends; requests in flight get

@@ -33,36 +33,6 @@ type AssignmentSet struct {
 	Policies []NamespacePolicy `json:"policies,omitempty"`
 	// Prepare lists artifacts to fetch and compile ahead of a replica that will come.
 	Prepare []AssignedSpec `json:"prepare,omitempty"`
-	// Grants holds, by digest, what lets the node read each of its artifacts from other nodes.
-	Grants map[string]string `json:"grants,omitempty"`
-}
-
-// HeaderGrant carries a grant when a node asks another one for an artifact.
-const HeaderGrant = "Cloudless-Grant"
-
-// Artifacts are the digests that the node may read: of what it is assigned, in the variant that it
-// runs, and of what it is to prepare, in either.
-func (s *AssignmentSet) Artifacts() map[string]bool {
-	read := map[string]bool{}
-	add := func(spec *WorkloadSpec, v Variant) {
-		if d, ok := spec.Digest(v); ok {
-			read[d] = true
-		}
-	}
-	specs := make(map[string]*WorkloadSpec, len(s.Specs))
-	for i := range s.Specs {
-		specs[VersionKey(s.Specs[i].UID, s.Specs[i].Version)] = &s.Specs[i].Spec
-	}
-	for _, a := range s.Assignments {
-		if spec, ok := specs[VersionKey(a.UID, a.Version)]; ok {
-			add(spec, a.Variant)
-		}
-	}
-	for i := range s.Prepare {
-		add(&s.Prepare[i].Spec, VariantWasm)
-		add(&s.Prepare[i].Spec, VariantContainer)
-	}
-	return read
 }
 
 // VersionKey names one version of one workload.

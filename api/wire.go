@@ -6,8 +6,8 @@ import "time"
 const (
 	ALPNJoin    = "cloudless-join/1"    // enrolment: no client certificate; net/http
 	ALPNRaft    = "cloudless-raft/1"    // server ↔ server: Raft's stream layer
-	ALPNPeer    = "cloudless-peer/1"    // server → server: forwarded commands, artifacts; HTTP/2
-	ALPNNode    = "cloudless-node/1"    // node → server: node API and heartbeats; server|node → node: logs, exec, artifacts; HTTP/2
+	ALPNPeer    = "cloudless-peer/1"    // server → server: forwarded commands; HTTP/2
+	ALPNNode    = "cloudless-node/1"    // node → server: node API and heartbeats; server → node: logs, exec; HTTP/2
 	ALPNTunnel  = "cloudless-tunnel/1"  // node → server: yamux, on which the server opens streams to the node
 	ALPNRelay   = "cloudless-relay/1"   // node|server → server: a line with a node id, then that node's bytes
 	ALPNIngress = "cloudless-ingress/1" // node → node: requests for local replicas; HTTP/1.1 and upgrade
@@ -30,10 +30,9 @@ const (
 	PathDrainSelf   = "/node/v1/drain"       // POST {} → {}; the node stops and wants its replicas moved first
 	PathRenew       = "/node/v1/renew"       // POST RenewRequest → RenewResponse
 	PathTrust       = "/node/v1/trust"       // GET → TrustBundle
-	PathArtifacts   = "/node/v1/artifacts/"  // GET {digest}: the bytes; coordinators, and agents to who has a grant
 )
 
-// Paths that an agent serves on its own node port (ALPNNode), to coordinators only but for artifacts.
+// Paths that an agent serves on its own node port (ALPNNode), to coordinators only.
 const (
 	PathReplicaLogs = "/replica/v1/logs/" // GET {id}?follow=&tail=&previous=&since=&timestamps= : text lines, chunked
 	PathReplicaExec = "/replica/v1/exec/" // GET {id}?cmd=…&tty=&stdin= : WebSocket, see ExecStream
@@ -46,7 +45,6 @@ const (
 	PathPeerUpkeep    = "/peer/v1/upkeep"     // GET → StorageUpkeep; POST: look at all chunks; leader only
 	PathPeerShort     = "/peer/v1/short"      // POST StoreShort → {}; leader only
 	PathPeerReadIndex = "/peer/v1/read-index" // GET → PeerReadIndex; leader only
-	PathPeerArtifacts = "/peer/v1/artifacts/" // PUT, GET, HEAD {digest}
 	PathPeerJoin      = "/peer/v1/join"       // POST Member → {}; a new coordinator asks to become a voter; leader
 	PathPeerRemoved   = "/peer/v1/removed"    // POST → {}; the coordinator that is told was removed, and stops
 	PathPeerInfo      = "/peer/v1/info"       // GET → PeerInfo

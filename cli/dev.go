@@ -138,6 +138,9 @@ func (e *Env) dev(ctx context.Context, o devOptions) (err error) {
 	if err := awaitNodes(ctx, c, o.agents); err != nil {
 		return err
 	}
+	if err := o.awaitStore(ctx, c); err != nil {
+		return err
+	}
 	ready.Token = strings.TrimSpace(string(token))
 	if ready.S3 != "" {
 		if ready.S3AccessKey, ready.S3SecretKey, err = devS3Key(ctx, c.server, filepath.Join(dir, fileDevS3)); err != nil {
@@ -205,6 +208,24 @@ func awaitNodes(ctx context.Context, c *coordinatorRole, want int) error {
 		}
 		if err := run.Sleep(ctx, 20*time.Millisecond); err != nil {
 			return api.Errorf(api.CodeTimeout, "only %d of %d agents became ready", ready, want)
+		}
+	}
+}
+
+// awaitStore blocks until objects can be stored, unless the agents were told to keep none.
+func (o *devOptions) awaitStore(ctx context.Context, c *coordinatorRole) error {
+	if s, err := (&agentOptions{Storage: o.storage}).storage(); err != nil || s.Off {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		err := c.server.TakesObjects(ctx)
+		if err == nil {
+			return nil
+		}
+		if run.Sleep(ctx, 10*time.Millisecond) != nil {
+			return api.Errorf(api.CodeTimeout, "the object store takes nothing yet: %w", err).WithHint("the log says more with --log-level info")
 		}
 	}
 }

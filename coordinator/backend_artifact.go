@@ -2,137 +2,117 @@ package coordinator
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"hash"
 	"io"
-	"net/http"
-	"os"
-	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/meta"
+	"github.com/cloudless/cloudless/chunkstore/gateway"
+	"github.com/cloudless/cloudless/chunkstore/split"
 	"github.com/cloudless/cloudless/coordinator/state"
 )
 
-// Bounds of moving artifacts between coordinators.
-const artifactTimeout = 10 * time.Minute
+// Modules and image tarballs are objects of the cluster's own bucket, by their digests. The state has a
+// row for each whose bytes were held against its digest: workloads may name those and no others.
 
 // Artifact finds what the cluster's store holds.
 func (s *Server) Artifact(_ context.Context, digest string) (api.Artifact, error) {
 	a, ok := s.store.View().Artifact(digest)
-	if !ok {
+	if !ok || len(a.Holders) > 0 {
 		return api.Artifact{}, api.Errorf(api.CodeNotFound, "no artifact %s", digest)
 	}
 	return *a, nil
 }
 
-// PutArtifact stores an upload here, durably, then on as many other coordinators as make a majority,
-// and only then enters it into the log. The others fetch it when they see the row (keepArtifacts).
-func (s *Server) PutArtifact(ctx context.Context, c api.Caller, digest, kind string, r io.Reader) (api.Artifact, error) {
+// PutArtifact stores what r gives under its digest: the bytes themselves, or the manifest of chunks that
+// an upload session has stored. Nothing names them before all of them have had the digest.
+func (s *Server) PutArtifact(ctx context.Context, c api.Caller, digest, kind, session string, r io.Reader) (api.Artifact, error) {
 	if !api.IsDigest(digest) {
 		return api.Artifact{}, api.Errorf(api.CodeInvalid, "digest: %q is not sha256: and 64 hex digits", digest)
 	}
 	if kind != api.ArtifactWasm && kind != api.ArtifactOCI {
 		return api.Artifact{}, api.Errorf(api.CodeInvalid, "kind: %q is not wasm or oci", kind)
 	}
-	size, err := s.artifacts.Put(ctx, digest, r)
+	if err := s.ensureArtifacts(ctx); err != nil {
+		return api.Artifact{}, err
+	}
+	put := gateway.PutObject{Bucket: api.ArtifactBucket, Key: api.ArtifactKey(digest), Size: -1}
+	o, err := s.storeArtifact(ctx, put, digest, kind, session, r)
 	if err != nil {
 		return api.Artifact{}, err
 	}
-	holders, err := s.spread(ctx, digest)
-	if err != nil {
-		return api.Artifact{}, err
-	}
-	row := &api.Artifact{Digest: digest, Size: size, Kind: kind, Holders: holders}
-	_, _, err = s.propose(ctx, state.Command{By: &c, PutArtifact: row})
-	if err != nil {
+	row := &api.Artifact{Digest: digest, Size: o.Size, Kind: kind}
+	if _, _, err := s.propose(ctx, state.Command{By: &c, PutArtifact: row}); err != nil {
 		return api.Artifact{}, err
 	}
 	return s.Artifact(ctx, digest)
 }
 
-// spread copies an artifact to other voters until a majority holds it.
-func (s *Server) spread(ctx context.Context, digest string) ([]string, error) {
-	servers, err := s.raft.Servers()
+func (s *Server) storeArtifact(ctx context.Context, put gateway.PutObject, digest, kind, session string, r io.Reader) (*api.Object, error) {
+	if session == "" {
+		return s.gateway.Put(ctx, put, newDigested(r, digest))
+	}
+	encoded, err := io.ReadAll(io.LimitReader(r, api.MaxCommitBytes))
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, artifactTimeout)
-	defer cancel()
-	holders := []string{s.id.ID}
-	need, last := 0, error(nil)
-	for _, sv := range servers {
-		if sv.Voter {
-			need++
-		}
+	m, err := split.Decode(encoded)
+	if err != nil {
+		return nil, api.Errorf(api.CodeInvalid, "the manifest cannot be read: %w", err)
 	}
-	need = need/2 + 1
-	for _, sv := range servers {
-		if len(holders) >= need {
-			break
-		}
-		if !sv.Voter || sv.ID == s.id.ID {
-			continue
-		}
-		if last = s.pushArtifact(ctx, sv.ID, digest); last == nil {
-			holders = append(holders, sv.ID)
-		}
+	if limit := api.ArtifactLimit(kind); m.Size() > limit {
+		return nil, api.Errorf(api.CodeTooLarge, "the %s artifact is over %s", kind, api.Bytes(limit))
 	}
-	if len(holders) < need {
-		return nil, &api.Error{Code: api.CodeUnavailable, Message: "the artifact is on fewer coordinators than make a majority", Hint: "bring the others up, then upload again", Err: last}
+	body := s.gateway.Preview(m).Range(ctx, 0, -1)
+	_, err = io.Copy(io.Discard, newDigested(body, digest))
+	if err = errors.Join(err, body.Close()); err != nil {
+		return nil, err
 	}
-	return holders, nil
+	return s.gateway.Commit(ctx, session, put, m)
 }
 
-func (s *Server) pushArtifact(ctx context.Context, id, digest string) error {
-	f, _, err := s.artifacts.Open(digest)
-	if err != nil {
+// ensureArtifacts makes the bucket of artifacts, unless it is there.
+func (s *Server) ensureArtifacts(ctx context.Context) error {
+	_, err := s.readMeta(ctx, meta.Query{Bucket: api.ArtifactBucket})
+	if api.CodeOf(err) != api.CodeNotFound {
 		return err
 	}
-	defer f.Close()
-	return s.peerCall(ctx, id, http.MethodPut, api.PathPeerArtifacts+digest, f, nil)
-}
-
-// keepArtifacts fetches, as rows appear, what this coordinator does not hold yet, and deletes what
-// has no row any more. It ends with the coordinator.
-func (s *Server) keepArtifacts(ctx context.Context) error {
-	for ctx.Err() == nil {
-		v := s.store.View()
-		_, changed := v.Mark(state.MarkArtifacts)
-		complete := true
-		for _, a := range v.Artifacts() {
-			if !s.artifacts.Has(a.Digest) {
-				complete = s.pullArtifact(ctx, a) == nil && complete
-			}
-		}
-		var retry <-chan time.Time
-		if !complete {
-			retry = time.After(5 * time.Second)
-		}
-		select {
-		case <-ctx.Done():
-		case <-changed:
-		case <-retry:
-		}
-	}
-	return nil
-}
-
-func (s *Server) pullArtifact(ctx context.Context, a *api.Artifact) error {
-	ctx, cancel := context.WithTimeout(ctx, artifactTimeout)
-	defer cancel()
-	var err error = os.ErrNotExist
-	for _, id := range a.Holders {
-		if id == s.id.ID {
-			continue
-		}
-		var resp *http.Response
-		if resp, err = s.peerDo(ctx, id, http.MethodGet, api.PathPeerArtifacts+a.Digest, nil); err != nil {
-			continue
-		}
-		_, err = s.artifacts.Put(ctx, a.Digest, resp.Body)
-		err = errors.Join(err, resp.Body.Close())
-		if err == nil {
-			return nil
-		}
+	_, err = s.applyOne(ctx, meta.Command{CreateBucket: &api.Bucket{Name: api.ArtifactBucket, Chunking: api.ChunkingContent}})
+	if api.CodeOf(err) == api.CodeConflict { // another has been quicker
+		return nil
 	}
 	return err
+}
+
+// openArtifact reads what is stored under a digest.
+func (s *Server) openArtifact(ctx context.Context, digest string) (io.ReadCloser, error) {
+	r, err := s.gateway.Open(ctx, api.ArtifactBucket, api.ArtifactKey(digest))
+	if err != nil {
+		return nil, err
+	}
+	return r.Range(ctx, 0, -1), nil
+}
+
+// digested ends with an error in place of io.EOF unless what was read has a digest.
+type digested struct {
+	r    io.Reader
+	hash hash.Hash
+	want string
+}
+
+func newDigested(r io.Reader, digest string) *digested { return &digested{r, sha256.New(), digest} }
+
+// Read reads.
+func (d *digested) Read(p []byte) (int, error) {
+	n, err := d.r.Read(p)
+	d.hash.Write(p[:n])
+	if errors.Is(err, io.EOF) {
+		if got := "sha256:" + hex.EncodeToString(d.hash.Sum(nil)); got != d.want {
+			return n, api.Errorf(api.CodeUnsupMedia, "the bytes are %s, announced was %s", got, d.want).WithHint("the file changed while it was read, or on its way; upload it again")
+		}
+	}
+	return n, err
 }

@@ -50,20 +50,20 @@ func (s *Server) DeletePolicy(ctx context.Context, c api.Caller, ns string) erro
 	return err
 }
 
-var errElsewhere = errors.New("the module is not on this coordinator")
+var errElsewhere = errors.New("the module is not in the store")
 
-// admitWorkload refuses early what nodes would refuse at each start. A module that is not here, as it was not
-// uploaded yet or another coordinator took it, is left to them.
-func (s *Server) admitWorkload(v state.View, w *api.Workload) error {
+// admitWorkload refuses early what nodes would refuse at each start. A module that is not stored, as it was
+// not uploaded yet, is left to them.
+func (s *Server) admitWorkload(ctx context.Context, v state.View, w *api.Workload) error {
 	p, ok := v.Policy(w.Metadata.Namespace)
 	if !ok {
 		return nil
 	}
 	err := minisign.Admit(p, &w.Spec, func() (io.ReadCloser, error) {
-		if !s.artifacts.Has(w.Spec.Wasm.Module) {
+		f, err := s.openArtifact(ctx, w.Spec.Wasm.Module)
+		if api.CodeOf(err) == api.CodeNotFound {
 			return nil, errElsewhere
 		}
-		f, _, err := s.artifacts.Open(w.Spec.Wasm.Module)
 		return f, err
 	})
 	if errors.Is(err, errElsewhere) {
@@ -74,7 +74,7 @@ func (s *Server) admitWorkload(v state.View, w *api.Workload) error {
 
 // admitRollback is admitWorkload of an earlier version, 0 for the one before. What is not there is for
 // the log to refuse.
-func (s *Server) admitRollback(v state.View, ref api.Ref, version uint64) error {
+func (s *Server) admitRollback(ctx context.Context, v state.View, ref api.Ref, version uint64) error {
 	w, ok := v.Workload(ref)
 	if !ok {
 		return nil
@@ -85,7 +85,7 @@ func (s *Server) admitRollback(v state.View, ref api.Ref, version uint64) error 
 	}
 	back := w.Workload
 	back.Spec = old.Spec
-	return s.admitWorkload(v, &back)
+	return s.admitWorkload(ctx, v, &back)
 }
 
 // policyNotes tells who plans what a policy means for what runs already.

@@ -79,8 +79,20 @@ func (s *Server) applyOne(ctx context.Context, cmd meta.Command) (meta.Result, e
 	return res.First()
 }
 
+// own refuses to change what the cluster keeps for itself.
+func own(bucket string) error {
+	if bucket != api.ArtifactBucket {
+		return nil
+	}
+	return api.Errorf(api.CodeForbidden, "bucket %s is the cluster's own: it holds what workloads run", bucket).
+		WithHint("use another bucket; 'cloudless workload run FILE' stores modules and images")
+}
+
 // DeleteBucket removes an empty bucket.
 func (s *Server) DeleteBucket(ctx context.Context, _ api.Caller, name string, ifMatch uint64) error {
+	if err := own(name); err != nil {
+		return err
+	}
 	_, err := s.applyOne(ctx, meta.Command{DeleteBucket: &meta.DeleteBucket{Name: name, IfMatch: ifMatch}})
 	return err
 }
@@ -110,6 +122,9 @@ func (s *Server) OpenObject(ctx context.Context, bucket, key string) (*gateway.R
 
 // PutObject stores what r gives.
 func (s *Server) PutObject(ctx context.Context, _ api.Caller, p api.ObjectPut, r io.Reader) (*api.Object, error) {
+	if err := own(p.Bucket); err != nil {
+		return nil, err
+	}
 	return s.gateway.Put(ctx, putOf(p), r)
 }
 
@@ -122,12 +137,18 @@ func putOf(p api.ObjectPut) gateway.PutObject {
 
 // DeleteObject removes an object.
 func (s *Server) DeleteObject(ctx context.Context, _ api.Caller, bucket, key, ifMatch string) error {
+	if err := own(bucket); err != nil {
+		return err
+	}
 	_, err := s.applyOne(ctx, meta.Command{Delete: &meta.Delete{Bucket: bucket, Key: key, IfMatch: ifMatch}})
 	return err
 }
 
 // CopyObject makes another object of the same bytes.
 func (s *Server) CopyObject(ctx context.Context, _ api.Caller, c meta.Copy) (*api.Object, error) {
+	if err := own(c.Bucket); err != nil {
+		return nil, err
+	}
 	res, err := s.applyOne(ctx, meta.Command{Copy: &c})
 	return res.Object, err
 }
@@ -153,6 +174,9 @@ func (s *Server) PutChunk(ctx context.Context, session, bucket, digest string, r
 
 // CommitUpload makes an object of the chunks of an upload.
 func (s *Server) CommitUpload(ctx context.Context, _ api.Caller, session string, p api.ObjectPut, manifest []byte) (*api.Object, error) {
+	if err := own(p.Bucket); err != nil {
+		return nil, err
+	}
 	m, err := split.Decode(manifest)
 	if err != nil {
 		return nil, api.Errorf(api.CodeInvalid, "the manifest cannot be read: %w", err)

@@ -3,8 +3,6 @@ package coordinator
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -146,10 +144,9 @@ func (c *cluster) followers() []int {
 
 func upload(t *testing.T, s *Server, content string) (string, error) {
 	t.Helper()
-	sum := sha256.Sum256([]byte(content))
-	digest := "sha256:" + hex.EncodeToString(sum[:])
+	digest := digestOf([]byte(content))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	_, err := s.PutArtifact(ctx, admin, digest, api.ArtifactWasm, bytes.NewReader([]byte(content)))
+	_, err := s.PutArtifact(ctx, admin, digest, api.ArtifactWasm, "", bytes.NewReader([]byte(content)))
 	return digest, err
 }

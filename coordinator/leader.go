@@ -59,6 +59,7 @@ func (s *Server) lead(ctx context.Context) error {
 	voters := run.New(ctx)
 	voters.Go("voters", s.keepVoters)
 	voters.Go("rotations", s.keepRotations)
+	voters.Go("artifacts", s.keepArtifacts)
 	voters.Go("expiry", s.keepExpiry)
 	voters.Go("chunks", s.keepChunks)
 	defer func() { _ = voters.Close() }() // they return nil

@@ -13,41 +13,6 @@ import (
 	"github.com/cloudless/cloudless/coordinator/state"
 )
 
-// An upload is acknowledged when a majority holds the bytes on disk, and never before; what was
-// acknowledged comes to the ones that were down, too.
-func TestAnUploadIsAcknowledgedWhenAMajorityHoldsIt(t *testing.T) {
-	c := newCluster(t, 3)
-	down := c.followers()
-	c.stop(down[0])
-	at := c.leader()
-	digest, err := upload(t, c.servers[at], "one is down")
-	if err != nil {
-		t.Fatalf("with one of three down: %v", err)
-	}
-	holders := 0
-	for _, s := range c.servers {
-		if s != nil && s.artifacts.Verify(digest) == nil {
-			holders++
-		}
-	}
-	if holders < 2 {
-		t.Errorf("acknowledged with %d holders", holders)
-	}
-	c.stop(down[1])
-	refused, err := upload(t, c.servers[at], "two are down")
-	if code := api.CodeOf(err); code != api.CodeUnavailable {
-		t.Errorf("with two of three down: %v", err)
-	}
-	if _, err := c.servers[at].Artifact(t.Context(), refused); api.CodeOf(err) != api.CodeNotFound {
-		t.Errorf("the refused upload: %v", err)
-	}
-	c.start(down[0])
-	c.start(down[1])
-	for _, i := range down {
-		c.eventually("the upload on the ones that were down", func() bool { return c.servers[i].artifacts.Verify(digest) == nil })
-	}
-}
-
 // Whoever was written to, and whoever is asked: the writer finds its own write, and others do from the
 // index that it was answered with.
 func TestAReaderOfAnotherCoordinatorSeesItsOwnWrite(t *testing.T) {

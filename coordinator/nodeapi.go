@@ -2,10 +2,8 @@ package coordinator
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -38,22 +36,21 @@ func (s *Server) nodeAPI() http.Handler {
 // nodeRoutes is the whole node API. What is not in it does not exist.
 func (s *Server) nodeRoutes() map[string]func(w http.ResponseWriter, r *http.Request, node string) {
 	return map[string]func(w http.ResponseWriter, r *http.Request, node string){
-		"POST " + api.PathRegister:              s.handleRegister,
-		"POST " + api.PathHeartbeat:             s.handleHeartbeat,
-		"GET " + api.PathAssignments:            s.handleAssignments,
-		"GET " + api.PathEndpoints:              s.handleEndpoints,
-		"POST " + api.PathStatuses:              s.handleStatuses,
-		"POST " + api.PathNodeEvents:            s.handleNodeEvents,
-		"POST " + api.PathGoodbye:               s.handleGoodbye,
-		"POST " + api.PathDrainSelf:             s.handleDrainSelf,
-		"POST " + api.PathRenew:                 s.handleRenew,
-		"GET " + api.PathTrust:                  s.handleTrust,
-		"POST " + api.PathStoreKey:              s.handleStoreKey,
-		"GET " + api.PathArtifacts + "{digest}": s.handleArtifact,
-		"POST " + api.PathMetaApply:             s.handleMetaApply,
-		"POST " + api.PathMetaRead:              s.handleMetaRead,
-		"GET " + api.PathStoreMembers:           s.handleStoreMembers,
-		"POST " + api.PathStoreShort:            s.handleStoreShort,
+		"POST " + api.PathRegister:    s.handleRegister,
+		"POST " + api.PathHeartbeat:   s.handleHeartbeat,
+		"GET " + api.PathAssignments:  s.handleAssignments,
+		"GET " + api.PathEndpoints:    s.handleEndpoints,
+		"POST " + api.PathStatuses:    s.handleStatuses,
+		"POST " + api.PathNodeEvents:  s.handleNodeEvents,
+		"POST " + api.PathGoodbye:     s.handleGoodbye,
+		"POST " + api.PathDrainSelf:   s.handleDrainSelf,
+		"POST " + api.PathRenew:       s.handleRenew,
+		"GET " + api.PathTrust:        s.handleTrust,
+		"POST " + api.PathStoreKey:    s.handleStoreKey,
+		"POST " + api.PathMetaApply:   s.handleMetaApply,
+		"POST " + api.PathMetaRead:    s.handleMetaRead,
+		"GET " + api.PathStoreMembers: s.handleStoreMembers,
+		"POST " + api.PathStoreShort:  s.handleStoreShort,
 	}
 }
 
@@ -127,7 +124,7 @@ func (s *Server) handleAssignments(w http.ResponseWriter, r *http.Request, node 
 		if v.Meta().Epoch == 0 || !api.Older(epoch, gen, v.Meta().Epoch, have) {
 			return nil, changed
 		}
-		return s.granted(v.Assignments(node)), changed
+		return v.Assignments(node), changed
 	})
 }
 
@@ -195,27 +192,4 @@ func (s *Server) handleRenew(w http.ResponseWriter, r *http.Request, node string
 	}
 	resp, err := s.renew(pki.Identity{Cluster: s.id.ClusterID, Role: api.RoleNode, ID: node}, req.CSR)
 	answer(w, resp, err)
-}
-
-// handleArtifact gives a node what one of its replicas runs or will run, and nothing else.
-func (s *Server) handleArtifact(w http.ResponseWriter, r *http.Request, node string) {
-	digest := strings.TrimSpace(r.PathValue("digest"))
-	if !s.store.View().Assignments(node).Artifacts()[digest] {
-		writeError(w, api.Errorf(api.CodeForbidden, "nothing on this node runs artifact %s", digest))
-		return
-	}
-	s.serveArtifact(w, digest)
-}
-
-// serveArtifact sends the bytes of an artifact that this coordinator holds.
-func (s *Server) serveArtifact(w http.ResponseWriter, digest string) {
-	f, size, err := s.artifacts.Open(digest)
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	defer f.Close()
-	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
-	w.Header().Set("Content-Type", "application/octet-stream")
-	_, _ = io.Copy(w, f) // the reader checks length and digest
 }

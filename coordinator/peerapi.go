@@ -34,13 +34,6 @@ func (s *Server) peerAPI() http.Handler {
 	mux.HandleFunc("GET "+api.PathPeerKeys, s.handlePeerKeys)
 	mux.HandleFunc("POST "+api.PathPeerRemoved, s.handlePeerRemoved)
 	mux.HandleFunc("GET "+api.PathPeerEvents, s.handlePeerEvents)
-	mux.HandleFunc("GET "+api.PathPeerArtifacts+"{digest}", func(w http.ResponseWriter, r *http.Request) {
-		s.serveArtifact(w, r.PathValue("digest"))
-	})
-	mux.HandleFunc("PUT "+api.PathPeerArtifacts+"{digest}", func(w http.ResponseWriter, r *http.Request) {
-		_, err := s.artifacts.Put(r.Context(), r.PathValue("digest"), r.Body)
-		answer(w, struct{}{}, err)
-	})
 	return mux
 }
 

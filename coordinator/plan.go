@@ -14,12 +14,12 @@ import (
 const planExplained = 100
 
 // PlanWorkload tells what applying would do, by the real scheduler on the current state, and changes nothing.
-func (s *Server) PlanWorkload(_ context.Context, w api.Workload) (api.Plan, error) {
+func (s *Server) PlanWorkload(ctx context.Context, w api.Workload) (api.Plan, error) {
 	if err := checkWorkload(&w); err != nil {
 		return api.Plan{}, err
 	}
 	v := s.store.View()
-	if err := s.admitWorkload(v, &w); err != nil {
+	if err := s.admitWorkload(ctx, v, &w); err != nil {
 		return api.Plan{}, err
 	}
 	c := s.placing(v)

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,7 +21,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/cloudless/cloudless/api"
-	"github.com/cloudless/cloudless/chunkstore"
 	"github.com/cloudless/cloudless/chunkstore/gateway"
 	"github.com/cloudless/cloudless/chunkstore/transfer"
 	"github.com/cloudless/cloudless/coordinator/consensus"
@@ -70,7 +68,6 @@ type Server struct {
 	id         identity
 	keys       *keyring
 	trust      atomic.Pointer[trust]
-	grants     grants
 	applied    progress
 	writes     gather[*metaWrite]
 	reads      gather[chan<- error]
@@ -81,19 +78,18 @@ type Server struct {
 	storeTable memberTable
 	creds      *pki.Credentials
 
-	store     *state.Store
-	objects   *objects.Store // rows of buckets and objects
-	artifacts *chunkstore.Files
-	mux       *link.Mux
-	dialer    *link.Dialer
-	nodes     *link.NodeDialer
-	tunnels   *link.Tunnels
-	clients   *clients
-	gossip    *gossip.Gossip
-	raft      *consensus.Node
-	signals   *signals
-	events    *eventRings
-	audit     *auditLog
+	store   *state.Store
+	objects *objects.Store // rows of buckets and objects
+	mux     *link.Mux
+	dialer  *link.Dialer
+	nodes   *link.NodeDialer
+	tunnels *link.Tunnels
+	clients *clients
+	gossip  *gossip.Gossip
+	raft    *consensus.Node
+	signals *signals
+	events  *eventRings
+	audit   *auditLog
 
 	started  time.Time
 	poke     chan struct{} // wakes the leader's loop; holds one
@@ -136,9 +132,6 @@ func (s *Server) openData(context.Context) (err error) {
 		return err
 	}
 	if err := s.checkRemoved(); err != nil {
-		return err
-	}
-	if s.artifacts, err = chunkstore.NewFiles(filepath.Join(s.cfg.DataDir, "artifacts")); err != nil {
 		return err
 	}
 	s.audit, err = openAudit(s.path(fileAudit), s.log)
@@ -312,7 +305,6 @@ func (s *Server) background() {
 	s.group.Go("revocations", s.cutRevoked)
 	s.group.Go("keys", s.keepTrust)
 	s.group.Go("member file", s.keepMemberFile)
-	s.group.Go("artifacts", s.keepArtifacts)
 	s.group.Go("events of others", s.keepPeerEvents)
 	s.group.Go("gauges", s.keepGauges)
 }

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 
+	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/meta"
 	"github.com/cloudless/cloudless/chunkstore/gateway"
 	"github.com/cloudless/cloudless/chunkstore/transfer"
@@ -29,6 +30,19 @@ func (s *Server) openGateway(context.Context) error {
 		Observe: s.observeStorage, Log: s.log,
 	})
 	return nil
+}
+
+// TakesObjects says why the store would not take an object now; nil when it does.
+func (s *Server) TakesObjects(ctx context.Context) error {
+	if _, err := s.readMeta(ctx, meta.Query{Bucket: api.ArtifactBucket}); err != nil {
+		return err
+	}
+	for _, m := range s.storeMembers().Members {
+		if m.State == api.StoreReady {
+			return nil
+		}
+	}
+	return api.Errorf(api.CodeUnavailable, "no node takes chunks").WithHint("start an agent; 'cloudless storage status' shows those there are")
 }
 
 func (s *Server) observeStorage(o gateway.Observation) {

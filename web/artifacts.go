@@ -26,8 +26,8 @@ func (s *server) getArtifact(c *call) (answer, error) {
 	return okOr(s.backend.Artifact(c.context(), d))
 }
 
-// putArtifact streams the body to the backend, which keeps it under its digest. It can be repeated
-// at will, so it knows no Idempotency-Key.
+// putArtifact streams the body to the backend, which keeps it under its digest; with a session it is the
+// manifest of the chunks that were put there. It can be repeated at will, so it knows no Idempotency-Key.
 func (s *server) putArtifact(c *call) error {
 	digest, err := digestOf(c)
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *server) putArtifact(c *call) error {
 	if kind != api.ArtifactWasm && kind != api.ArtifactOCI {
 		return badQuery("kind", kind, "wasm or oci")
 	}
-	limit := artifactLimit(kind)
+	limit := api.ArtifactLimit(kind)
 	if c.request().ContentLength > limit {
 		return overLimit(kind+" artifact", limit)
 	}
@@ -49,7 +49,7 @@ func (s *server) putArtifact(c *call) error {
 	body := newUpload(c, kind+" artifact", limit)
 	var a api.Artifact
 	err = s.audited(c, c.route, func() (err error) {
-		a, err = s.backend.PutArtifact(c.context(), c.caller, digest, kind, body)
+		a, err = s.backend.PutArtifact(c.context(), c.caller, digest, kind, c.query("session"), body)
 		return err
 	})
 	if err != nil {
@@ -60,13 +60,6 @@ func (s *server) putArtifact(c *call) error {
 		return err
 	}
 	return c.write(http.StatusCreated, out)
-}
-
-func artifactLimit(kind string) int64 {
-	if kind == api.ArtifactWasm {
-		return api.MaxModuleBytes
-	}
-	return api.MaxArtifactBytes
 }
 
 func overLimit(kind string, limit int64) error {

@@ -96,9 +96,9 @@ type Backend interface {
 	PutPolicy(ctx context.Context, c api.Caller, p api.NamespacePolicy) (api.NamespacePolicy, error)
 	DeletePolicy(ctx context.Context, c api.Caller, ns string) error
 
-	// PutArtifact reads r to its end, and answers when a majority holds it durably. Bytes that do
-	// not hash to digest are refused.
-	PutArtifact(ctx context.Context, c api.Caller, digest, kind string, r io.Reader) (api.Artifact, error)
+	// PutArtifact reads r to its end, and answers when enough nodes hold it durably. With an upload
+	// session r is the manifest of what was put there. Bytes that do not hash to digest are refused.
+	PutArtifact(ctx context.Context, c api.Caller, digest, kind, session string, r io.Reader) (api.Artifact, error)
 	// Artifact is CodeNotFound for one that the cluster does not hold.
 	Artifact(ctx context.Context, digest string) (api.Artifact, error)
 

@@ -338,7 +338,7 @@ func (m *memory) DeletePolicy(_ context.Context, c api.Caller, _ string) error {
 	return nil
 }
 
-func (m *memory) PutArtifact(_ context.Context, c api.Caller, d, kind string, r io.Reader) (api.Artifact, error) {
+func (m *memory) PutArtifact(_ context.Context, c api.Caller, d, kind, _ string, r io.Reader) (api.Artifact, error) {
 	m.wrote(c)
 	n, err := io.Copy(io.Discard, r)
 	return api.Artifact{Digest: d, Kind: kind, Size: n}, err

@@ -64,7 +64,7 @@ func TestArtifactLimit(t *testing.T) {
 			t.Errorf("%d bytes not announced: %d", size, got)
 		}
 	}
-	if artifactLimit(api.ArtifactOCI) != api.MaxArtifactBytes {
+	if api.ArtifactLimit(api.ArtifactOCI) != api.MaxArtifactBytes {
 		t.Error("an image has another limit")
 	}
 	wantCode(t, ask(s, api.RoleOperator, http.MethodPut, "/v1/artifacts/"+digest+"?kind=elf", "x"), api.CodeInvalid)

@@ -127,7 +127,7 @@ func (s *server) clusterRoutes() []route {
 		get("/v1/usage", listQuery, s.listUsage),
 		get("/v1/endpoints", listQuery, s.listEndpoints),
 		{method: http.MethodGet, path: "/v1/events", role: api.RoleViewer, class: classRead, query: eventQuery, stream: s.events},
-		stream(http.MethodPut, artifact, api.RoleOperator, []string{"kind"}, s.putArtifact),
+		stream(http.MethodPut, artifact, api.RoleOperator, []string{"kind", "session"}, s.putArtifact),
 		get(artifact, nil, s.getArtifact),
 	}
 }

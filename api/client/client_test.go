@@ -211,9 +211,9 @@ func TestPagesFollowsCursors(t *testing.T) {
 	}
 }
 
-// An upload whose first address fails is sent whole to the next.
+// A small artifact whose first address fails is sent whole to the next.
 func TestPutArtifactReopensItsSource(t *testing.T) {
-	data := bytes.Repeat([]byte("chunk"), 100_000)
+	data := bytes.Repeat([]byte("c"), wholeArtifact)
 	a := serve(t, func(w http.ResponseWriter, r *http.Request) { io.CopyN(io.Discard, r.Body, 1000); noLeader(w, r) })
 	var got []byte
 	b := serve(t, func(w http.ResponseWriter, r *http.Request) {

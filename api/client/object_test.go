@@ -3,11 +3,13 @@ package client
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -322,5 +324,51 @@ func TestWorkOfTheStoreAndItsBackup(t *testing.T) {
 	}
 	if err := c.RestoreStorage(t.Context(), -1, reopen([]byte("another"))); err != nil || string(s.Backup) != "another" {
 		t.Errorf("%q: %v", s.Backup, err)
+	}
+}
+
+// A module that was built again differs in a few places: only the chunks there are sent.
+func TestAChangedArtifactSendsWhatHasChanged(t *testing.T) {
+	s, c := store(t)
+	b := api.Bucket{Name: api.ArtifactBucket, Chunking: api.ChunkingContent}
+	b.Default()
+	s.Buckets[b.Name] = b
+	var sizes []int64
+	s.Hook = func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasPrefix(r.URL.Path, "/v1/artifacts/") {
+			return false
+		}
+		body, _ := io.ReadAll(r.Body)
+		m, err := split.Decode(body)
+		if err != nil || r.URL.Query().Get("session") == "" || r.URL.Query().Get("kind") != api.ArtifactWasm {
+			t.Errorf("%s: %v", r.URL, err)
+		} else {
+			sizes = append(sizes, m.Size())
+		}
+		json.NewEncoder(w).Encode(api.Artifact{})
+		return true
+	}
+	module := noise(1, 3<<20)
+	put := func() (sent int) {
+		before := s.Sent
+		_, err := c.PutArtifact(t.Context(), "sha256:"+strings.Repeat("0", 64), api.ArtifactWasm, int64(len(module)), func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(module)), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Sent - before
+	}
+	all := put()
+	if all < 6 {
+		t.Fatalf("%d chunks of a whole module: they are too coarse", all)
+	}
+	module = slices.Concat(module[:1<<20], []byte("a few bytes more"), module[1<<20:])
+	if again := put(); again < 1 || again > 2 {
+		t.Errorf("%d of %d chunks sent for one change", again, all)
+	}
+	if again := put(); again != 0 {
+		t.Errorf("%d chunks sent for none", again)
+	}
+	if want := []int64{3 << 20, 3<<20 + 16, 3<<20 + 16}; !slices.Equal(sizes, want) {
+		t.Errorf("artifacts of %v bytes, want %v", sizes, want)
 	}
 }

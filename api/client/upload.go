@@ -53,10 +53,8 @@ func (c *Client) Upload(ctx context.Context, p api.ObjectPut, r io.Reader, progr
 	if err != nil {
 		return api.Object{}, err
 	}
-	u := &upload{
-		c: c, put: p, r: io.MultiReader(bytes.NewReader(head), r), cutter: split.CutterFor(p.Size, false, b.Chunking == api.ChunkingContent),
-		md5: md5.New(), sha256: sha256.New(), progress: progress,
-	}
+	u := newUpload(c, p, io.MultiReader(bytes.NewReader(head), r), split.CutterFor(p.Size, false, b.Chunking == api.ChunkingContent))
+	u.progress = progress
 	return u.run(ctx)
 }
 
@@ -78,6 +76,10 @@ type upload struct {
 	progress    func(n int64, sent bool)
 }
 
+func newUpload(c *Client, p api.ObjectPut, r io.Reader, cutter split.Cutter) *upload {
+	return &upload{c: c, put: p, r: r, cutter: cutter, md5: md5.New(), sha256: sha256.New(), progress: func(int64) {}}
+}
+
 // piece is a chunk with its bytes.
 type piece struct {
 	split.Chunk
@@ -85,22 +87,30 @@ type piece struct {
 }
 
 func (u *upload) run(ctx context.Context) (out api.Object, err error) {
+	if err := u.store(ctx); err != nil {
+		return out, err
+	}
+	return out, u.c.call(ctx, http.MethodPost, u.path("/commit"), nil, api.UploadCommit{ObjectPut: u.put, Manifest: u.manifest.Encode()}, &out, nil)
+}
+
+// store opens a session and has all chunks in it; what is left is to commit the manifest.
+func (u *upload) store(ctx context.Context) error {
 	var s api.UploadSession
 	if err := u.c.call(ctx, http.MethodPost, "/v1/uploads", nil, api.UploadRequest{Bucket: u.put.Bucket}, &s, nil); err != nil {
-		return out, err
+		return err
 	}
 	u.session = s.ID
 	if err := u.send(ctx); err != nil {
-		return out, err
+		return err
 	}
 	n := u.manifest.Size()
 	if u.put.Size >= 0 && u.put.Size != n {
-		return out, otherSize(u.put, n)
+		return otherSize(u.put, n)
 	}
 	u.put.Size = n
 	u.md5.Sum(u.manifest.MD5[:0])
 	u.sha256.Sum(u.manifest.SHA256[:0])
-	return out, u.c.call(ctx, http.MethodPost, u.path("/commit"), nil, api.UploadCommit{ObjectPut: u.put, Manifest: u.manifest.Encode()}, &out, nil)
+	return nil
 }
 
 func (u *upload) path(more string) string { return "/v1/uploads/" + url.PathEscape(u.session) + more }

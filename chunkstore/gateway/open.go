@@ -47,6 +47,12 @@ func (g *Gateway) Open(ctx context.Context, bucket, key string) (*Reader, error)
 	return r, nil
 }
 
+// Preview reads what an object of a manifest would be, before there is one: whoever commits it may want
+// to see its bytes first.
+func (g *Gateway) Preview(m *split.Manifest) *Reader {
+	return &Reader{g: g, object: &api.Object{Size: m.Size()}, manifest: m}
+}
+
 // Reader reads an object.
 type Reader struct {
 	g        *Gateway

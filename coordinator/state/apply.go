@@ -359,6 +359,9 @@ func (t *tx) removeArtifact(digest string) Result {
 	if !ok {
 		return refuse(api.CodeNotFound, "no artifact %s", digest)
 	}
+	if t.NamedArtifacts()[digest] {
+		return refuse(api.CodeConflict, "artifact %s is named by a version of a workload", digest)
+	}
 	t.del(tArtifacts, a)
 	return Result{}
 }

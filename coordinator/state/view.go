@@ -164,6 +164,19 @@ func (v View) Policy(ns string) (*api.NamespacePolicy, bool) {
 // Artifacts lists what the cluster's store holds.
 func (v View) Artifacts() []*api.Artifact { return all[api.Artifact](v, tArtifacts, "id") }
 
+// NamedArtifacts are the digests that any version of a workload names.
+func (v View) NamedArtifacts() map[string]bool {
+	named := map[string]bool{}
+	for _, ver := range all[Version](v, tVersions, "id") {
+		for _, variant := range []api.Variant{api.VariantWasm, api.VariantContainer} {
+			if d, ok := ver.Spec.Digest(variant); ok {
+				named[d] = true
+			}
+		}
+	}
+	return named
+}
+
 // Artifact finds an artifact.
 func (v View) Artifact(digest string) (*api.Artifact, bool) {
 	return first[api.Artifact](v, tArtifacts, "id", digest)
