@@ -10,6 +10,9 @@ import (
 func TestBucketsAreListedInPages(t *testing.T) {
 	c := newCluster(t, 1)
 	s := c.servers[0]
+	if err := s.ensureArtifacts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for _, name := range []string{"two", "one", "three"} {
 		if _, err := s.PutBucket(t.Context(), admin, api.Bucket{Name: name}, true, 0); err != nil {
 			t.Fatal(err)
@@ -27,7 +30,7 @@ func TestBucketsAreListedInPages(t *testing.T) {
 		}
 		cursor = page.Cursor
 	}
-	if fmt.Sprint(names) != "[one three two]" || cursor != "" {
+	if fmt.Sprint(names) != "[artifacts one three two]" || cursor != "" {
 		t.Errorf("%v, then %q", names, cursor)
 	}
 	if _, err := s.PutBucket(t.Context(), admin, api.Bucket{Name: "one"}, true, 0); api.CodeOf(err) != api.CodeConflict {
