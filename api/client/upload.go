@@ -77,7 +77,7 @@ type upload struct {
 }
 
 func newUpload(c *Client, p api.ObjectPut, r io.Reader, cutter split.Cutter) *upload {
-	return &upload{c: c, put: p, r: r, cutter: cutter, md5: md5.New(), sha256: sha256.New(), progress: func(int64) {}}
+	return &upload{c: c, put: p, r: r, cutter: cutter, md5: md5.New(), sha256: sha256.New(), progress: func(int64, bool) {}}
 }
 
 // piece is a chunk with its bytes.
