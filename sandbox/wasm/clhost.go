@@ -98,12 +98,10 @@ func answerHead(x *exchange, status int, text []byte) int32 {
 	if x.sent() {
 		return errnoExist
 	}
-	header := x.heads.answers
-	clear(header)
-	if addResponse(header, text) != nil || !validStatus(status) {
+	header, err := x.heads.answerOf(text)
+	if err != nil || !validStatus(status) {
 		return errnoInvalid
 	}
-	keepEndToEnd(header)
 	x.respond(status, header)
 	return errnoOK
 }

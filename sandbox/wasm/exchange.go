@@ -38,6 +38,7 @@ type exchange struct {
 
 	mu       sync.Mutex
 	deadline time.Duration // since epoch
+	now      time.Duration // when somebody looked at the clock last
 	done     chan struct{} // made when first asked for
 	timer    *time.Timer   // with done
 	unwatch  [2]func() bool
@@ -73,7 +74,10 @@ func (x *exchange) close() {
 func (x *exchange) control() *http.ResponseController { return http.NewResponseController(x.w) }
 
 // left is the time until the deadline; x.mu is held.
-func (x *exchange) left() time.Duration { return x.deadline - sinceEpoch() }
+func (x *exchange) left() time.Duration {
+	x.now = sinceEpoch()
+	return x.deadline - x.now
+}
 
 // Deadline implements context.Context.
 func (x *exchange) Deadline() (time.Time, bool) {
@@ -124,7 +128,9 @@ func (x *exchange) Done() <-chan struct{} {
 	check := func() { _ = x.Err() }
 	x.timer = time.AfterFunc(x.left(), func() {
 		if x.Err() == nil { // the deadline was moved while the timer fired
-			x.extend(0)
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			x.setTimer()
 		}
 	})
 	x.unwatch = [2]func() bool{context.AfterFunc(x.replica, check), context.AfterFunc(x.r.Context(), check)}
@@ -155,13 +161,23 @@ func (x *exchange) end(cause error) {
 	}
 }
 
-// extend moves the deadline to d from now; with 0 it sets the timer by the deadline as it is.
-func (x *exchange) extend(d time.Duration) {
+// look looks at the clock, as Err does, but judges nothing.
+func (x *exchange) look() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if d > 0 {
-		x.deadline = sinceEpoch() + d
-	}
+	x.now = sinceEpoch()
+}
+
+// extend gives the guest the timeout anew, from when somebody looked at the clock last.
+func (x *exchange) extend() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.deadline = x.now + x.timeout
+	x.setTimer()
+}
+
+// setTimer has the timer fire at the deadline; x.mu is held.
+func (x *exchange) setTimer() {
 	if x.timer != nil && x.cause == nil {
 		x.timer.Reset(x.left())
 	}
@@ -256,6 +272,7 @@ func (x *exchange) Write(p []byte) (n int, err error) {
 	x.respond(http.StatusOK, nil)
 	if blocks {
 		x.clock.wait(func() { n, err = x.w.Write(p) })
+		x.look()
 	} else {
 		n, err = x.w.Write(p)
 	}
@@ -264,7 +281,7 @@ func (x *exchange) Write(p []byte) (n int, err error) {
 	}
 	switch {
 	case err == nil:
-		x.extend(x.timeout)
+		x.extend()
 	case !errors.Is(err, http.ErrContentLength): // that the guest announced
 		x.lost()
 	}

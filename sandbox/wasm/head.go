@@ -92,6 +92,8 @@ type heads struct {
 	fields  []field
 	single  [3]string   // values of fields that net/http keeps elsewhere
 	answers http.Header // of the response
+	answer  string      // the text that answers was read from, while known is set
+	known   bool
 }
 
 // spareHeads keeps memory for the next exchange: a head is most of what handling a request allocates.
@@ -99,19 +101,46 @@ var spareHeads = sync.Pool{New: func() any {
 	return &heads{text: make([]byte, 0, 1024), fields: make([]field, 0, 16), answers: http.Header{}}
 }}
 
-// maxSpareText bounds the texts that are kept.
-const maxSpareText = 16 << 10
+const (
+	maxSpareText   = 16 << 10 // bounds the texts of requests that are kept
+	maxSpareAnswer = 1 << 10  // and those of responses
+)
 
-// recycle keeps h for another exchange, without anything of the present one.
+// recycle keeps h for another exchange, without anything of the present request.
 func (h *heads) recycle() {
 	if cap(h.text) > maxSpareText {
 		return
 	}
 	clear(h.fields)
 	clear(h.single[:])
-	clear(h.answers)
+	if len(h.answer) > maxSpareAnswer {
+		h.forgetAnswer()
+	}
 	h.text, h.fields = h.text[:0], h.fields[:0]
 	spareHeads.Put(h)
+}
+
+// answerOf reads a response's head, without what is for the connection. Guests answer with the same head again
+// and again, so the last one is kept.
+func (h *heads) answerOf(text []byte) (http.Header, error) {
+	if h.known && string(text) == h.answer {
+		return h.answers, nil
+	}
+	h.forgetAnswer()
+	if err := addResponse(h.answers, text); err != nil {
+		return nil, err
+	}
+	keepEndToEnd(h.answers)
+	for name, values := range h.answers {
+		h.answers[name] = slices.Clip(values) // who adds one makes a list of his own
+	}
+	h.answer, h.known = string(text), true
+	return h.answers, nil
+}
+
+func (h *heads) forgetAnswer() {
+	clear(h.answers)
+	h.answer, h.known = "", false
 }
 
 // guestFields is what a guest sees of a request's header, in order, with what net/http keeps elsewhere.

@@ -156,14 +156,16 @@ func (i *instance) finish() {
 // cost is what all calls so far have used.
 func (i *instance) cost() sandbox.Cost { return sandbox.Cost{Fuel: i.tank.sum, CPU: i.clock.sum} }
 
-// call runs an exported function () -> () within bounds.
-func (i *instance) call(bounds context.Context, f wapi.Function) error {
+// call runs exported functions () -> (), one after the other until one fails, within bounds.
+func (i *instance) call(bounds context.Context, all ...wapi.Function) (err error) {
 	i.bounds, i.fetches, i.storage = bounds, nil, nil
 	if err := i.throttle(0); err != nil {
 		return err
 	}
 	i.begin()
-	err := f.CallWithStack(i.ctx, nil)
+	for n := 0; n < len(all) && err == nil; n++ {
+		err = all[n].CallWithStack(i.ctx, nil)
+	}
 	i.finish()
 	i.out.end()
 	i.err.end()

@@ -182,9 +182,8 @@ func (s *server) ready(i *instance, err error) bool {
 func (s *server) callCl(i *instance, x *exchange) (err, answer error) {
 	i.world.Bind(x, nil, i.out, i.err)
 	if i.resume != nil {
-		err = i.call(x, i.resume)
-	}
-	if err == nil {
+		err = i.call(x, i.resume, i.entry)
+	} else {
 		err = i.call(x, i.entry)
 	}
 	return err, ending(x, err, func() error {
