@@ -33,16 +33,25 @@
 
 export const DEBUG: i32 = 0, INFO: i32 = 1, WARN: i32 = 2, ERROR: i32 = 3;
 
+const usual: i32 = 2048; // room for most heads
+const room = memory.data(usual);
+
 // "METHOD URI" and the request's fields, a line each. req_head tells the whole length, so a second
 // call gets what the first had no room for.
 export function requestHead(): string {
-  let head = new ArrayBuffer(2048);
-  const length = reqHead(changetype<usize>(head), head.byteLength);
-  if (length > head.byteLength) {
-    head = new ArrayBuffer(length);
-    reqHead(changetype<usize>(head), length);
-  }
-  return String.UTF8.decode(head.slice(0, length));
+  const length = reqHead(room, usual);
+  if (length <= usual) return String.UTF8.decodeUnsafe(room, length);
+  const head = new ArrayBuffer(length);
+  reqHead(changetype<usize>(head), length);
+  return String.UTF8.decode(head);
+}
+
+// The first line of the head alone, "METHOD URI", cut where the room for most heads ends.
+export function requestLine(): string {
+  const length = min(reqHead(room, usual), usual);
+  let end = 0;
+  while (end < length && load<u8>(room + end) != 0x0a) end++;
+  return String.UTF8.decodeUnsafe(room, end);
 }
 
 // The number of bytes of the request's body that are in the buffer now; 0 at its end, -1 on an error.
