@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"io"
@@ -157,7 +158,7 @@ func notSent(format string, args ...any) error {
 // ask sends a request to the coordinators in turn, the leader first, until one answers. A refusal is an
 // answer. After another error the next one is asked if nothing was sent, or if the request may be repeated.
 func (ss *sessions) ask(ctx context.Context, path string, in, out any, repeat bool) error {
-	body, err := json.Marshal(in)
+	body, err := pack(in)
 	if err != nil {
 		return err
 	}
@@ -202,10 +203,29 @@ func (s *session) askOnce(ctx context.Context, path string, body []byte, out any
 		return unknown(s.member.Name, err)
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxMetaAnswer)).Decode(out); err != nil {
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxMetaAnswer))
+	if err == nil {
+		err = unpack(text, out)
+	}
+	if err != nil {
 		return unknown(s.member.Name, err)
 	}
 	return nil
+}
+
+// pack gives what is sent as the bytes that it says, or else as JSON; unpack is the way back.
+func pack(v any) ([]byte, error) {
+	if m, ok := v.(encoding.BinaryMarshaler); ok {
+		return m.MarshalBinary()
+	}
+	return json.Marshal(v)
+}
+
+func unpack(b []byte, v any) error {
+	if m, ok := v.(encoding.BinaryUnmarshaler); ok {
+		return m.UnmarshalBinary(b)
+	}
+	return json.Unmarshal(b, v)
 }
 
 // unknown makes an error of the connection one that says what it means; what a coordinator said stays.

@@ -7,8 +7,8 @@ const ALPNChunks = "cloudless-chunks/1"
 
 // Paths of the object store on a coordinator (ALPNNode).
 const (
-	PathMetaApply    = "/node/v1/meta/apply"    // POST meta.Commands → meta.Results; forwarded to the leader
-	PathMetaRead     = "/node/v1/meta/read"     // POST meta.Query → meta.Answer; any coordinator, strongly consistent
+	PathMetaApply    = "/node/v1/meta/apply"    // POST meta.Commands, packed → meta.Results; forwarded to the leader
+	PathMetaRead     = "/node/v1/meta/read"     // POST meta.Query → meta.Answer, packed; any coordinator, strongly consistent
 	PathStoreMembers = "/node/v1/store/members" // GET ?revision= → StoreMembers, or 204 when they are the same
 	PathStoreShort   = "/node/v1/store/short"   // POST StoreShort → {}: chunks that need a repair soon
 	PathStoreKey     = "/node/v1/store/key"     // POST SigningKeyRequest → SigningKey

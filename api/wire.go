@@ -41,7 +41,7 @@ const (
 // Paths between coordinators (ALPNPeer).
 const (
 	PathPropose       = "/peer/v1/propose"    // POST encoded command → ProposeResponse; leader only
-	PathPeerMeta      = "/peer/v1/meta"       // POST meta.Commands → meta.Results; leader only
+	PathPeerMeta      = "/peer/v1/meta"       // POST meta.Commands, packed → meta.Results; leader only
 	PathPeerUpkeep    = "/peer/v1/upkeep"     // GET → StorageUpkeep; POST: look at all chunks; leader only
 	PathPeerShort     = "/peer/v1/short"      // POST StoreShort → {}; leader only
 	PathPeerReadIndex = "/peer/v1/read-index" // GET → PeerReadIndex; leader only

@@ -105,11 +105,7 @@ func (s *Server) renew(id pki.Identity, csr string) (*api.RenewResponse, error) 
 
 // readJSON decodes a bounded body strictly; on failure it has answered.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) bool {
-	return readJSONUpTo(w, r, api.MaxBodyBytes, v)
-}
-
-func readJSONUpTo(w http.ResponseWriter, r *http.Request, limit int64, v any) bool {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, api.MaxBodyBytes))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
 		writeError(w, api.Errorf(api.CodeInvalid, "the body is not what was expected: %v", err))

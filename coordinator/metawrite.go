@@ -3,7 +3,6 @@ package coordinator
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"net/http"
 	"time"
 
@@ -35,7 +34,7 @@ func (s *Server) applyMetaOnce(ctx context.Context, cmds []meta.Command) (*meta.
 	if here {
 		return s.applyMetaHere(ctx, cmds)
 	}
-	body, err := json.Marshal(meta.Commands{Commands: cmds})
+	body, err := meta.Commands{Commands: cmds}.MarshalBinary()
 	if err != nil {
 		return nil, err
 	}

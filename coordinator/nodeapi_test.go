@@ -98,6 +98,9 @@ func askNode(s *Server, cert *x509.Certificate, pattern, path string, body any) 
 		path = route
 	}
 	data, _ := json.Marshal(body) // structs of the API
+	if c, ok := body.(meta.Commands); ok {
+		data, _ = c.MarshalBinary()
+	}
 	r := httptest.NewRequest(method, path, bytes.NewReader(data))
 	r.TLS = nil
 	if cert != nil {

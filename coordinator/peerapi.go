@@ -75,7 +75,7 @@ func (s *Server) handlePropose(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) handlePeerMeta(w http.ResponseWriter, r *http.Request) {
 	var req meta.Commands
-	if !readJSONUpTo(w, r, maxMetaBody, &req) {
+	if !readPacked(w, r, &req) {
 		return
 	}
 	var res *meta.Results

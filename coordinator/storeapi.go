@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"errors"
+	"io"
 	"net/http"
 
 	"github.com/cloudless/cloudless/api"
@@ -16,7 +17,7 @@ const maxMetaBody = objects.MaxEntryBytes + 1<<10
 // an admin.
 func (s *Server) handleMetaApply(w http.ResponseWriter, r *http.Request, _ string) {
 	var req meta.Commands
-	if !readJSONUpTo(w, r, maxMetaBody, &req) {
+	if !readPacked(w, r, &req) {
 		return
 	}
 	for _, c := range req.Commands {
@@ -34,8 +35,30 @@ func (s *Server) handleMetaRead(w http.ResponseWriter, r *http.Request, _ string
 	if !readJSON(w, r, &q) {
 		return
 	}
-	res, err := s.readMeta(r.Context(), q)
-	answer(w, res, forNodes(err))
+	a, err := s.readMeta(r.Context(), q)
+	if err != nil {
+		writeError(w, forNodes(err))
+		return
+	}
+	packed, err := a.MarshalBinary()
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = w.Write(packed) // the node is gone; nobody is left to tell
+}
+
+// readPacked reads commands; see meta.Commands.
+func readPacked(w http.ResponseWriter, r *http.Request, c *meta.Commands) bool {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMetaBody))
+	if err == nil {
+		err = c.UnmarshalBinary(body)
+	}
+	if err != nil {
+		writeError(w, api.Errorf(api.CodeInvalid, "the body is not what was expected: %v", err))
+	}
+	return err == nil
 }
 
 // forNodes gives an error as a node is to see it: what is safe to try again was tried for it already.

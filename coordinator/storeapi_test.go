@@ -43,7 +43,7 @@ func TestWhatANodeMayAskOfTheMetadata(t *testing.T) {
 		"nothing":                      {api.PathMetaApply, meta.Commands{}, 400},
 		"as much as an entry may have": {api.PathMetaApply, many(objects.MaxEntryCommands), 200},
 		"more than an entry may have":  {api.PathMetaApply, many(objects.MaxEntryCommands + 1), 400},
-		"what this version has not":    {api.PathMetaApply, map[string]any{"commands": []any{map[string]any{"fly": true}}}, 400},
+		"what this version has not":    {api.PathMetaApply, map[string]any{"fly": true}, 400},
 		"two things at once":           {api.PathMetaRead, meta.Query{Bucket: "assets", Buckets: true}, 400},
 		"an object that is not there":  {api.PathMetaRead, meta.Query{Object: &meta.ObjectRef{Bucket: "assets", Key: "none"}}, 404},
 		"as many sessions as it may":   {api.PathMetaRead, meta.Query{Sessions: make([]string, meta.MaxAsked)}, 200},

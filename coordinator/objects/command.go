@@ -1,10 +1,8 @@
 package objects
 
 import (
-	"bytes"
-	"encoding/json"
+	"encoding/binary"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/cloudless/cloudless/api"
@@ -58,7 +56,8 @@ type (
 
 // Encoded is commands as they are in an entry, which may have several.
 type Encoded struct {
-	body  []byte // JSON, without the brackets of the list
+	text  []byte // JSON, without the brackets of the list; see meta.SplitCommands
+	blobs []byte
 	count int
 	alone bool // it must not share an entry
 }
@@ -68,11 +67,12 @@ func EncodeCommands(cmds []Command) (Encoded, error) {
 	if len(cmds) == 0 || len(cmds) > MaxEntryCommands {
 		return Encoded{}, api.Errorf(api.CodeInvalid, "an entry has 1 to %d commands, not %d", MaxEntryCommands, len(cmds))
 	}
-	body, err := json.Marshal(cmds)
+	text, blobs, err := meta.SplitCommands(cmds)
 	if err != nil {
 		return Encoded{}, fmt.Errorf("encode entry: %w", err)
 	}
-	e := Encoded{body[1 : len(body)-1], len(cmds), slices.ContainsFunc(cmds, func(c Command) bool { return c.Restore != nil })}
+	alone := slices.ContainsFunc(cmds, func(c Command) bool { return c.Restore != nil })
+	e := Encoded{text[1 : len(text)-1], blobs, len(cmds), alone}
 	if e.bytes() > MaxEntryBytes {
 		return Encoded{}, api.Errorf(api.CodeTooLarge, "an entry of %d bytes, at most %d are allowed", e.bytes(), MaxEntryBytes).
 			WithHint("send fewer commands at once, or upload the object in parts")
@@ -80,17 +80,18 @@ func EncodeCommands(cmds []Command) (Encoded, error) {
 	return e, nil
 }
 
-// entryFrame is what an entry has beside its commands: two bytes, and the brackets of the list.
-const entryFrame = 4
-
-func (e Encoded) bytes() int { return entryFrame + len(e.body) }
+// bytes is the length of the entry.
+func (e Encoded) bytes() int {
+	text := len(e.text) + 2 // the brackets of the list
+	return 2 + len(binary.AppendUvarint(nil, uint64(text))) + text + len(e.blobs)
+}
 
 // Count is how many commands there are.
 func (e Encoded) Count() int { return e.count }
 
 // Fits tells whether one entry has room for both.
 func (e Encoded) Fits(more Encoded) bool {
-	return !e.alone && !more.alone && e.count+more.count <= MaxEntryCommands && e.bytes()+1+len(more.body) <= MaxEntryBytes
+	return !e.alone && !more.alone && e.count+more.count <= MaxEntryCommands && e.bytes()+more.bytes() <= MaxEntryBytes
 }
 
 // With is both, in this order.
@@ -98,15 +99,15 @@ func (e Encoded) With(more Encoded) Encoded {
 	if e.count == 0 {
 		return more
 	}
-	body := append(append(e.body, ','), more.body...)
-	return Encoded{body: body, count: e.count + more.count}
+	text := append(append(e.text, ','), more.text...)
+	return Encoded{text: text, blobs: append(e.blobs, more.blobs...), count: e.count + more.count}
 }
 
 // Entry gives the bytes of an entry.
 func (e Encoded) Entry() []byte {
-	b := make([]byte, 0, e.bytes())
-	b = append(b, EntryFormat, entryVersion, '[')
-	return append(append(b, e.body...), ']')
+	text := make([]byte, 0, len(e.text)+2)
+	text = append(append(append(text, '['), e.text...), ']')
+	return append([]byte{EntryFormat, entryVersion}, meta.Pack(text, e.blobs)...)
 }
 
 // Encode gives the bytes of an entry. One that is too large is refused, so that it never reaches the log.
@@ -119,7 +120,7 @@ func Encode(cmds []Command) ([]byte, error) {
 }
 
 // Decode reads what Encode wrote. What this version does not know is an error, never skipped: the rows
-// of the coordinators would part.
+// of the coordinators would part. The commands have bytes of b.
 func Decode(b []byte) ([]Command, error) {
 	if len(b) < 2 || b[0] != EntryFormat || b[1] != entryVersion {
 		return nil, fmt.Errorf("decode entry: not one of version %d: upgrade this coordinator", entryVersion)
@@ -127,14 +128,13 @@ func Decode(b []byte) ([]Command, error) {
 	if len(b) > MaxEntryBytes {
 		return nil, fmt.Errorf("decode entry: %d bytes, at most %d are allowed", len(b), MaxEntryBytes)
 	}
-	dec := json.NewDecoder(bytes.NewReader(b[2:]))
-	dec.DisallowUnknownFields()
-	var cmds []Command
-	if err := dec.Decode(&cmds); err != nil {
+	text, blobs, err := meta.Unpack(b[2:])
+	if err != nil {
 		return nil, fmt.Errorf("decode entry: %w", err)
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, fmt.Errorf("decode entry: bytes after its end")
+	cmds, err := meta.JoinCommands(text, blobs)
+	if err != nil {
+		return nil, fmt.Errorf("decode entry: %w", err)
 	}
 	if len(cmds) == 0 || len(cmds) > MaxEntryCommands {
 		return nil, fmt.Errorf("decode entry: %d commands", len(cmds))

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/meta"
 )
 
 // samples are one command of each kind, with each field set.
@@ -76,17 +77,18 @@ func TestLimitsOfEntries(t *testing.T) {
 			t.Errorf("%d commands: %v", n, err)
 		}
 		text := strings.TrimSuffix(strings.Repeat(`{"at":"2026-03-01T12:00:00Z"},`, n), ",")
-		if _, err := Decode([]byte("O\x01[" + text + "]")); (err == nil) != ok {
+		if _, err := Decode(append([]byte("O\x01"), meta.Pack([]byte("["+text+"]"), nil)...)); (err == nil) != ok {
 			t.Errorf("%d commands decoded: %v", n, err)
 		}
 	}
-	big := at(Command{Delete: &Delete{Bucket: "assets"}})
-	empty, err := Encode([]Command{big})
+	const half = MaxEntryBytes / 2 // whose length is written in as many bytes
+	big := at(Command{Delete: &Delete{Bucket: "assets", Key: strings.Repeat("k", half)}})
+	less, err := Encode([]Command{big})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, more := range []int{-1, 0, 1} {
-		big.Delete.Key = strings.Repeat("k", MaxEntryBytes-len(empty)+more)
+		big.Delete.Key = strings.Repeat("k", MaxEntryBytes-len(less)+half+more)
 		b, err := Encode([]Command{big})
 		if (err == nil) != (more <= 0) {
 			t.Errorf("%d bytes over: %v", more, err)
@@ -98,7 +100,7 @@ func TestLimitsOfEntries(t *testing.T) {
 }
 
 func TestWhatIsNotKnownIsRefused(t *testing.T) {
-	for _, b := range []string{"", "O", "O\x02[]", "\x01\x01[]", "O\x01", "O\x01{}", `O` + "\x01" + `[{"unknown":1}]`, "O\x01[{}] {}", "O\x01[{}]x"} {
+	for _, b := range []string{"", "O", "O\x02\x04[{}]", "\x01\x01\x04[{}]", "O\x01", "O\x01\x02{}", "O\x01\x0f" + `[{"unknown":1}]`, "O\x01\x07[{}] {}", "O\x01\x05[{}]x", "O\x01\x04[{}]x", "O\x01\x02[]"} {
 		if cmds, err := Decode([]byte(b)); err == nil {
 			t.Errorf("%q gave %+v", b, cmds)
 		}
