@@ -23,6 +23,7 @@ const (
 // A pass comes passInterval after the last, or later: passes are to take a tenth of the time at most.
 const (
 	passInterval = 5 * time.Second
+	longestPause = 5 * time.Minute
 	passShare    = 10
 )
 
@@ -113,7 +114,7 @@ func (f *folder) loop(ctx context.Context) {
 		began := time.Now()
 		err := f.follower.pass(ctx, false)
 		f.count()
-		wait = max(passInterval, passShare*time.Since(began))
+		wait = pauseAfter(time.Since(began), err)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -124,6 +125,15 @@ func (f *folder) loop(ctx context.Context) {
 		}
 		behind = err != nil
 	}
+}
+
+// pauseAfter is how long to rest after a pass. One that ended because the cluster cannot be asked has waited,
+// not worked.
+func pauseAfter(took time.Duration, err error) time.Duration {
+	if api.CodeOf(err) == api.CodeUnavailable {
+		return passInterval
+	}
+	return min(max(passInterval, passShare*took), longestPause)
 }
 
 // stop ends the loop and waits for its end.

@@ -439,6 +439,21 @@ func TestAContainersVolumeHasItsSize(t *testing.T) {
 	}
 }
 
+// Passes take a tenth of the time at most; the wait for a cluster that cannot be asked is no work.
+func TestThePauseAfterAPass(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{
+		0: passInterval, passInterval / passShare: passInterval, passInterval/passShare + 1: passInterval + passShare,
+		longestPause / passShare: longestPause, time.Hour: longestPause,
+	} {
+		if got := pauseAfter(took, nil); got != want {
+			t.Errorf("after %s: %s, want %s", took, got, want)
+		}
+	}
+	if got := pauseAfter(time.Minute, api.Errorf(api.CodeUnavailable, "no quorum")); got != passInterval {
+		t.Errorf("without a quorum: %s", got)
+	}
+}
+
 // A bucket of many objects comes in pages, several at a time.
 func TestABucketOfManyObjects(t *testing.T) {
 	store := fake.NewStorage("assets")
