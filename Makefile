@@ -93,7 +93,7 @@ WEED ?=
 STORAGE := $(GO) run ./test/bench -storage -binary $(BIN)/cloudless -minio '$(MINIO)' -weed '$(WEED)'
 
 bench-storage: build ## the object store by its packages, beside plain appends and Pebble alone, and by its S3 door; MINIO=path WEED=path of peers, if there are any
-	$(GO) test -run '^$$' -bench . -benchmem ./chunkstore ./chunkstore/split ./chunkstore/place ./chunkstore/gateway ./coordinator/objects
+	$(GO) test -run '^$$' -bench . -benchmem ./chunkstore ./chunkstore/split ./chunkstore/place ./chunkstore/gateway ./coordinator/objects ./coordinator/upkeep
 	$(STORAGE)
 
 bench-storage-report: build ## the table of docs/BENCHMARKS-STORAGE.md

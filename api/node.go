@@ -63,8 +63,8 @@ type NodeStatus struct {
 	DiskFull      string     `json:"diskFull,omitempty"` // why its disk takes nothing new; empty while there is room
 	// ChunkStore is what it last said of its chunk store; nil of a node that keeps none.
 	ChunkStore *StoreStats `json:"chunkStore,omitempty"`
-	// Store is what the last look at all chunks showed of it; nil of a node that keeps none.
-	Store *NodeUpkeep `json:"store,omitempty"`
+	// Upkeep is what the last look at all chunks showed of it; nil of a node that keeps none.
+	Upkeep *NodeUpkeep `json:"upkeep,omitempty"`
 }
 
 // Usage is measured load: cpu in thousandths of a core, the rest in bytes.

@@ -70,6 +70,24 @@ func chunksOf(n api.Node) string {
 	return text
 }
 
+// upkeepOf tells what is to be done with a node's chunks.
+func upkeepOf(n api.Node) string {
+	u := live(n).Upkeep
+	if u == nil {
+		return ""
+	}
+	text := fmt.Sprintf("%d to get, %d to let go", u.Gain, u.Lose)
+	switch {
+	case u.SafeToRemove:
+		text += ", safe to remove"
+	case u.State == api.StoreDraining:
+		text += fmt.Sprintf(", not safe to remove: %d chunks are needed there", u.Chunks)
+	case u.Silent != "":
+		text += ", " + u.Silent
+	}
+	return text
+}
+
 func runtimes(n api.Node) string {
 	var out []string
 	if n.Runtimes.WasmEngine != "" {
@@ -165,7 +183,7 @@ func (e *Env) describeNode(ctx context.Context, c *client.Client, n api.Node) er
 		{"Node port", n.Addr.Node}, {"Ingress", n.Addr.Ingress}, {"Wasm", n.Runtimes.WasmEngine},
 		{"Containers", strings.TrimSpace(yesNo(n.Runtimes.Containers) + " " + n.Runtimes.ContainersVer + n.Runtimes.ContainersReason)},
 		{"CPU", s.Allocated.CPU.String() + " of " + n.Capacity.CPU.String()}, {"Memory", s.Allocated.Memory.String() + " of " + n.Capacity.Memory.String()},
-		{"Storage", s.Allocated.Storage.String() + " of " + n.Capacity.Storage.String()}, {"Disk", s.DiskFull}, {"Chunks", chunksOf(n)}, {"Replicas", fmt.Sprint(s.Replicas)},
+		{"Storage", s.Allocated.Storage.String() + " of " + n.Capacity.Storage.String()}, {"Disk", s.DiskFull}, {"Chunks", chunksOf(n)}, {"Upkeep", upkeepOf(n)}, {"Replicas", fmt.Sprint(s.Replicas)},
 		{"Connected", yesNo(s.Connected)}, {"Gossip", s.Gossip}, {"Reliability", fmt.Sprintf("%.2f", s.Reliability)}, {"Joined", e.age(n.JoinedAt)},
 	})
 	return orElse(err, func() error { return e.lastEvents(ctx, c, "node/"+n.Name) })
@@ -238,15 +256,30 @@ func nodeDrain(e *Env) *cobra.Command {
 	cmd.Flags().BoolVar(&graceful, "graceful", false, "start each replacement before its replica stops")
 	cmd.Flags().DurationVar(&deadline, "deadline", 0, "stop what is left after this time (default: never)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would move, and move nothing")
-	wait.add(cmd, "until nothing runs on the node")
+	wait.add(cmd, "until nothing runs on the node and nothing needs its chunks")
 	return cmd
 }
 
 func drained(n api.Node) string {
-	if n.Status != nil && n.Status.Replicas == 0 {
+	if isDrained(n) {
 		return "drained"
 	}
 	return "draining"
+}
+
+// isDrained tells whether a node has no replicas, and no chunk of the object store that is needed there.
+func isDrained(n api.Node) bool {
+	return n.Status != nil && n.Status.Replicas == 0 && (n.StoreCapacity == 0 || n.Status.Upkeep != nil && n.Status.Upkeep.SafeToRemove)
+}
+
+// remaining says what is still on a node.
+func remaining(n api.Node) string {
+	s := live(n)
+	text := fmt.Sprintf("%d replicas", s.Replicas)
+	if s.Upkeep != nil && !s.Upkeep.SafeToRemove {
+		text += fmt.Sprintf(" and %d chunks", s.Upkeep.Chunks)
+	}
+	return text
 }
 
 func (e *Env) waitDrained(ctx context.Context, c *client.Client, id string, f *waitFlags) (api.Node, error) {
@@ -256,16 +289,16 @@ func (e *Env) waitDrained(ctx context.Context, c *client.Client, id string, f *w
 	defer p.clear()
 	for {
 		n, err := c.Node(ctx, id, 0, 0)
-		if err == nil && n.Status != nil && n.Status.Replicas == 0 {
+		if err == nil && isDrained(n) {
 			return n, nil
 		}
 		if err == nil {
-			p.line("waiting: %d replicas on node %s", live(n).Replicas, n.Name)
+			p.line("waiting: %s on node %s", remaining(n), n.Name)
 			err = pause(ctx, 200*time.Millisecond)
 		}
 		switch {
 		case api.CodeOf(err) == api.CodeTimeout || ctx.Err() == context.DeadlineExceeded:
-			return n, api.Errorf(api.CodeTimeout, "node %s is not empty after %s: %d replicas are left", id, f.timeout, live(n).Replicas).
+			return n, api.Errorf(api.CodeTimeout, "node %s is not empty after %s: %s are left", id, f.timeout, remaining(n)).
 				WithHint("the drain goes on; see 'cloudless node get %s'", id)
 		case err != nil:
 			return n, err

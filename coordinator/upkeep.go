@@ -110,7 +110,7 @@ func (s *Server) handlePeerUpkeep(w http.ResponseWriter, r *http.Request) {
 func withStore(n api.Node, u api.StorageUpkeep) api.Node {
 	for i := range u.Nodes {
 		if u.Nodes[i].Node == n.ID {
-			n.Status.Store = &u.Nodes[i]
+			n.Status.Upkeep = &u.Nodes[i]
 		}
 	}
 	return n

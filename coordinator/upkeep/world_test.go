@@ -111,8 +111,12 @@ func (w *world) store(n, r int) []string {
 			w.nodes[id].chunks[ref.Name()] = true
 		}
 	}
-	slices.SortFunc(w.refs, func(a, b objects.Ref) int { return bytes.Compare(a.Digest[:], b.Digest[:]) })
+	w.sort()
 	return names
+}
+
+func (w *world) sort() {
+	slices.SortFunc(w.refs, func(a, b objects.Ref) int { return bytes.Compare(a.Digest[:], b.Digest[:]) })
 }
 
 // Members, Referenced and Reference are the coordinators' side.

@@ -125,7 +125,7 @@ func TestANodeIsReplaced(t *testing.T) {
 		w.check(err)
 		w.eventually("it to be safe to remove", time.Minute, func() bool {
 			n, err := w.mustLead().Node(w.t.Context(), old.name)
-			return err == nil && n.Status.Store != nil && n.Status.Store.SafeToRemove
+			return err == nil && n.Status.Upkeep != nil && n.Status.Upkeep.SafeToRemove
 		})
 		w.eventually("its chunks to be on the others alone", soon, func() bool { s := w.stored(); return s[old.name] == 0 && total(s) == 3*files })
 		if n := len(w.events(api.EventStoreDrained)); n != 1 {
