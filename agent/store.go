@@ -36,7 +36,8 @@ const (
 	// smallMemory is below what a node is a small board, whose store keeps less in memory.
 	smallMemory = api.Bytes(1 << 30)
 
-	storeInterval  = time.Second // between two looks at the store, and two questions who its members are
+	storeInterval  = time.Second           // between two looks at the store, and two questions who its members are
+	firstInterval  = 50 * time.Millisecond // between these questions until one is answered: nothing is stored before
 	membersTimeout = 5 * time.Second
 )
 
@@ -155,7 +156,11 @@ func (a *Agent) keepStoreMembers(ctx context.Context) error {
 		if err := a.askStoreMembers(ctx); err != nil {
 			a.log.Debug().Err(err).Msg("members of the store not learnt")
 		}
-		if run.Sleep(ctx, storeInterval) != nil {
+		pause := storeInterval
+		if len(a.store.members.Load().Members) == 0 {
+			pause = firstInterval
+		}
+		if run.Sleep(ctx, pause) != nil {
 			return nil
 		}
 	}

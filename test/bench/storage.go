@@ -280,6 +280,25 @@ func (k *cluster) s3(ctx context.Context, copies int) (s3Server, error) {
 	if err != nil {
 		return s3Server{}, err
 	}
-	_, err = k.client.CreateBucket(ctx, api.Bucket{Name: s3Bucket, Replicas: copies, WriteQuorum: copies})
-	return s3Server{door.Host, key.ID, key.Secret}, err
+	if _, err = k.client.CreateBucket(ctx, api.Bucket{Name: s3Bucket, Replicas: copies, WriteQuorum: copies}); err != nil {
+		return s3Server{}, err
+	}
+	s := s3Server{door.Host, key.ID, key.Secret}
+	return s, s.serves(ctx)
+}
+
+// serves waits until an object of more than a row's size is taken: by then the agent knows the others.
+func (s s3Server) serves(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, formTimeout)
+	defer cancel()
+	c, err := s.dial(ctx, 0, 2*api.MaxInlineBytes)
+	if err != nil {
+		return err
+	}
+	defer c.conn.Close()
+	var last error
+	if err := poll(ctx, func() (bool, error) { last = c.put("/" + s3Bucket + "/first"); return last == nil, nil }); err != nil {
+		return fmt.Errorf("%w: %w", err, last)
+	}
+	return nil
 }
