@@ -28,9 +28,10 @@ import (
 //	hostile_shape_test.go   imports, exports, traps, exits; cut, changed and foreign binaries
 //	hostile_flood_test.go   output, logs, responses, heads; listeners that are no HTTP servers
 //	hostile_state_test.go   what a request leaves for the next
+//	hostile_calls_test.go   arguments at every edge to every function of the host
 //
 // Elsewhere: files and paths in sandbox/wasi (escape_test.go, table_test.go, volume_test.go, fuzz_test.go),
-// arguments at every edge in sandbox/wasi (fuzz_test.go) and fetch_test.go, the way out in sandbox/egress, compile bombs that kill a child in compile_test.go,
+// the way out in sandbox/egress, compile bombs that kill a child in compile_test.go,
 // damaged and foreign files of the cache in cache_test.go (TestADamagedEntryIsMadeAnew,
 // TestAForeignEntryIsMadeAnew).
 
