@@ -321,6 +321,8 @@ func FuzzRequest(f *testing.F) {
 	f.Add("/v1/workloads?label=a=b&limit=3", "5", `{"kind":"Workload"}`)
 	f.Add("/v1/events?since=10m", "7-1", "")
 	f.Add("/v1/workloads/%2e%2e/x", "\"4\"", "[]")
+	f.Add("/v1/objects/photos/%2e%2e//%2F?metadata=true", `"a", W/"b"`, "bytes")
+	f.Add("/v1/uploads/s-1/commit", "bytes=-5", `{"bucket":"photos","key":"k","manifest":"Q0xNMQ=="}`)
 	b := defaultBudgets()
 	for c := range b.rates {
 		b.rates[c] = budget{rate.Inf, 1} // or most requests would go no further than the limit
@@ -333,7 +335,7 @@ func FuzzRequest(f *testing.F) {
 				return
 			}
 			r.RemoteAddr = "10.0.0.1:1"
-			r.Header = http.Header{"Authorization": {"Bearer operator"}, "If-Match": {header}, "Last-Event-Id": {header}, "X-Request-Id": {header}, "Idempotency-Key": {header}}
+			r.Header = http.Header{"Authorization": {"Bearer operator"}, "If-Match": {header}, "Last-Event-Id": {header}, "Range": {header}, "If-Range": {header}, "If-None-Match": {header}, "Content-Digest": {header}, "X-Request-Id": {header}, "Idempotency-Key": {header}}
 			rec := httptest.NewRecorder()
 			s.echo.ServeHTTP(rec, r)
 			if rec.Code == http.StatusInternalServerError {
