@@ -161,6 +161,28 @@ func (w *storageWait) add(cmd *cobra.Command, until string) {
 	cmd.Flags().DurationVar(&w.timeout, "timeout", time.Hour, "how long to wait at most")
 }
 
+// storageWork is work on the store that is asked for, and may be waited for.
+type storageWork struct {
+	name, asked, done string // what is printed
+	ask               func() error
+	left              func(before, now api.StorageReport) (left string, done bool)
+}
+
+func (w *storageWait) run(ctx context.Context, e *Env, c *client.Client, work storageWork) error {
+	before, err := c.StorageReport(ctx)
+	if err == nil {
+		err = work.ask()
+	}
+	if err != nil {
+		return err
+	}
+	if !w.wait {
+		return e.did(work.name, "%s; see 'cloudless storage status'", work.asked)
+	}
+	err = w.until(ctx, e, c, func(now api.StorageReport) (string, bool) { return work.left(before, now) })
+	return orElse(err, func() error { return e.did(work.name, "%s", work.done) })
+}
+
 // until asks for the report again and again, until done says so. done also says what is left.
 func (w *storageWait) until(ctx context.Context, e *Env, c *client.Client, done func(api.StorageReport) (left string, ok bool)) error {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
@@ -196,20 +218,11 @@ func storageScrub(e *Env) *cobra.Command {
 		Long:    "Make one node or all nodes read every chunk they keep and hold it against its digest. Damaged chunks are moved aside and repaired from other nodes.\nNodes do this by themselves, slowly, within 14 days.",
 		Example: "  cloudless storage scrub\n  cloudless storage scrub --node edge-1 --wait",
 		RunE: e.with(func(ctx context.Context, c *client.Client, _ []string) error {
-			before, err := c.StorageReport(ctx)
-			if err != nil {
-				return err
-			}
-			if err := c.ScrubStorage(ctx, node); err != nil {
-				return err
-			}
-			if w.wait {
-				if err := w.until(ctx, e, c, func(r api.StorageReport) (string, bool) { return unscrubbed(before, r, node) }); err != nil {
-					return err
-				}
-				return e.did(dash(node), "scrubbed")
-			}
-			return e.did(dash(node), "scrub asked for; see 'cloudless storage status'")
+			return w.run(ctx, e, c, storageWork{
+				name: dash(node), asked: "scrub asked for", done: "scrubbed",
+				ask:  func() error { return c.ScrubStorage(ctx, node) },
+				left: func(before, now api.StorageReport) (string, bool) { return unscrubbed(before, now, node) },
+			})
 		}),
 	}
 	cmd.Flags().StringVar(&node, "node", "", "only this node")
@@ -239,20 +252,11 @@ func storageRepair(e *Env) *cobra.Command {
 		Long:    "Look at all chunks now and make the copies that are missing. The cluster does this by itself; this makes it begin at once.",
 		Example: "  cloudless storage repair --wait",
 		RunE: e.with(func(ctx context.Context, c *client.Client, _ []string) error {
-			before, err := c.StorageReport(ctx)
-			if err != nil {
-				return err
-			}
-			if err := c.RepairStorage(ctx); err != nil {
-				return err
-			}
-			if w.wait {
-				if err := w.until(ctx, e, c, func(r api.StorageReport) (string, bool) { return unrepaired(before.Upkeep, r.Upkeep) }); err != nil {
-					return err
-				}
-				return e.did("repair", "every chunk has its copies")
-			}
-			return e.did("repair", "repair asked for; see 'cloudless storage status'")
+			return w.run(ctx, e, c, storageWork{
+				name: "repair", asked: "repair asked for", done: "every chunk has its copies",
+				ask:  func() error { return c.RepairStorage(ctx) },
+				left: func(before, now api.StorageReport) (string, bool) { return unrepaired(before.Upkeep, now.Upkeep) },
+			})
 		}),
 	}
 	w.add(cmd, "every chunk has its copies")
