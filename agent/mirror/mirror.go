@@ -66,9 +66,8 @@ type Action struct {
 
 // Mode says which way changes go.
 type Mode struct {
-	Send  bool   // local changes go to the bucket; else the folder becomes what the bucket is
-	Final bool   // the last pass: what is busy is taken as it is
-	Mark  string // in the names of files that are set aside: whose they are
+	Send bool   // local changes go to the bucket; else the folder becomes what the bucket is
+	Mark string // in the names of files that are set aside: whose they are
 }
 
 // Plan says what to do, in the order of kinds and names: what makes room before what needs it.
@@ -125,7 +124,7 @@ func (s *step) decide(m Mode) []Action {
 		return s.do(Note) // it was touched, or both have changed alike
 	case !m.Send:
 		return s.follow()
-	case s.here && s.file.Busy && !m.Final:
+	case s.here && s.file.Busy:
 		return nil // a later pass sees it whole
 	case !here:
 		return s.follow()

@@ -82,14 +82,16 @@ func (f *follower) pass(ctx context.Context, final bool) error {
 		return err
 	}
 	f.skip(mirror.Usable(objects))
-	files, err := f.tree.scan(ctx, f.base, time.Now())
+	now := time.Now()
+	if final {
+		now = now.Add(settled) // nobody writes any more: what there is is whole
+	}
+	files, err := f.tree.scan(ctx, f.base, now)
 	if err != nil {
 		return fmt.Errorf("the folder of bucket %s cannot be read: %w", f.bucket, err)
 	}
 	f.seen = files
-	mode := f.mode
-	mode.Final = final
-	actions := mirror.Plan(files, objects, f.base, mode)
+	actions := mirror.Plan(files, objects, f.base, f.mode)
 	if err := f.fits(files, objects, actions); err != nil {
 		return err
 	}

@@ -123,7 +123,8 @@ func (t *tree) file(name string, was mirror.Base, now time.Time) (f mirror.File,
 		f.ETag = was.ETag
 		return f, nil
 	}
-	if f.Busy = now.UnixNano()-f.Stamp.Changed < int64(settled); f.Busy {
+	age := now.UnixNano() - f.Stamp.Changed
+	if f.Busy = age >= 0 && age < int64(settled); f.Busy { // after a clock was set back nothing waits for it
 		f.ETag = "busy" // no MD5: it is read when it is whole
 		return f, nil
 	}

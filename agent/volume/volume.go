@@ -99,12 +99,7 @@ func (m *Manager) Mount(ctx context.Context, r Request) (mounts []sandbox.Mount,
 // then.
 func (m *Manager) Release(ctx context.Context, replica string) {
 	m.unshare(replica)
-	m.mu.Lock()
-	mine := m.own[replica]
-	m.mu.Unlock()
-	if mine == nil {
-		return
-	}
+	mine := m.ownOf(replica) // an earlier process may have made them
 	mine.work.Lock()
 	defer mine.work.Unlock()
 	if err := m.end(ctx, mine); err != nil {

@@ -278,6 +278,15 @@ func TestReleaseSendsWhatWasWritten(t *testing.T) {
 		t.Error("the folder is left:", err)
 	}
 	n.Release(t.Context(), "r-1") // again, or of none, is nothing
+	write(t, n.mustMount("r-2", api.Volume{Bucket: "work"}), "before", "the restart")
+	n.restart(store, "r-2")
+	n.Release(t.Context(), "r-2") // of a replica that is stopped before it was taken up
+	if got := object(t, store, "work", "before"); got != "the restart" {
+		t.Errorf("%q", got)
+	}
+	if _, err := os.Stat(n.ownPath("r-2")); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the folder is left:", err)
+	}
 }
 
 // What cannot be sent is kept on the node, and sent later, by the next process if need be.
@@ -358,7 +367,7 @@ func TestWhatIsBeingWrittenWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	changed := time.Unix(0, stamp.Changed)
-	for after, busy := range map[time.Duration]bool{0: true, settled - 1: true, settled: false, settled + 1: false} {
+	for after, busy := range map[time.Duration]bool{0: true, settled - 1: true, settled: false, settled + 1: false, -1: false} {
 		files, err := tree.scan(t.Context(), nil, changed.Add(after))
 		if err != nil || files["a"].Busy != busy {
 			t.Errorf("after %s: %+v, %v", after, files, err)
