@@ -90,6 +90,10 @@ func (s *Server) applyMetaHere(ctx context.Context, cmds []meta.Command) (*meta.
 // the one before is applied. More would only be smaller ones.
 const entriesInFlight = 2
 
+// gatherBytes is the length from which an entry gathers no more: its flush has been shared by enough, and
+// the newest entries of the log are in memory.
+const gatherBytes = 1 << 20
+
 // keepWriting makes entries of what gathers while those before are on their way: one flush of the log
 // serves all who wait for it. It ends with the coordinator.
 func (s *Server) keepWriting(ctx context.Context) error {
@@ -102,7 +106,7 @@ func (s *Server) keepWriting(ctx context.Context) error {
 		}
 		var entry objects.Encoded
 		batch, ok := s.writes.take(ctx, func(w *metaWrite) bool {
-			if entry.Count() > 0 && !entry.Fits(w.cmds) {
+			if entry.Count() > 0 && (entry.Bytes() >= gatherBytes || !entry.Fits(w.cmds)) {
 				return false
 			}
 			entry = entry.With(w.cmds)

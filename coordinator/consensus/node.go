@@ -34,8 +34,8 @@ const (
 	snapshotInterval  = 30 * time.Second
 	snapshotThreshold = 4096 // entries since the last snapshot, at least; see snapshotDue
 	trailingLogs      = 2048 // entries kept after one, so that a member that was away for a while needs no snapshot
-	cachedEntries     = 128
-	connectionsPooled = 3 // to each member
+	cachedEntries     = 32   // in memory; most have a few KiB, some a few MiB
+	connectionsPooled = 3    // to each member
 	// ioTimeout bounds one message to a member; an SD card may take seconds to sync.
 	ioTimeout = 5 * time.Second
 )

@@ -73,15 +73,15 @@ func EncodeCommands(cmds []Command) (Encoded, error) {
 	}
 	alone := slices.ContainsFunc(cmds, func(c Command) bool { return c.Restore != nil })
 	e := Encoded{text[1 : len(text)-1], blobs, len(cmds), alone}
-	if e.bytes() > MaxEntryBytes {
-		return Encoded{}, api.Errorf(api.CodeTooLarge, "an entry of %d bytes, at most %d are allowed", e.bytes(), MaxEntryBytes).
+	if e.Bytes() > MaxEntryBytes {
+		return Encoded{}, api.Errorf(api.CodeTooLarge, "an entry of %d bytes, at most %d are allowed", e.Bytes(), MaxEntryBytes).
 			WithHint("send fewer commands at once, or upload the object in parts")
 	}
 	return e, nil
 }
 
-// bytes is the length of the entry.
-func (e Encoded) bytes() int {
+// Bytes is the length of the entry.
+func (e Encoded) Bytes() int {
 	text := len(e.text) + 2 // the brackets of the list
 	return 2 + len(binary.AppendUvarint(nil, uint64(text))) + text + len(e.blobs)
 }
@@ -91,7 +91,7 @@ func (e Encoded) Count() int { return e.count }
 
 // Fits tells whether one entry has room for both.
 func (e Encoded) Fits(more Encoded) bool {
-	return !e.alone && !more.alone && e.count+more.count <= MaxEntryCommands && e.bytes()+more.bytes() <= MaxEntryBytes
+	return !e.alone && !more.alone && e.count+more.count <= MaxEntryCommands && e.Bytes()+more.Bytes() <= MaxEntryBytes
 }
 
 // With is both, in this order.
