@@ -34,7 +34,7 @@ deps: ## what containers need; wasm needs nothing
 	@./deploy/deps.sh run $(PACKAGES)
 
 test-deps:
-	@./deploy/deps.sh test $(PACKAGES) gcc libc6-dev serf minisign
+	@./deploy/deps.sh test $(PACKAGES) gcc libc6-dev serf minisign awscli rclone restic s3cmd
 
 examples: ## builds the guests that this machine can
 	./wasm-examples/build.sh
