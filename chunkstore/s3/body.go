@@ -117,8 +117,8 @@ func (c *call) body() (*body, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &body{size: size, last: c.stillGood}
-	b.r = &patientReader{c.r.Body, http.NewResponseController(c.w)}
+	raw := &patientReader{c.r.Body, http.NewResponseController(c.w)}
+	b := &body{r: raw, size: size, last: c.stillGood}
 	switch c.payload {
 	case signedChunks, signedTrailer:
 		chain := &chain{c.sig, c.grant.Key, hex.EncodeToString(c.sig.sum)}
@@ -132,7 +132,23 @@ func (c *call) body() (*body, error) {
 	if b.trailer != nil {
 		b.r = b.trailer
 	}
-	return b, c.digests(b)
+	if err := c.digests(b); err != nil {
+		return nil, err
+	}
+	c.goOn(raw)
+	return b, nil
+}
+
+// goOn tells a client that waits for it to send the body ("100 Continue"): now, for the store may read only
+// later, and a client that has waited for long goes on by itself. net/http does so at the first read, if
+// there is a body; S3 does so for an empty one too, and the AWS CLI takes the next answer on the same
+// connection for this one if it was not told.
+func (c *call) goOn(raw io.Reader) {
+	if c.r.ContentLength == 0 && strings.EqualFold(c.r.Header.Get("Expect"), "100-continue") {
+		c.w.WriteHeader(http.StatusContinue)
+		return
+	}
+	_, _ = raw.Read(nil) // what is wrong with the body the next read tells
 }
 
 func (b *body) expect(h hash.Hash, want string, text func([]byte) string, code, what string) {

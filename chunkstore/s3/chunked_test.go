@@ -2,10 +2,13 @@ package s3
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +18,10 @@ import (
 	"pgregory.net/rapid"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/rs/zerolog"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/chunkstore/gateway"
 )
 
 // The bodies of the examples in Amazon's documents: 64 KiB and 1 KiB of the letter a, with their signatures.
@@ -186,4 +193,44 @@ func TestBodies(t *testing.T) {
 			t.Errorf("%s: afterwards %v", name, err)
 		}
 	}
+}
+
+// A client that waits to be told to go on is told before the store asks for the first byte, also when there
+// is none to come.
+func TestAClientIsToldToGoOnAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.bucket("assets")
+	for _, text := range []string{"hello", ""} {
+		busy := make(chan struct{})
+		server := httptest.NewServer(New(Config{Backend: busyBackend{w.gateway, busy}, Keys: w.keys, Log: zerolog.Nop()}))
+		told := false
+		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() {
+			told = true
+			close(busy) // only now does the store begin
+		}})
+		r, err := http.NewRequestWithContext(ctx, http.MethodPut, server.URL+"/assets/k", strings.NewReader(text))
+		must(t, err)
+		r.Header.Set("Expect", "100-continue")
+		sign(r, unsignedPayload, time.Now())
+		client := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Hour}}
+		resp, err := client.Do(r)
+		must(t, err)
+		resp.Body.Close()
+		if !told || resp.StatusCode != 200 {
+			t.Errorf("%d bytes: told %v, %d", len(text), told, resp.StatusCode)
+		}
+		client.CloseIdleConnections()
+		server.Close()
+	}
+}
+
+// busyBackend reads nothing before it is free.
+type busyBackend struct {
+	Backend
+	free chan struct{}
+}
+
+func (b busyBackend) Put(ctx context.Context, p gateway.PutObject, r io.Reader) (*api.Object, error) {
+	<-b.free
+	return b.Backend.Put(ctx, p, r)
 }
