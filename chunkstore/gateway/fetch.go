@@ -151,12 +151,8 @@ func (f *fetching) ask(ctx context.Context, answers chan<- got) bool {
 		if _, asked := f.failed[node]; asked {
 			continue
 		}
-		f.g.group.Go("fetch a chunk", func(context.Context) error {
-			a := got{node, newBuffer(f.chunk.Bytes), errPanicked}
-			defer func() { answers <- a }()
-			a.err = f.get(ctx, node, a.buf)
-			return nil
-		})
+		a := got{node, newBuffer(f.chunk.Bytes), errEnded}
+		f.g.spawn("fetch a chunk", func(context.Context) { a.err = f.get(ctx, node, a.buf) }, func() { answers <- a })
 		return true
 	}
 	return false
@@ -167,11 +163,10 @@ func (f *fetching) discard(running int, answers <-chan got) {
 	if running == 0 {
 		return
 	}
-	f.g.group.Go("discard a chunk", func(context.Context) error {
+	f.g.spawn("discard a chunk", func(context.Context) {}, func() {
 		for range running {
 			(<-answers).buf.drop()
 		}
-		return nil
 	})
 }
 

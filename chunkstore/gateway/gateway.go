@@ -16,7 +16,7 @@ package gateway
 
 import (
 	"context"
-	"errors"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -89,7 +89,10 @@ type Gateway struct {
 	spare      *semaphore.Weighted
 	stragglers *stragglers
 	buckets    bucketCache
-	group      *run.Group
+
+	mu     sync.Mutex // guards the group's Go against Close
+	closed bool
+	group  *run.Group
 }
 
 // New makes a gateway; Close ends it.
@@ -110,13 +113,42 @@ func New(c Config) *Gateway {
 	}
 }
 
-// Close ends what goes on in the background: copies that were on their way after their write was
+// Close ends what goes on: writes and reads, and copies that were on their way after their write was
 // acknowledged. What is lost by that is repaired.
-func (g *Gateway) Close() error { return g.group.Close() }
+func (g *Gateway) Close() error {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	return g.group.Close()
+}
 
-// errPanicked is what waits for a goroutine that does not come to its end: its group keeps the panic, and
-// nobody waits for ever.
-var errPanicked = errors.New("a fault of the gateway")
+// errEnded is the error of what was cut off by Close.
+var errEnded = api.Errorf(api.CodeUnavailable, "this process is ending").WithHint("try again at another node")
+
+// spawn runs f beside its caller, and then always, which whoever waits for it relies on: also when f has
+// panicked, and when it is not run at all because the gateway is closed.
+func (g *Gateway) spawn(name string, f func(ctx context.Context), always func()) {
+	g.mu.Lock()
+	closed := g.closed
+	if !closed {
+		g.group.Go(name, func(ctx context.Context) error {
+			defer always()
+			f(ctx)
+			return nil
+		})
+	}
+	g.mu.Unlock()
+	if closed {
+		always()
+	}
+}
+
+// bound gives a context that ends with the gateway too.
+func (g *Gateway) bound(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(g.group.Context(), func() { cancel(errEnded) })
+	return ctx, func(why error) { stop(); cancel(why) }
+}
 
 // observed tells how an operation went.
 func (g *Gateway) observed(op string, began time.Time, bytes int64, err error) {

@@ -166,14 +166,12 @@ func (i *intake) launch(buf *buffer, data []byte) {
 	i.manifest.Chunks = append(i.manifest.Chunks, split.Chunk{Bytes: len(data)})
 	i.inFlight++
 	buf.hold()
-	i.g.group.Go("store a chunk", func(context.Context) error {
-		s := stored{index: index, buffer: buf, err: errPanicked}
-		defer func() { buf.drop(); i.done <- s }()
+	s := stored{index: index, buffer: buf, err: errEnded}
+	i.g.spawn("store a chunk", func(context.Context) {
 		chunk := chunkstore.NewChunk(data)
 		s.digest, _ = chunkstore.ParseDigest(chunk.Digest) // it was made just now
 		s.err = i.g.spread(i.ctx, i.lease.bucket, i.lease.owner(), chunk, buf)
-		return nil
-	})
+	}, func() { buf.drop(); i.done <- s })
 }
 
 // settle waits for a chunk that is in flight.

@@ -33,17 +33,15 @@ type lease struct {
 }
 
 func (g *Gateway) lease(ctx context.Context, bucket string) *lease {
-	l := &lease{g: g, opened: make(chan struct{})}
-	g.group.Go("open an upload session", func(context.Context) error {
-		defer close(l.opened)
+	l := &lease{g: g, opened: make(chan struct{}), err: errEnded}
+	g.spawn("open an upload session", func(context.Context) {
 		l.session, l.bucket, l.err = g.openSession(ctx, bucket)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.err == nil && !l.ended {
-			l.timer = time.AfterFunc(renewEvery, func() { l.g.group.Go("renew an upload session", l.renew) })
+			l.timer = time.AfterFunc(renewEvery, func() { g.spawn("renew an upload session", l.renew, func() {}) })
 		}
-		return nil
-	})
+	}, func() { close(l.opened) })
 	return l
 }
 
@@ -78,7 +76,7 @@ func (l *lease) wait(ctx context.Context) error {
 func (l *lease) owner() string { return SessionOwner(l.session.ID) }
 
 // renew is called by the timer. That it fails is found when the object is put.
-func (l *lease) renew(ctx context.Context) error {
+func (l *lease) renew(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leaseTime)
 	defer cancel()
 	if _, err := l.g.apply(ctx, meta.Command{RenewSession: &meta.RenewSession{ID: l.session.ID}}); err != nil {
@@ -89,7 +87,6 @@ func (l *lease) renew(ctx context.Context) error {
 	if l.timer != nil {
 		l.timer.Reset(renewEvery)
 	}
-	return nil
 }
 
 // stop lets the session be: it has ended with the object that was put. A client's own session has no
@@ -114,22 +111,16 @@ func (l *lease) end() {
 		return
 	}
 	l.stop()
-	l.g.group.Go("end an upload session", func(ctx context.Context) error {
+	l.g.spawn("end an upload session", func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, leaseTime)
 		defer cancel()
-		select {
-		case <-l.opened:
-		case <-ctx.Done():
-			return nil
-		}
-		if l.err != nil {
-			return nil
+		if l.wait(ctx) != nil {
+			return
 		}
 		if _, err := l.g.apply(ctx, meta.Command{EndSession: &meta.EndSession{ID: l.session.ID}}); err != nil {
 			l.g.cfg.Log.Warn().Err(err).Str("session", l.session.ID).Msg("an upload session could not be ended; it does by itself")
 		}
-		return nil
-	})
+	}, func() {})
 }
 
 // cutOff is the error of a call whose context has ended.

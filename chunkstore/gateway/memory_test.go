@@ -103,12 +103,12 @@ func TestStragglersAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 3)
 		w.bucket("assets", nil)
-		g := w.gateway(nil)
+		g := w.gateway(func(c *Config) { c.Small = true })
 		w.on("node-2", hangs)
-		const most, puts = stragglerBytes / split.Normal, 40
+		const most, puts = smallStragglerBytes / split.Small, 40
 		began := time.Now()
 		for i := range puts {
-			mustPut(t, g, "key", noise(uint64(i), split.Normal))
+			mustPut(t, g, "key", noise(uint64(i), split.Small))
 			synctest.Wait()
 			if n := held.Load(); n > most {
 				t.Fatalf("%d buffers are held, at most %d are to be", n, most)
@@ -133,13 +133,13 @@ func TestStragglersThatComeAreWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 3)
 		w.bucket("assets", nil)
-		g := w.gateway(nil)
+		g := w.gateway(func(c *Config) { c.Small = true })
 		w.on("node-2", func(ctx context.Context, _ string) error {
 			time.Sleep(stragglerPatience / 2)
 			return nil
 		})
 		for i := range 40 {
-			mustPut(t, g, "key", noise(uint64(i), split.Normal))
+			mustPut(t, g, "key", noise(uint64(i), split.Small))
 		}
 		g.settled(t)
 		if n := len(w.shorts()); n > 0 {
@@ -188,6 +188,53 @@ func TestABucketIsRememberedForALittle(t *testing.T) {
 		}
 		if n := len(g.buckets.known); n > api.MaxBuckets {
 			t.Errorf("%d buckets are remembered", n)
+		}
+	})
+}
+
+// Close ends what goes on, at whatever moment it comes, and what is asked for after it is refused.
+func TestCloseEndsWhatGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, g, data := withObject(t, "")
+		w.on("node-0", hangs)
+		w.on("node-1", func(context.Context, string) error { time.Sleep(time.Millisecond); return nil })
+		var group sync.WaitGroup
+		for i := range 4 {
+			other := noise(uint64(i), 20_000)
+			group.Go(func() {
+				for {
+					_, err := g.Put(t.Context(), at("other", -1), bytes.NewReader(other))
+					if err != nil {
+						if api.CodeOf(err) != api.CodeUnavailable {
+							t.Error(err)
+						}
+						return
+					}
+				}
+			})
+			group.Go(func() {
+				for {
+					got, err := content(t.Context(), g, "key", split.Normal-10, 20)
+					if err != nil {
+						if code := api.CodeOf(err); code != api.CodeUnavailable && code != api.CodeTimeout {
+							t.Error(err)
+						}
+						return
+					}
+					if !bytes.Equal(got, data[split.Normal-10:split.Normal+10]) {
+						t.Error("other bytes were read")
+					}
+				}
+			})
+		}
+		time.Sleep(10 * time.Millisecond)
+		began := time.Now()
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+		group.Wait()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %v", took)
 		}
 	})
 }

@@ -33,7 +33,7 @@ func (g *Gateway) spread(ctx context.Context, b *api.Bucket, owner string, c chu
 		return s.refusal()
 	}
 	s.results = make(chan copied, len(s.order))
-	s.ctx, s.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	s.ctx, s.cancel = g.bound(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() { s.cancel(context.Cause(ctx)) })
 	defer stop()
 	if err := s.quorum(ctx); err != nil {
@@ -79,12 +79,10 @@ func (s *spreading) start() {
 	s.begun++
 	s.running++
 	s.buf.hold()
-	s.g.group.Go("send a chunk", func(context.Context) error {
-		r := copied{node, errPanicked}
-		defer func() { s.buf.drop(); s.results <- r }()
+	r := copied{node, errEnded}
+	s.g.spawn("send a chunk", func(context.Context) {
 		r.err = s.g.cfg.Peers.Put(s.ctx, node, s.options, s.chunk)
-		return nil
-	})
+	}, func() { s.buf.drop(); s.results <- r })
 }
 
 // quorum returns when enough copies are durable, or cannot become so.
@@ -136,17 +134,16 @@ func (s *spreading) leave(ctx context.Context) {
 		return
 	}
 	s.buf.free()
-	s.g.group.Go("store further copies", func(ctx context.Context) error {
-		defer s.cancel(nil)
-		defer s.g.stragglers.remove(x)
-		ctx, cancel := context.WithTimeout(ctx, stragglerTime)
-		defer cancel()
-		defer context.AfterFunc(ctx, func() { s.cancel(errLate) })()
+	s.g.spawn("store further copies", func(context.Context) {
+		late := time.AfterFunc(stragglerTime, func() { s.cancel(errLate) })
+		defer late.Stop()
 		for s.running > 0 {
 			s.note(<-s.results)
 		}
+	}, func() {
+		s.cancel(nil)
+		s.g.stragglers.remove(x)
 		s.report()
-		return nil
 	})
 }
 

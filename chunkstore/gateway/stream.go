@@ -14,7 +14,7 @@ import (
 type stream struct {
 	g      *Gateway
 	ctx    context.Context
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	next   func() (split.Piece, bool)
 	stop   func()
 	began  time.Time
@@ -38,7 +38,7 @@ type fetched struct {
 
 func (r *Reader) stream(ctx context.Context, offset, n int64) *stream {
 	s := &stream{g: r.g, began: time.Now(), object: r.object}
-	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.ctx, s.cancel = r.g.bound(ctx)
 	s.next, s.stop = iter.Pull(r.manifest.Range(offset, n))
 	return s
 }
@@ -134,12 +134,12 @@ func (s *stream) readAhead() {
 	}
 	piece, ahead := *s.found, make(chan fetched, 1)
 	s.found, s.ahead = nil, ahead
-	s.g.group.Go("read ahead", func(context.Context) error {
-		f := fetched{err: errPanicked}
-		defer func() { ahead <- f }()
-		f = s.fetch(piece, buf)
-		return nil
-	})
+	f := fetched{err: errEnded}
+	s.g.spawn("read ahead", func(context.Context) {
+		own := buf
+		buf = nil
+		f = s.fetch(piece, own)
+	}, func() { buf.drop(); ahead <- f })
 }
 
 // fetch reads a chunk into buf, which it owns.
@@ -154,7 +154,7 @@ func (s *stream) Close() error {
 		return nil
 	}
 	s.closed = true
-	s.cancel()
+	s.cancel(nil)
 	s.stop()
 	if s.ahead != nil {
 		(<-s.ahead).buf.drop()
