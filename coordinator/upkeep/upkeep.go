@@ -37,7 +37,7 @@ const (
 	pollEvery   = time.Second      // at the members
 	firstRetry  = 2 * time.Second  // doubles, up to
 	lastRetry   = 5 * time.Minute  //
-	patience    = 30 * time.Second // with a member that does not tell what it has; then it counts as lost
+	patience    = 75 * time.Second // with a member that does not tell what it has, as while it starts again; then it counts as lost
 	settleTime  = 30 * time.Second // between two looks that are broken off because the members changed
 	tellAfter   = 5 * time.Second  // that a chunk has been short while all nodes are there
 	askTimeout  = 15 * time.Second
@@ -213,11 +213,12 @@ func (u *Upkeep) rest(ctx context.Context, pause, least time.Duration) {
 	if pause == 0 {
 		return
 	}
+	due := time.Now().Add(pause)
 	next, soonest := time.NewTimer(pause), time.NewTimer(min(least, pause))
 	defer next.Stop()
 	defer soonest.Stop()
 	var asked chan struct{}
-	for {
+	for time.Now().Before(due) {
 		select {
 		case <-ctx.Done():
 			return
@@ -228,8 +229,9 @@ func (u *Upkeep) rest(ctx context.Context, pause, least time.Duration) {
 		case <-asked:
 			return
 		case <-u.hints.due:
-			if u.mend(ctx) != nil {
-				next.Reset(min(pause, firstRetry))
+			if err, sooner := u.mend(ctx), time.Now().Add(firstRetry); err != nil && sooner.Before(due) {
+				due = sooner // but no later for hints that come and fail without end
+				next.Reset(firstRetry)
 			}
 		}
 	}

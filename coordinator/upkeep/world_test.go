@@ -327,3 +327,22 @@ func (w *world) settle(within time.Duration) time.Duration {
 	}
 	return time.Since(began)
 }
+
+// on is how many chunks a node has, made how many copies were made, dropped how many were dropped.
+func (w *world) on(id string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.nodes[id].chunks)
+}
+
+func (w *world) made() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.copies
+}
+
+func (w *world) dropped() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.drops
+}
