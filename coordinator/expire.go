@@ -40,8 +40,20 @@ func (s *Server) expire(ctx context.Context) error {
 	}
 	buckets, err := s.expiringBuckets()
 	for _, name := range buckets {
-		err = errors.Join(err, s.expireObjects(ctx, name))
+		err = errors.Join(err, s.expireObjects(ctx, name), s.expireUploads(ctx, name, time.Now().UTC()))
 	}
+	return err
+}
+
+// expireUploads aborts the multipart uploads that a bucket's rules give up: one entry, as a bucket has no
+// more of them than an entry has commands. One that has ended meanwhile refuses, and nothing is missing.
+func (s *Server) expireUploads(ctx context.Context, bucket string, now time.Time) error {
+	v := s.objects.View()
+	cmds, err := objects.PlanUploads(v, bucket, now)
+	if err = errors.Join(err, v.Close()); err != nil || len(cmds) == 0 {
+		return err
+	}
+	_, err = s.applyMeta(ctx, cmds...)
 	return err
 }
 
@@ -60,7 +72,7 @@ func (s *Server) expiringBuckets() (names []string, err error) {
 	v := s.objects.View()
 	all, err := objects.Buckets(v)
 	for _, b := range all {
-		if b.Expiry > 0 {
+		if b.Expiry > 0 || len(b.Lifecycle) > 0 {
 			names = append(names, b.Name)
 		}
 	}
