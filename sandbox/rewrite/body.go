@@ -43,6 +43,8 @@ const (
 	editRepeat                     // becomes a br out of arg blocks in an if
 	editSize                       // becomes a look at the counted pages, if they are
 	editGrow                       // becomes a call of the function that counts them
+	editFill                       // becomes a call of the function that fills in pieces
+	editCopy                       // and of that which copies
 	editAmount                     // charge the amount on the stack, shifted by amountShift(arg), before what stands at from
 )
 
@@ -289,12 +291,14 @@ func (d *decoder) bulk(at int) {
 		d.u32()
 		d.zero()
 	case sub == fcMemoryCopy:
-		d.amount(at, amountBytes)
+		d.m.copies, d.b.amounts = true, true
 		d.zero()
 		d.zero()
+		d.edit(at, editCopy, 0)
 	case sub == fcMemoryFill:
-		d.amount(at, amountBytes)
+		d.m.fills, d.b.amounts = true, true
 		d.zero()
+		d.edit(at, editFill, 0)
 	case sub == fcDataDrop, sub == fcElemDrop:
 		d.m.dropsSegments = true
 		d.u32()

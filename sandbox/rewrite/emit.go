@@ -60,8 +60,8 @@ func (m *module) emitFunctions() []byte {
 	for _, t := range m.funcs {
 		b = appendU32(b, t)
 	}
-	if m.virtual() {
-		b = appendU32(b, m.growType)
+	for _, f := range m.addedFuncs {
+		b = appendU32(b, f.typ)
 	}
 	return b
 }
@@ -146,22 +146,16 @@ func (m *module) emitCode() []byte {
 	for i := range m.bodies {
 		b = appendBody(b, m.function(i))
 	}
-	if m.virtual() {
-		b = appendBody(b, m.growth())
+	for _, f := range m.addedFuncs {
+		b = appendBody(b, f.code)
 	}
 	return b
 }
 
 func appendBody(b, code []byte) []byte { return append(appendU32(b, uint32(len(code))), code...) }
 
-// allBodies is how many functions have code, the added one included.
-func (m *module) allBodies() uint32 {
-	n := uint32(len(m.funcs))
-	if m.virtual() {
-		n++
-	}
-	return n
-}
+// allBodies is how many functions have code, the added ones included.
+func (m *module) allBodies() uint32 { return uint32(len(m.funcs) + len(m.addedFuncs)) }
 
 // Parts of the name section that are kept (https://www.w3.org/TR/wasm-core-2/#name-section%E2%91%A0):
 // traps show them.

@@ -256,6 +256,10 @@ func (m *module) apply(b []byte, t meter, src *body, e edit) []byte {
 		return append(op(append(b, opIf, blockEmpty), opBr, e.arg), opEnd)
 	case editAmount:
 		return t.chargeAmount(b, e.arg)
+	case editFill:
+		return op(b, opCall, m.fill)
+	case editCopy:
+		return op(b, opCall, m.copy)
 	case editSize, editGrow:
 		return m.sizing(b, e)
 	}

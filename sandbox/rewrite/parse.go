@@ -96,14 +96,16 @@ type module struct {
 
 	importedFuncs, importedTables, importedMemories, importedGlobals, memories uint32
 
-	writesTables, dropsSegments, grows bool
+	writesTables, dropsSegments, grows, fills, copies bool
 
-	tickType, tick, growType, grow uint32
-	fuel, stack, pages             uint32
-	addedGlobals                   uint32
-	guarded                        bool
-	added                          []export
-	typeIndex                      map[string]uint32
+	tickType, tick     uint32
+	grow, fill, copy   uint32 // added functions, where they are needed
+	addedFuncs         []addedFunc
+	fuel, stack, pages uint32
+	addedGlobals       uint32
+	guarded            bool
+	added              []export
+	typeIndex          map[string]uint32
 }
 
 var (

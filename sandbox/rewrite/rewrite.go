@@ -6,7 +6,7 @@
 //   - counts fuel down in a global, by the weight of its instructions, at the entry of each function
 //     and the head of each loop, and calls the import cl.tick when none is left. No loop and no chain
 //     of calls runs for long without a tick, which may refill the global, or trap;
-//   - charges memory and table instructions by the amount that they move;
+//   - charges memory and table instructions by the amount that they move, and moves memory in pieces;
 //   - counts the stack down in a second global where a function calls others; when none is left it
 //     calls cl.tick, which finds that global negative, and traps, long before the engine's own limit;
 //   - exports its mutable globals, so that the host can restore them, and counts the pages of a memory
@@ -19,7 +19,7 @@
 // on that this package did not decode, so both read the same instructions.
 //
 // Start at Module. parse.go, declare.go and segments.go read sections, body.go and opcodes.go read
-// instructions, emit.go writes the new module, meter.go and pages.go make the instructions that are added.
+// instructions, emit.go writes the new module, meter.go, pages.go and bulk.go make the instructions that are added.
 package rewrite
 
 import (
@@ -30,7 +30,7 @@ import (
 )
 
 // Version counts the changes of what this package emits; caches of its output are keyed by it.
-const Version = 3
+const Version = 4
 
 // The import that is added; a guest may not have it.
 const (
@@ -134,8 +134,14 @@ func (m *module) plan(o Options, out *Output) {
 	if m.virtual() {
 		out.Pages = prefix + "pages"
 		m.pages = m.addGlobal(out.Pages)
-		m.growType = m.typeOf(funcType{params: []byte{typeI32}, results: []byte{typeI32}})
-		m.grow = m.funcIndex(uint32(m.allFuncs()))
+		m.grow = m.addFunc(funcType{params: []byte{typeI32}, results: []byte{typeI32}}, m.growth())
+	}
+	bulk := funcType{params: []byte{typeI32, typeI32, typeI32}}
+	if m.fills {
+		m.fill = m.addFunc(bulk, m.filling())
+	}
+	if m.copies {
+		m.copy = m.addFunc(bulk, m.copying())
 	}
 	for i := range m.bodies {
 		if b := &m.bodies[i]; m.guards(b) || b.loops() {
@@ -146,6 +152,19 @@ func (m *module) plan(o Options, out *Output) {
 	for _, e := range m.added {
 		out.Hidden = append(out.Hidden, e.name)
 	}
+}
+
+// addedFunc is a function that the module did not have.
+type addedFunc struct {
+	typ  uint32
+	code []byte // with its locals
+}
+
+// addFunc adds a function behind all others, and returns its index.
+func (m *module) addFunc(t funcType, code []byte) uint32 {
+	index := m.funcIndex(uint32(m.allFuncs() + len(m.addedFuncs)))
+	m.addedFuncs = append(m.addedFuncs, addedFunc{m.typeOf(t), code})
+	return index
 }
 
 // addGlobal adds a global that only the host sees, and returns its index.
