@@ -52,6 +52,7 @@ func (f *follower) loadBase() (known bool, err error) {
 	f.base, f.told = map[string]mirror.Base{}, map[string]bool{}
 	data, err := os.ReadFile(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
+		f.old = true // an empty one is kept too, after the first pass
 		return false, nil
 	}
 	if err == nil {
@@ -96,7 +97,7 @@ func (f *follower) pass(ctx context.Context, final bool) error {
 		return err
 	}
 	err = f.do(ctx, actions)
-	if f.old || len(f.base) == 0 {
+	if f.old {
 		if kept := f.keepBase(); kept != nil {
 			return errors.Join(err, kept)
 		}

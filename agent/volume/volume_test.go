@@ -202,6 +202,26 @@ func TestWhatIsHereNeedsNoQuorum(t *testing.T) {
 	expect(t, n.mustMount("r-2", v), map[string]string{"a": "two"})
 }
 
+// A pass that finds nothing to do writes nothing: cards wear out. That there was one is known, of an empty
+// bucket too.
+func TestAPassWithoutNewsWritesNothing(t *testing.T) {
+	store := fake.NewStorage("assets", "empty")
+	put(t, store, "assets", "a", "one")
+	n := newMachine(t, store)
+	for i, bucket := range []string{"assets", "empty"} {
+		n.mustMount(fmt.Sprint("r-", i), api.Volume{Bucket: bucket, ReadOnly: true})
+		base := n.Manager.shared[bucket].follower.path
+		before, err := os.Stat(base)
+		if err != nil {
+			t.Fatal(bucket, err)
+		}
+		n.pass(fmt.Sprint("r-", i), bucket)
+		if after, err := os.Stat(base); err != nil || !os.SameFile(before, after) {
+			t.Errorf("%s: it was written again, %v", bucket, err)
+		}
+	}
+}
+
 // A bucket that is larger than its volume is refused, and the size named; one that grows beyond it stays as
 // it was.
 func TestABucketLargerThanItsVolume(t *testing.T) {
