@@ -71,15 +71,14 @@ func (c *call) stillGood() error {
 
 // What the header X-Amz-Content-Sha256 may say beside a digest.
 const (
-	unsignedPayload   = "UNSIGNED-PAYLOAD"
-	emptyPayload      = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-	signedChunks      = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
-	signedTrailer     = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
-	unsignedTrailer   = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
-	contentSHA256     = "X-Amz-Content-Sha256"
-	streamingPrefix   = "STREAMING-"
-	hoistablePrefix   = "x-amz-"
-	checksumAlgorithm = "X-Amz-Sdk-Checksum-Algorithm"
+	unsignedPayload = "UNSIGNED-PAYLOAD"
+	emptyPayload    = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	signedChunks    = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+	signedTrailer   = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
+	unsignedTrailer = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+	contentSHA256   = "X-Amz-Content-Sha256"
+	streamingPrefix = "STREAMING-"
+	hoistablePrefix = "x-amz-"
 )
 
 // payloadOf is what the header says of the body's digest.
