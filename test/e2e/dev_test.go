@@ -87,10 +87,14 @@ func TestDevRefusesBadInput(t *testing.T) {
 func TestDevSurvivesARestart(t *testing.T) {
 	p, c := dev(t, "--containerd", "off")
 	c.must("workload", "run", helloModule, "--name", "hi", "--http", "--wait")
+	access, secret := p.Get("s3_access_key"), p.Get("s3_secret_key")
 	if err := p.End(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	p = start(t, c.env, p.Args()...)
+	if access == "" || p.Get("s3_access_key") != access || p.Get("s3_secret_key") != secret {
+		t.Errorf("the S3 key %q became %q", access, p.Get("s3_access_key"))
+	}
 	eventually(t, "the workload answers after kill -9 and restart", func() bool {
 		code, body := fetch(p.Get("ingress"), "hi.localhost", "/")
 		return code == 200 && strings.Contains(body, "hello")
