@@ -326,3 +326,26 @@ func TestHTTP2FromUsers(t *testing.T) {
 		t.Error("the replica's request did not end with its client")
 	}
 }
+
+// TestABodyThatIsLeftIsNotTheNextRequest: a guest here answers before it has read a long body. The rest must
+// never be taken for a request.
+func TestABodyThatIsLeftIsNotTheNextRequest(t *testing.T) {
+	n := newNetwork(t)
+	in, local := n.node("n-1", "a")
+	in.cfg.Observe = func(string, int64, int64, time.Duration) {}
+	in.Update(&n.table)
+	local.set("r-1", wasm(func(w http.ResponseWriter, _ *http.Request) {
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			t.Error(err)
+		}
+		io.WriteString(w, "no more")
+	}))
+	left := strings.Repeat("\x00", 1<<20)
+	res, body, conn := raw(t, n.public(in).Listener.Addr().String(), fmt.Sprintf("PUT / HTTP/1.1\r\nHost: web.localhost\r\nContent-Length: %d\r\n\r\n%s", len(left), left), "PUT")
+	if res.StatusCode != 200 || body != "no more" {
+		t.Errorf("%s, %q", res.Status, body)
+	}
+	if rest, err := io.ReadAll(conn); len(rest) > 0 {
+		t.Errorf("and then %.60q, %v", rest, err)
+	}
+}

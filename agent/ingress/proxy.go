@@ -25,6 +25,8 @@ func (in *Ingress) servePublic(w *writer, r *http.Request) {
 	if in.cfg.Observe != nil {
 		start, body := time.Now(), &countedBody{ReadCloser: r.Body}
 		if r.Body != http.NoBody { // which the transport knows, and sends none
+			// net/http looks at the body of its own request to see whether the connection must end
+			r = r.WithContext(r.Context())
 			r.Body = body
 		}
 		defer func() { in.cfg.Observe("ingress", body.bytes.Load(), w.bytes, time.Since(start)) }()

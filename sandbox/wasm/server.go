@@ -127,7 +127,12 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.leave()
 	x := newExchange(s.ctx, w, r, s.timeout)
-	defer x.close()
+	defer func() {
+		if !x.close() {
+			_ = http.NewResponseController(w).Flush() // the client may be gone
+			panic(http.ErrAbortHandler)
+		}
+	}()
 	if len(x.requestHead()) > maxRequestHead {
 		http.Error(w, fmt.Sprintf("the request's head is larger than %d bytes", maxRequestHead), http.StatusRequestHeaderFieldsTooLarge)
 		return

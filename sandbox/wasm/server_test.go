@@ -1,7 +1,9 @@
 package wasm
 
 import (
+	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -137,5 +139,46 @@ func TestEveryInstanceHasTheMemoryOfTheImage(t *testing.T) {
 		if w.Code != 200 || w.Body.String() != "ok" {
 			t.Fatalf("status %d, %q", w.Code, w.Body)
 		}
+	}
+}
+
+// TestABodyThatIsLeftIsNotTheNextRequest: a guest that reads nothing of a body leaves the connection fit
+// for the next request, or ended.
+func TestABodyThatIsLeftIsNotTheNextRequest(t *testing.T) {
+	server, _, _ := serve(t, newDriver(t), moduleSpec("evil", api.ModeHTTP))
+	for _, c := range []struct {
+		length  string
+		body    string
+		further bool // another request is answered
+	}{
+		{"Content-Length: 1000", strings.Repeat("\x00", 1000), true},
+		{fmt.Sprintf("Content-Length: %d", maxLeft), strings.Repeat("\x00", maxLeft), true},
+		{fmt.Sprintf("Content-Length: %d", maxLeft+1), strings.Repeat("\x00", maxLeft+1), false},
+		{"Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n", true},
+		{"Transfer-Encoding: chunked", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", maxLeft+1, strings.Repeat("\x00", maxLeft+1)), false},
+	} {
+		conn, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers := bufio.NewReader(conn)
+		for i := range 3 {
+			_, wrote := io.WriteString(conn, "PUT /c HTTP/1.1\r\nHost: x\r\n"+c.length+"\r\n\r\n"+c.body)
+			res, err := http.ReadResponse(answers, nil)
+			switch {
+			case i > 0 && !c.further && err != nil:
+			case err != nil || i > 0 && !c.further:
+				t.Errorf("%s, %d bytes, request %d: %v, %v, %v", c.length, len(c.body), i, wrote, res, err)
+			case res.StatusCode != http.StatusOK:
+				t.Errorf("%s, %d bytes, request %d: %s", c.length, len(c.body), i, res.Status)
+			}
+			if err != nil {
+				break
+			}
+			if _, err := io.Copy(io.Discard, res.Body); err != nil && c.further {
+				t.Error(err)
+			}
+		}
+		conn.Close()
 	}
 }
