@@ -53,6 +53,7 @@ func TestAnAgentWithAFullDiskSaysSoAndGoesOnLater(t *testing.T) {
 	k := newCluster(t, 1, 1, nil)
 	small := k.agent(k.net.host(), "small")
 	small.onSmallDisk(t)
+	small.args = append(small.args, "--storage-capacity", "0") // a store on so small a disk is full from the start, and counts as a member
 	small.start("--join", k.coords[0].addr+":7701", "--token", "@"+k.token("node"))
 	k.whole()
 	k.cli.must("node", "cordon", k.agents[0].name)
