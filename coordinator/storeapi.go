@@ -14,7 +14,7 @@ import (
 const maxMetaBody = objects.MaxEntryBytes + 1<<10
 
 // handleMetaApply takes commands from a node. What expires is for the leader to say, what is restored for
-// an admin.
+// an admin, and what workloads run comes in by the REST API alone, not by an S3 door or a guest.
 func (s *Server) handleMetaApply(w http.ResponseWriter, r *http.Request, _ string) {
 	var req meta.Commands
 	if !readPacked(w, r, &req) {
@@ -23,6 +23,10 @@ func (s *Server) handleMetaApply(w http.ResponseWriter, r *http.Request, _ strin
 	for _, c := range req.Commands {
 		if c.ExpireObjects != nil || c.ExpireSessions != nil || c.Restore != nil {
 			writeError(w, api.Errorf(api.CodeForbidden, "a node cannot say what has expired, nor restore a backup"))
+			return
+		}
+		if err := own(c.Bucket()); err != nil {
+			writeError(w, err)
 			return
 		}
 	}

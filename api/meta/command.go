@@ -32,6 +32,39 @@ type Command struct {
 	Restore        *Restore        `json:"restore,omitempty"`
 }
 
+// Bucket names the bucket that a command changes; "" is none, or that of a session alone.
+func (c *Command) Bucket() string {
+	switch {
+	case c.CreateBucket != nil:
+		return c.CreateBucket.Name
+	case c.UpdateBucket != nil:
+		return c.UpdateBucket.Bucket.Name
+	case c.DeleteBucket != nil:
+		return c.DeleteBucket.Name
+	case c.OpenSession != nil:
+		return c.OpenSession.Bucket
+	case c.Put != nil:
+		return c.Put.Bucket
+	case c.Delete != nil:
+		return c.Delete.Bucket
+	case c.Copy != nil:
+		return c.Copy.Bucket
+	case c.SetTags != nil:
+		return c.SetTags.Bucket
+	case c.ExpireObjects != nil:
+		return c.ExpireObjects.Bucket
+	case c.CreateUpload != nil:
+		return c.CreateUpload.Bucket
+	case c.PutPart != nil:
+		return c.PutPart.Bucket
+	case c.CompleteUpload != nil:
+		return c.CompleteUpload.Bucket
+	case c.AbortUpload != nil:
+		return c.AbortUpload.Bucket
+	}
+	return ""
+}
+
 // Operands of commands.
 type (
 	// Condition must hold, or nothing is changed.
