@@ -32,7 +32,8 @@ const (
 	CompressionZstd = "zstd"
 )
 
-// Classes of buckets. A cold one is read seldom: it is compressed harder.
+// Classes of buckets. A cold one is read seldom: it is compressed harder and, when six nodes keep chunks, kept
+// once with parity in place of copies.
 const (
 	ClassHot  = "hot"
 	ClassCold = "cold"

@@ -213,7 +213,7 @@ type tally struct {
 	objects, bytes atomic.Int64
 }
 
-func (t *tally) add(o *api.Object) {
+func (t *tally) add(o *api.Object) int64 {
 	t.bytes.Add(o.Size)
-	t.objects.Add(1)
+	return t.objects.Add(1)
 }

@@ -13,7 +13,7 @@ import (
 // maxMetaBody bounds the commands of one call: what an entry of the log may have, and the frame.
 const maxMetaBody = objects.MaxEntryBytes + 1<<10
 
-// handleMetaApply takes commands from a node. What expires is for the leader to say, what is restored for
+// handleMetaApply takes commands from a node. What expires, and which chunks are kept as a group, is for the leader to say; what is restored for
 // an admin, and what workloads run comes in by the REST API alone, not by an S3 door or a guest.
 func (s *Server) handleMetaApply(w http.ResponseWriter, r *http.Request, _ string) {
 	var req meta.Commands
@@ -21,8 +21,8 @@ func (s *Server) handleMetaApply(w http.ResponseWriter, r *http.Request, _ strin
 		return
 	}
 	for _, c := range req.Commands {
-		if c.ExpireObjects != nil || c.ExpireSessions != nil || c.Restore != nil {
-			writeError(w, api.Errorf(api.CodeForbidden, "a node cannot say what has expired, nor restore a backup"))
+		if c.ExpireObjects != nil || c.ExpireSessions != nil || c.SealGroup != nil || c.Restore != nil {
+			writeError(w, api.Errorf(api.CodeForbidden, "a node cannot say what has expired, nor what is kept as a group, nor restore a backup"))
 			return
 		}
 		if err := own(c.Bucket()); err != nil {

@@ -39,6 +39,7 @@ func TestWhatANodeMayAskOfTheMetadata(t *testing.T) {
 	}{
 		"what has expired":             {api.PathMetaApply, one(meta.Command{ExpireObjects: &meta.ExpireObjects{Bucket: "assets"}}), 403},
 		"which sessions have expired":  {api.PathMetaApply, one(meta.Command{ExpireSessions: &meta.ExpireSessions{}}), 403},
+		"what is kept as a group":      {api.PathMetaApply, one(meta.Command{SealGroup: &meta.SealGroup{Session: "s1"}}), 403},
 		"a restore":                    {api.PathMetaApply, one(meta.Command{Restore: &meta.Restore{ID: "r1", Last: true}}), 403},
 		"to put what workloads run":    {api.PathMetaApply, one(meta.Command{Put: &meta.Put{Bucket: api.ArtifactBucket, Key: "k", Inline: []byte("x")}}), 403},
 		"to delete it":                 {api.PathMetaApply, one(meta.Command{Delete: &meta.Delete{Bucket: api.ArtifactBucket, Key: "k"}}), 403},

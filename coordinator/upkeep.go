@@ -35,7 +35,7 @@ func (r references) Reference(chunk [32]byte) (objects.Ref, error) {
 func (s *Server) keepChunks(ctx context.Context) error {
 	lead := transfer.Lead{Epoch: s.store.View().Meta().Epoch, Term: s.raft.Term()}
 	u := upkeep.New(upkeep.Config{
-		Nodes: s.chunks.Leading(lead), Refs: references{s.objects}, Members: s.storeMembers,
+		Nodes: s.chunks.Leading(lead), Groups: s.gateway, Refs: references{s.objects}, Members: s.storeMembers,
 		Event: s.tellEvent, Tel: s.tel(), Log: s.log,
 	})
 	s.upkeep.Store(u)

@@ -29,6 +29,7 @@ type Command struct {
 	PutPart        *PutPart        `json:"putPart,omitempty"`
 	CompleteUpload *CompleteUpload `json:"completeUpload,omitempty"`
 	AbortUpload    *UploadRef      `json:"abortUpload,omitempty"`
+	SealGroup      *SealGroup      `json:"sealGroup,omitempty"`
 	Restore        *Restore        `json:"restore,omitempty"`
 }
 
@@ -173,6 +174,22 @@ type (
 		Parts    []PartRef `json:"parts"`
 		Checksum string    `json:"checksum,omitempty"` // that the object is to have; "": any
 		Condition
+	}
+	// SealGroup lets chunks be kept as a group of package erasure: each once, and two more that were
+	// computed of them, from which any two that are lost can be made again. All of them are named by
+	// objects of cold buckets only; the two more are stored under the session, which ends with it.
+	SealGroup struct {
+		Session string `json:"session"`
+		Group
+	}
+	// Group is the shards of a group, those of data first. Its id is GroupID of them.
+	Group struct {
+		Shards []Shard `json:"shards"`
+	}
+	// Shard is one chunk of a group.
+	Shard struct {
+		Digest []byte `json:"digest"` // 32 bytes
+		Bytes  int    `json:"bytes"`
 	}
 	// Restore is a piece of a backup that is to replace all rows, an entry of the log by itself. Nothing is
 	// replaced before the Last one, which must be the next one after all others; the first one begins

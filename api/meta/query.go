@@ -14,6 +14,8 @@ type Query struct {
 	Upload  *UploadRef `json:"upload,omitempty"` // a multipart upload that is under way
 	// Unreferenced asks which of these chunks (digests of 32 bytes) nobody names; at most MaxAsked.
 	Unreferenced [][]byte `json:"unreferenced,omitempty"`
+	// Group asks in which group the chunk of this digest is, of 32 bytes; none is no error.
+	Group []byte `json:"group,omitempty"`
 	// Sessions asks which of these upload sessions live; at most MaxAsked.
 	Sessions []string `json:"sessions,omitempty"`
 }
@@ -33,6 +35,7 @@ type Answer struct {
 	Upload   *api.Upload      `json:"upload,omitempty"`
 	Parts    []*api.Part      `json:"parts,omitempty"`
 	Chunks   [][]byte         `json:"chunks,omitempty"`
+	Group    *Group           `json:"group,omitempty"`
 	Sessions []string         `json:"sessions,omitempty"`
 }
 

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/meta"
 	"github.com/cloudless/cloudless/chunkstore"
+	"github.com/cloudless/cloudless/chunkstore/erasure"
 	"github.com/cloudless/cloudless/chunkstore/place"
 	"github.com/cloudless/cloudless/chunkstore/split"
 )
@@ -35,19 +37,35 @@ func (g *Gateway) fetch(ctx context.Context, o *api.Object, c split.Chunk, buf *
 		f.failed[self] = err
 	}
 	buf.drop()
-	f.members = g.cfg.Members().Members
-	f.order = nearest(placed(f.digest, f.members), f.members, o.Replicas, g.cfg.Zone)
-	return f.race(ctx)
+	f.locate()
+	if o.Class == api.ClassCold && c.Bytes >= erasure.MinBytes && len(f.members) >= erasure.Shards {
+		f.findGroup(ctx, g.cfg.Meta) // it is most likely in one, and then on one node
+	}
+	got, err := f.race(ctx)
+	if err == nil || ctx.Err() != nil {
+		return got, err
+	}
+	return f.rebuild(ctx, err)
+}
+
+// locate says in which order the nodes are asked.
+func (f *fetching) locate() {
+	f.members = f.g.cfg.Members().Members
+	f.order = nearest(placed(f.digest, f.members), f.members, f.object.Replicas, f.g.cfg.Zone)
 }
 
 // placed are all nodes in the order in which the chunk would go to them if all took chunks, as they did
 // when it was put.
 func placed(digest string, members []api.StoreMember) []string {
+	return place.Order(digest, allReady(members))
+}
+
+func allReady(members []api.StoreMember) []place.Member {
 	nodes := PlaceMembers(members)
 	for i := range nodes {
 		nodes[i].State, nodes[i].Weight = place.Ready, max(nodes[i].Weight, 1)
 	}
-	return place.Order(digest, nodes)
+	return nodes
 }
 
 // nearest sorts the nodes by how soon they are likely to give the chunk: first those that most likely
@@ -79,6 +97,8 @@ type fetching struct {
 	order   []string // all nodes, as they are asked
 	begun   int
 	failed  map[string]error
+	group   *meta.Group // nil: none, or it was not asked for
+	home    string      // the node of the group that is to have the chunk when all nodes are well
 }
 
 // got is what a node gave.
@@ -178,7 +198,7 @@ func (f *fetching) repair() {
 	}
 	var wanted []string
 	if time.Since(f.object.Modified) > stragglerTime {
-		wanted = place.Choose(f.digest, PlaceMembers(f.members), f.object.Replicas)
+		wanted = f.wanted()
 	}
 	for node, err := range f.failed {
 		if errors.Is(err, chunkstore.ErrCorrupt) || api.CodeOf(err) == api.CodeNotFound && slices.Contains(wanted, node) {
@@ -186,6 +206,15 @@ func (f *fetching) repair() {
 			return
 		}
 	}
+}
+
+// wanted are the nodes that are to have the chunk. A shard that is not at home, because a node is not
+// well, is known to the coordinators.
+func (f *fetching) wanted() []string {
+	if f.group != nil {
+		return []string{f.home}
+	}
+	return place.Choose(f.digest, PlaceMembers(f.members), f.object.Replicas)
 }
 
 // lost is the error when nobody gave the chunk.

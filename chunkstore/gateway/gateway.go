@@ -11,6 +11,7 @@
 //	lease.go                       the upload session that keeps chunks until an object names them
 //	upload.go                      the same in steps, for a client that cuts for itself
 //	open.go, stream.go, fetch.go   an object on its way out; one chunk from whoever has it
+//	group.go                       chunks that are kept once each, with parity: made, read, made anew
 //	meta.go                        asking the coordinators, again where that is safe
 package gateway
 
@@ -87,6 +88,7 @@ const (
 type Gateway struct {
 	cfg        Config
 	spare      *semaphore.Weighted
+	coding     *semaphore.Weighted // groups that are in memory at once
 	stragglers *stragglers
 	buckets    bucketCache
 
@@ -97,9 +99,9 @@ type Gateway struct {
 
 // New makes a gateway; Close ends it.
 func New(c Config) *Gateway {
-	spare, late := int64(spareBytes), int64(stragglerBytes)
+	spare, late, groups := int64(spareBytes), int64(stragglerBytes), int64(groupsAtOnce)
 	if c.Small {
-		spare, late = smallSpareBytes, smallStragglerBytes
+		spare, late, groups = smallSpareBytes, smallStragglerBytes, 1
 	}
 	if c.Short == nil {
 		c.Short = func(...string) {}
@@ -109,7 +111,7 @@ func New(c Config) *Gateway {
 	}
 	return &Gateway{
 		cfg: c, group: run.New(context.Background()),
-		spare: semaphore.NewWeighted(spare), stragglers: newStragglers(late),
+		spare: semaphore.NewWeighted(spare), coding: semaphore.NewWeighted(groups), stragglers: newStragglers(late),
 	}
 }
 

@@ -83,8 +83,11 @@ func TestReadsFallOver(t *testing.T) {
 }
 
 // lose takes chunks away from node-1.
-func (w *world) lose(digests []string) {
-	c := w.nodes["node-1"].chunks
+func (w *world) lose(digests []string) { w.take("node-1", digests...) }
+
+// take deletes a node's copies, with their pins.
+func (w *world) take(id string, digests ...string) {
+	c := w.nodes[id].chunks
 	for _, d := range digests {
 		owners, err := c.Owners(d, 10)
 		if err != nil {

@@ -161,10 +161,9 @@ func (s *stream) Close() error {
 	}
 	s.current.drop()
 	failed := s.err
-	switch failed {
-	case nil:
+	if failed == nil {
 		s.err = api.Errorf(api.CodeInvalid, "the reader is closed")
-	case io.EOF:
+	} else if failed == io.EOF {
 		failed = nil
 	}
 	s.rest = nil

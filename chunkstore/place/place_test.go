@@ -176,6 +176,9 @@ func drawChunks(t *rapid.T, members []Member) []Chunk {
 	var out []Chunk
 	for i := range rapid.IntRange(1, 5).Draw(t, "chunks") {
 		c := Chunk{Digest: fmt.Sprint("d", i), R: rapid.IntRange(1, 4).Draw(t, "r")}
+		if rapid.Bool().Draw(t, "grouped") {
+			c.Group, c.Shard = "g", rapid.IntRange(0, seats-1).Draw(t, "shard")
+		}
 		for _, m := range members {
 			if rapid.Bool().Draw(t, "holds") {
 				c.Holders = append(c.Holders, m.ID)
@@ -199,7 +202,7 @@ func apply(t *rapid.T, members []Member, chunks []Chunk, plan []Repair) []Chunk 
 	for _, r := range plan {
 		h := held[r.Digest]
 		for _, c := range r.Copy {
-			if !h[c.From] || of[c.From].State == Lost || h[c.To] || !of[c.To].takes() {
+			if made := c.From == "" && r.Good == 0; !made && (!h[c.From] || of[c.From].State == Lost) || h[c.To] || !of[c.To].takes() {
 				t.Fatalf("%+v of %v is impossible", c, h)
 			}
 			h[c.To] = true
@@ -323,17 +326,18 @@ func TestWhatIsNearestToLossComesFirst(t *testing.T) {
 	}
 	all := []string{"a", "b", "c", "d"}
 	plan := Plan(members, []Chunk{
-		{"surplus", 3, all},
-		{"lost", 3, nil},
-		{"two of three", 3, all[:2]},
-		{"one of two", 2, all[3:]},
-		{"one of four", 4, all[:1]},
+		{Digest: "surplus", R: 3, Holders: all},
+		{Digest: "lost", R: 3},
+		{Digest: "two of three", R: 3, Holders: all[:2]},
+		{Digest: "one of two", R: 2, Holders: all[3:]},
+		{Digest: "one of four", R: 4, Holders: all[:1]},
+		{Digest: "none, and a group", R: 1, Group: "g"},
 	})
 	var got []string
 	for _, r := range plan {
 		got = append(got, r.Digest)
 	}
-	if diff := cmp.Diff([]string{"one of four", "one of two", "two of three", "surplus", "lost"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"none, and a group", "one of four", "one of two", "two of three", "surplus", "lost"}, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -343,7 +347,7 @@ func TestSourcesShareTheWork(t *testing.T) {
 	members := []Member{{ID: "a", Weight: 1}, {ID: "b", Weight: 1}, {ID: "c", Weight: 1}}
 	from := map[string]int{}
 	for _, d := range digests(1_000) {
-		for _, r := range Plan(members, []Chunk{{d, 3, []string{"a", "b"}}}) {
+		for _, r := range Plan(members, []Chunk{{Digest: d, R: 3, Holders: []string{"a", "b"}}}) {
 			from[r.Copy[0].From]++
 		}
 	}

@@ -10,6 +10,8 @@ type Chunk struct {
 	Digest  string
 	R       int // copies that its bucket asks for
 	Holders []string
+	Group   string // of which it is a shard; "": of none
+	Shard   int    // which one
 }
 
 // Repair is what is to be done for one chunk. The drops come after the copies, and only if all of them
@@ -22,7 +24,7 @@ type Repair struct {
 	Drop   []string
 }
 
-// Copy is a copy to be made.
+// Copy is a copy to be made. Without From nobody has one, and it is to be made of the chunk's group.
 type Copy struct{ From, To string }
 
 // Missing is by how many copies the chunk falls short now.
@@ -54,11 +56,11 @@ func (r Repair) Compare(s Repair) int {
 }
 
 // urgency is the number of copies left, for a chunk that falls short; all others come after those.
-// Nothing can be done for what is lost, so that is last.
+// Nothing can be done for what is lost, unless it has a group, so that is last.
 func urgency(r Repair) int {
 	const tidy, lost = 1 << 20, 1 << 21
 	switch {
-	case r.Good == 0:
+	case r.Good == 0 && len(r.Copy) == 0:
 		return lost
 	case r.Missing() == 0:
 		return tidy
@@ -68,12 +70,14 @@ func urgency(r Repair) int {
 
 func repair(byID map[string]Member, members []Member, c Chunk) Repair {
 	good := readable(byID, c.Holders)
-	// A node that is full keeps what it has; one that has room can be given what it has not.
-	targets := pick(rank(c.Digest, members, func(m Member) bool {
-		return m.takes() || m.State == Full && slices.Contains(good, m.ID)
-	}), Copies(c.R, len(members)))
+	targets := targets(members, c, good)
 	r := Repair{Digest: c.Digest, Good: len(good), Want: Copies(c.R, len(members))}
 	if len(good) == 0 {
+		for _, to := range targets {
+			if c.Group != "" {
+				r.Copy = append(r.Copy, Copy{To: to})
+			}
+		}
 		return r
 	}
 	from := sources(c.Digest, byID, good, targets)
@@ -85,6 +89,21 @@ func repair(byID map[string]Member, members []Member, c Chunk) Repair {
 		r.Drop = surplus(byID, good, targets, r.Want, Copies(c.R, stay))
 	}
 	return r
+}
+
+// targets are the nodes that are to have the chunk. A node that is full keeps what it has; one that has
+// room can be given what it has not. A shard is on its seat first, then where other copies would be.
+func targets(members []Member, c Chunk, good []string) []string {
+	keeps := func(m Member) bool { return m.takes() || m.State == Full && slices.Contains(good, m.ID) }
+	if c.Group == "" {
+		return pick(rank(c.Digest, members, keeps), Copies(c.R, len(members)))
+	}
+	seat := seat(c.Group, c.Shard, members, keeps)
+	if seat == "" {
+		return nil
+	}
+	others := rank(c.Digest, members, func(m Member) bool { return keeps(m) && m.ID != seat })
+	return append([]string{seat}, pick(others, Copies(c.R, len(members))-1)...)
 }
 
 // readable are the holders whose copy can be read, each once, in the order of their ids. One who is no

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -46,7 +47,7 @@ func (c *Client) putBatch(ctx context.Context, node string, o chunkstore.PutOpti
 	}
 	body := func() (io.Reader, int64) {
 		left := slices.Clone(batch) // reading consumes it
-		return &left, size
+		return (*net.Buffers)(&left), size
 	}
 	return c.do(ctx, call{node: node, method: http.MethodPost, path: pathPut, query: query, body: body}, nothing)
 }

@@ -27,6 +27,8 @@ func Ask(v *View, q meta.Query) (*meta.Answer, error) {
 		a.Parts, err = Parts(v, q.Parts.UploadRef, q.Parts.After, q.Parts.Limit)
 	case q.Upload != nil:
 		a.Upload, err = Upload(v, *q.Upload)
+	case q.Group != nil:
+		err = askGroup(v, q.Group, a)
 	case q.Unreferenced != nil:
 		err = askUnreferenced(v, q.Unreferenced, a)
 	default:
@@ -41,7 +43,7 @@ func Ask(v *View, q meta.Query) (*meta.Answer, error) {
 func checkQuery(q meta.Query) error {
 	asked := 0
 	for _, is := range []bool{
-		q.Bucket != "", q.Buckets, q.Object != nil, q.List != nil, q.Uploads != nil, q.Parts != nil, q.Upload != nil, q.Unreferenced != nil, q.Sessions != nil,
+		q.Bucket != "", q.Buckets, q.Object != nil, q.List != nil, q.Uploads != nil, q.Parts != nil, q.Upload != nil, q.Unreferenced != nil, q.Group != nil, q.Sessions != nil,
 	} {
 		if is {
 			asked++
@@ -68,14 +70,32 @@ func askBucket(v *View, name string, a *meta.Answer) (err error) {
 func askUnreferenced(v *View, digests [][]byte, a *meta.Answer) error {
 	chunks := make([]digest, len(digests))
 	for i, d := range digests {
-		if len(d) != len(digest{}) {
-			return api.Errorf(api.CodeInvalid, "a chunk's digest has %d bytes, not %d", len(d), len(digest{}))
+		var bad *api.Error
+		if chunks[i], bad = digestOf(d); bad != nil {
+			return bad
 		}
-		chunks[i] = digest(d)
 	}
 	free, err := Unreferenced(v, chunks)
 	for _, d := range free {
 		a.Chunks = append(a.Chunks, d[:])
 	}
 	return err
+}
+
+func askGroup(v *View, chunk []byte, a *meta.Answer) error {
+	d, bad := digestOf(chunk)
+	if bad != nil {
+		return bad
+	}
+	g, err := GroupOf(v, d)
+	a.Group = g
+	return err
+}
+
+// digestOf reads a digest that came from outside.
+func digestOf(b []byte) (digest, *api.Error) {
+	if len(b) != len(digest{}) {
+		return digest{}, api.Errorf(api.CodeInvalid, "a chunk's digest has %d bytes, not %d", len(b), len(digest{}))
+	}
+	return digest(b), nil
 }

@@ -29,6 +29,8 @@ func checkRow(key string, value []byte) error {
 		}
 	case countKeys:
 		_, err = decodeReference(value)
+	case groupKeys:
+		_, err = decodeGroup(value)
 	}
 	return err
 }

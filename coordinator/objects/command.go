@@ -48,6 +48,9 @@ type (
 	PutPart        = meta.PutPart
 	CompleteUpload = meta.CompleteUpload
 	PartRef        = meta.PartRef
+	SealGroup      = meta.SealGroup
+	Group          = meta.Group
+	Shard          = meta.Shard
 	RestorePiece   = meta.Restore
 	Result         = meta.Result
 	Query          = meta.List

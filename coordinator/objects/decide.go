@@ -87,6 +87,8 @@ func (d *decision) run(c Command) Result {
 		return d.completeUpload(c.CompleteUpload)
 	case c.AbortUpload != nil:
 		return d.abortUpload(*c.AbortUpload)
+	case c.SealGroup != nil:
+		return d.sealGroup(c.SealGroup)
 	case c.Restore != nil:
 		return refused(api.Errorf(api.CodeInvalid, "a piece of a restore is an entry by itself"))
 	}

@@ -43,10 +43,10 @@ func (d *decision) renewSession(c *RenewSession) Result {
 		return refused(err)
 	}
 	for _, b := range c.Chunks {
-		if len(b) != len(digest{}) {
-			return refused(api.Errorf(api.CodeInvalid, "a chunk's digest has %d bytes, not %d", len(b), len(digest{})))
+		chunk, bad := digestOf(b)
+		if bad != nil {
+			return refused(bad)
 		}
-		chunk := digest(b)
 		if d.get(namedKey(c.ID, chunk)) == nil {
 			d.set[namedKey(c.ID, chunk)] = []byte{}
 			d.rename(chunk, s.Terms, renaming{by: 1})

@@ -16,7 +16,8 @@ import (
 //	p bucket 0 escaped key 0 1 id 0 number(2) one of its parts
 //	s id                                      an upload session
 //	t id 0 digest(32)                         a chunk that it names
-//	r digest(32)                              a chunk: how many rows name it, and what they ask for
+//	r digest(32)                              a chunk: how many rows name it, what they ask for, and its group
+//	g id(32)                                  a group: the chunks that it is made of
 const (
 	bucketKeys  = "b"
 	usageKeys   = "u"
@@ -26,8 +27,9 @@ const (
 	sessionKeys = "s"
 	namedKeys   = "t"
 	countKeys   = "r"
+	groupKeys   = "g"
 
-	letters = bucketKeys + usageKeys + objectKeys + uploadKeys + partKeys + sessionKeys + namedKeys + countKeys
+	letters = bucketKeys + usageKeys + objectKeys + uploadKeys + partKeys + sessionKeys + namedKeys + countKeys + groupKeys
 )
 
 type digest = [sha256.Size]byte
@@ -52,6 +54,8 @@ func namedBy(session string) string { return namedKeys + session + "\x00" }
 func namedKey(session string, d digest) string { return namedBy(session) + string(d[:]) }
 
 func countKey(d digest) string { return countKeys + string(d[:]) }
+
+func groupKey(id digest) string { return groupKeys + string(id[:]) }
 
 // escape ends text such that what follows cannot be taken for a part of it, and that it sorts as before:
 // byte 0 is written 0 255, and 0 1 is the end.

@@ -21,6 +21,7 @@ type model struct {
 	objects  map[string]thing
 	sessions map[string]*lease
 	uploads  map[UploadRef]map[int]thing
+	groups   []*Group
 }
 
 type thing struct {
@@ -91,7 +92,8 @@ func met(c Condition, have bool, etag string) api.Code {
 	return ""
 }
 
-const modelChunks = 6
+// Chunks of objects, and after them those that may be parity.
+const modelChunks, modelParity = 6, 4
 
 // run is a store beside its model.
 type modelRun struct {
@@ -131,9 +133,17 @@ func TestModel(t *testing.T) {
 		fs := vfs.NewMem()
 		r := &modelRun{model: &model{now: day, terms: api.Terms{Replicas: 3, Class: api.ClassHot}, objects: map[string]thing{}, sessions: map[string]*lease{}, uploads: map[UploadRef]map[int]thing{}}, s: openStore(t, fs)}
 		r.apply(rt, "", bucketNamed("assets"))
+		if rapid.Bool().Draw(rt, "cold") {
+			r.terms.Class = api.ClassCold
+			r.apply(rt, "", Command{UpdateBucket: &UpdateBucket{Bucket: api.Bucket{Name: "assets", Replicas: 3, Class: api.ClassCold}}})
+		}
 		r.repeat(rt, t, fs)
 		closeStore(t, r.s)
 	})
+	t.Logf("%d groups were sealed", sealed.Load())
+	if sealed.Load() == 0 {
+		t.Error("no group was sealed: nothing was tested of them")
+	}
 }
 
 func (r *modelRun) repeat(rt *rapid.T, t *testing.T, fs vfs.FS) {
@@ -176,6 +186,7 @@ func (r *modelRun) repeat(rt *rapid.T, t *testing.T, fs vfs.FS) {
 		"abort upload":  func(rt *rapid.T) { r.abort(rt, ref(rt)) },
 		"delete bucket": func(rt *rapid.T) { r.deleteBucket(rt) },
 		"update bucket": func(rt *rapid.T) { r.updateBucket(rt) },
+		"seal":          func(rt *rapid.T) { r.seal(rt, id(rt)) },
 		"reopen": func(*rapid.T) {
 			closeStore(t, r.s)
 			r.s = openStore(t, fs)
@@ -355,6 +366,7 @@ func (r *modelRun) updateBucket(t *rapid.T) {
 }
 
 func (r *modelRun) compare(t *rapid.T) {
+	r.prune() // groups that have ended with the last command
 	v := r.s.View()
 	page, err := List(v, Query{Bucket: "assets"})
 	check(t, err)

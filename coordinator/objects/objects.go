@@ -13,6 +13,7 @@
 //	rows.go      the bytes of rows
 //	read.go      what rows say: pure
 //	refs.go      which chunks rows name, and how many copies they ask for
+//	group.go     chunks that are kept once each, with parity
 //	list.go      pages of a bucket, by prefix and delimiter
 //	expire.go    what has expired: pure
 //	store.go     Pebble: Open, Apply, View

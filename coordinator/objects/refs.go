@@ -4,17 +4,26 @@ import (
 	"encoding/binary"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/chunkstore/erasure"
 	"github.com/cloudless/cloudless/chunkstore/split"
 )
 
 // Ref is what the rows that name a chunk ask for.
 type Ref struct {
 	Digest [32]byte
-	Bytes  int64 // 0 while only sessions name it
-	Names  int64 // rows that name it
-	R      int   // the most copies that one of them asks for
-	Cold   bool  // all of them are of cold buckets
+	Bytes  int64    // 0 while only sessions name it
+	Names  int64    // rows that name it
+	R      int      // the most copies that one of them asks for
+	Cold   bool     // all of them are of cold buckets
+	Group  [32]byte // of which it is a shard, so that one copy is enough while it is cold; zero: none
+	Shard  int      // which one
 }
+
+// Grouped tells whether the chunk is a shard of a group, which names it as a row does.
+func (r Ref) Grouped() bool { return r.Group != digest{} }
+
+// Wanted tells whether anything refers to the chunk.
+func (r Ref) Wanted() bool { return r.Names > 0 || r.Grouped() }
 
 // Name is the digest as nodes know it.
 func (r Ref) Name() string { return split.Chunk{Digest: r.Digest}.Name() }
@@ -29,7 +38,7 @@ func Reference(rows Rows, chunk [32]byte) (Ref, error) {
 	return r.ref(chunk), err
 }
 
-// Referenced is a page of the chunks that rows name, in the order of digests, behind after; the zero
+// Referenced is a page of the chunks that rows or groups name, in the order of digests, behind after; the zero
 // digest is the start.
 func Referenced(rows Rows, after [32]byte, limit int) (out []Ref, err error) {
 	from := countKeys
@@ -47,7 +56,7 @@ func Referenced(rows Rows, after [32]byte, limit int) (out []Ref, err error) {
 	return out, err
 }
 
-// Unreferenced are those of the chunks that no row names. A node may delete them if it has no pin of its own.
+// Unreferenced are those of the chunks that no row and no group names. A node may delete them if it has no pin of its own.
 func Unreferenced(rows Rows, chunks [][32]byte) (out [][32]byte, err error) {
 	for _, c := range chunks {
 		value, err := rows.Get(countKey(c))
@@ -85,14 +94,18 @@ func wishOf(t api.Terms) wish {
 
 func termsOf(b *api.Bucket) api.Terms { return api.Terms{Replicas: b.Replicas, Class: b.Class} }
 
-// reference is a chunk's row: its length, and how many rows have each wish.
+// reference is a chunk's row: its length, how many rows have each wish, and the group that it is in.
 type reference struct {
 	bytes int64
 	names [wishes]int64
+	group digest // zero: none
+	shard int    // which one of the group
 }
 
+func (r reference) named() bool { return r.names != [wishes]int64{} }
+
 func (r reference) ref(chunk digest) Ref {
-	out := Ref{Digest: chunk, Bytes: r.bytes, Cold: true}
+	out := Ref{Digest: chunk, Bytes: r.bytes, Cold: true, Group: r.group, Shard: r.shard}
 	for w, n := range r.names {
 		if n > 0 {
 			out.Names += n
@@ -101,24 +114,34 @@ func (r reference) ref(chunk digest) Ref {
 		}
 	}
 	out.Cold = out.Cold && out.Names > 0
+	if out.Grouped() && (out.Cold || out.Names == 0) {
+		out.R = 1
+	}
 	return out
 }
 
-// referenceFormat is the first byte of a chunk's row. Then come its length and, for each wish that there
-// is, in ascending order, the wish and how many rows have it; all but the first byte are uvarints.
-const referenceFormat = 1
+// referenceFormat is the first byte of a chunk's row, groupedFormat that of one in a group. Then come the
+// group's id and which of its shards the chunk is, if it is one; its length; and, for each wish that there
+// is, in ascending order, the wish and how many rows have it. Numbers are uvarints.
+const (
+	referenceFormat = 1
+	groupedFormat   = 2
+)
 
 // encode gives nil, which is no row, when nothing names the chunk.
 func (r reference) encode() []byte {
-	b, named := binary.AppendUvarint([]byte{referenceFormat}, uint64(r.bytes)), false
+	if r.group == (digest{}) && !r.named() {
+		return nil
+	}
+	b := []byte{referenceFormat}
+	if r.group != (digest{}) {
+		b = binary.AppendUvarint(append([]byte{groupedFormat}, r.group[:]...), uint64(r.shard))
+	}
+	b = binary.AppendUvarint(b, uint64(r.bytes))
 	for w, n := range r.names {
 		if n > 0 {
-			named = true
 			b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(w)), uint64(n))
 		}
-	}
-	if !named {
-		return nil
 	}
 	return b
 }
@@ -129,10 +152,16 @@ func decodeReference(b []byte) (r reference, err error) {
 		return r, nil
 	}
 	bad := damaged("how often a chunk is named cannot be read")
-	if len(b) == 0 || b[0] != referenceFormat {
+	if len(b) == 0 || b[0] != referenceFormat && (b[0] != groupedFormat || len(b) <= len(digest{})) {
 		return r, bad
 	}
-	b = b[1:]
+	grouped := b[0] == groupedFormat
+	if b = b[1:]; grouped {
+		r.group, b = digest(b[:len(digest{})]), b[len(digest{}):]
+		if r.group == (digest{}) {
+			return reference{}, bad
+		}
+	}
 	number := func(limit uint64) int64 {
 		x, n := binary.Uvarint(b)
 		if n <= 0 || x > limit {
@@ -141,6 +170,9 @@ func decodeReference(b []byte) (r reference, err error) {
 		}
 		b = b[n:]
 		return int64(x)
+	}
+	if grouped {
+		r.shard = int(number(erasure.Shards - 1))
 	}
 	r.bytes = number(split.MaxChunkBytes)
 	last := int64(0)
@@ -152,7 +184,7 @@ func decodeReference(b []byte) (r reference, err error) {
 		}
 		last, r.names[w] = w, n
 	}
-	if err == nil && last == 0 {
+	if err == nil && last == 0 && !grouped {
 		err = bad
 	}
 	return r, err
@@ -201,6 +233,9 @@ func (d *decision) settleNames() {
 				d.count(n, r)
 			}
 		}
+	}
+	for n := range d.names {
+		d.release(n.chunk)
 	}
 }
 

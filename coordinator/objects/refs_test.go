@@ -14,16 +14,22 @@ import (
 // compareRefs looks at each chunk by itself, and at pages of all.
 func (r *modelRun) compareRefs(t *rapid.T, v *View) {
 	var all []Ref
-	for i := range modelChunks {
+	for i := range modelChunks + modelParity {
 		want := r.asked(i)
 		got, err := Reference(v, want.Digest)
 		check(t, err)
 		bytes := got.Bytes
 		got.Bytes = 0
+		if g := r.groupOf(i); g != nil {
+			want.Group, want.Shard = g.Sum(), g.Shard(want.Digest)
+			if want.Cold || want.Names == 0 {
+				want.R = 1
+			}
+		}
 		if got != want || bytes != 0 && bytes != int64(chunkNo(i).Bytes) {
 			t.Fatalf("chunk %d of %d bytes: %+v, want %+v", i, bytes, got, want)
 		}
-		if got.Bytes = bytes; got.Names > 0 {
+		if got.Bytes = bytes; got.Wanted() {
 			all = append(all, got)
 		}
 	}
@@ -57,7 +63,7 @@ func TestTheMostCopiesAskedForCount(t *testing.T) {
 	want := func(what string, names int64, r int, cold bool) {
 		t.Helper()
 		got, err := Reference(w.rows, chunkNo(1).Digest)
-		if want := (Ref{chunkNo(1).Digest, int64(chunkNo(1).Bytes), names, r, cold}); err != nil || got != want {
+		if want := (Ref{Digest: chunkNo(1).Digest, Bytes: int64(chunkNo(1).Bytes), Names: names, R: r, Cold: cold}); err != nil || got != want {
 			t.Errorf("%s: %+v, %v, want %+v", what, got, err, want)
 		}
 	}
@@ -92,11 +98,18 @@ func TestReferencesAreReadAsWritten(t *testing.T) {
 	if got, err := decodeReference(r.encode()); err != nil || got != r {
 		t.Errorf("%+v, %v", got, err)
 	}
+	for _, r := range []reference{{bytes: 5, group: digest{1}, shard: 5}, {bytes: 5, group: digest{1}, names: [wishes]int64{3: 2}}} {
+		if got, err := decodeReference(r.encode()); err != nil || got != r {
+			t.Errorf("%+v, %v, want %+v", got, err, r)
+		}
+	}
+	group := string(append([]byte{groupedFormat}, bytes.Repeat([]byte{7}, len(digest{}))...))
 	if b := (reference{bytes: 5}).encode(); b != nil {
 		t.Errorf("a chunk that nothing names has the row %q", b)
 	}
 	for name, b := range map[string]string{
-		"empty": "", "another format": "\x02\x05\x03\x01", "no length": "\x01", "no names": "\x01\x05",
+		"empty": "", "another format": "\x03\x05\x03\x01", "a group cut short": group[:len(digest{})], "no shard": group, "no such shard": group + "\x06\x05",
+		"a group that is none": "\x02" + string(make([]byte, len(digest{}))) + "\x00\x05", "no length": "\x01", "no names": "\x01\x05",
 		"a wish and no number": "\x01\x05\x03", "named by none": "\x01\x05\x03\x00", "no copies": "\x01\x05\x00\x01", "no copies and cold": "\x01\x05\x08\x01",
 		"too many copies": "\x01\x05\x10\x01", "out of order": "\x01\x05\x03\x01\x02\x01", "twice": "\x01\x05\x03\x01\x03\x01",
 		"too long a chunk": "\x01\x81\x80\x80\x02\x03\x01",

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/chunkstore/erasure"
 )
 
 // What is under way at once: a wave of chunks, and of it a batch between each two nodes, of which atOnce
@@ -166,6 +167,9 @@ func (w *wave) copyAll(ctx context.Context) {
 // source is the node that a chunk is copied from: the one that was planned or, when that has failed,
 // another one that has it.
 func (u *Upkeep) source(t task, planned string) string {
+	if planned == "" {
+		return "" // it is to be made of its group
+	}
 	i := slices.Index(t.holders, planned)
 	return t.holders[(i+u.tries[t.Digest])%len(t.holders)]
 }
@@ -185,11 +189,14 @@ func (w *wave) copyBatch(ctx context.Context, p pair, tasks []task) (done int) {
 	for _, t := range tasks {
 		bytes += t.bytes
 	}
+	if p.from == "" {
+		bytes *= erasure.Shards // so much is read and written to make it
+	}
 	within, cancel := context.WithTimeout(ctx, askTimeout+time.Duration(bytes/slowest)*time.Second)
 	defer cancel()
 	w.u.state.copying(len(tasks))
 	defer w.u.state.copying(-len(tasks))
-	got, err := w.u.cfg.Nodes.Copy(within, p.to, p.from, digestsOf(tasks)...)
+	got, err := w.bring(within, p, tasks)
 	w.fail(err)
 	has := set(got)
 	w.mu.Lock()
@@ -199,6 +206,7 @@ func (w *wave) copyBatch(ctx context.Context, p pair, tasks []task) (done int) {
 			done++
 			w.there[spot{t.Digest, p.to}] = true
 			delete(w.u.tries, t.Digest)
+			delete(w.u.gone, t.Digest)
 			w.u.state.made(t, p.to)
 		} else if ctx.Err() == nil {
 			w.u.failed(t)

@@ -23,7 +23,10 @@ type findings struct {
 	short, missing, stuck, misplaced int64
 	lost                             int64
 	lostSome                         []string
-	hopeless                         []string // chunks that are lost or stuck
+	hopeless                         []string        // chunks that are lost or stuck
+	gone                             map[string]bool // that could not be made of their groups before
+	still                            []string        // those of gone that still are not there
+	cold                             []objects.Ref   // that may go into a group
 	nodes                            map[string]*api.NodeUpkeep
 	work                             worklist
 }
@@ -43,6 +46,7 @@ func (f *findings) take(refs []objects.Ref, chunks []place.Chunk) {
 		at[c.Digest] = i
 		f.chunks++
 		f.bytes += refs[i].Bytes
+		f.candidate(refs[i], c)
 		f.awaited += int64(c.R - place.Copies(c.R, len(f.members)))
 		for _, id := range c.Holders {
 			f.nodes[id].Chunks++
@@ -61,8 +65,11 @@ func (f *findings) note(t task) {
 		f.hopeless = append(f.hopeless, t.Digest)
 	}
 	switch {
-	case t.Good == 0:
+	case t.Good == 0 && (len(t.Copy) == 0 || f.gone[t.Digest]):
 		f.lost++
+		if f.gone[t.Digest] {
+			f.still = append(f.still, t.Digest)
+		}
 		if len(f.lostSome) < maxLostShown {
 			f.lostSome = append(f.lostSome, t.Digest)
 		}

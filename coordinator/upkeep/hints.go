@@ -117,6 +117,7 @@ func (u *Upkeep) mend(ctx context.Context) error {
 		return err
 	}
 	f := newFindings(u.crew())
+	f.gone = u.gone
 	chunks, err := u.find(ctx, f.crew, refs)
 	if err != nil {
 		return err
@@ -148,7 +149,7 @@ func (u *Upkeep) named(digests []string) (refs []objects.Ref, unnamed []string, 
 				return nil, nil, err
 			}
 		}
-		if ref.Names == 0 {
+		if !ref.Wanted() {
 			unnamed = append(unnamed, d)
 			continue
 		}
@@ -174,7 +175,7 @@ func (u *Upkeep) find(ctx context.Context, c crew, refs []objects.Ref) ([]place.
 	out, names := make([]place.Chunk, len(refs)), make([]string, len(refs))
 	for i, r := range refs {
 		names[i] = r.Name()
-		out[i] = place.Chunk{Digest: names[i], R: r.R}
+		out[i] = chunkOf(r)
 	}
 	missing := make([]map[string]bool, len(c.members))
 	err := u.ask(ctx, c, func(ctx context.Context, i int) error {

@@ -32,6 +32,7 @@ func TestStories(t *testing.T) {
 				for range 3 {
 					w.store(100, 1+w.rng.IntN(4))
 				}
+				w.storeCold(100)
 				u := w.lead()
 				for range 30 {
 					w.happen(u)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sort"
 
+	"github.com/cloudless/cloudless/api/meta"
 	"github.com/cloudless/cloudless/chunkstore"
 	"github.com/cloudless/cloudless/chunkstore/place"
 	"github.com/cloudless/cloudless/coordinator/objects"
@@ -16,6 +17,7 @@ const pageChunks = 1_000
 func (u *Upkeep) survey(ctx context.Context) (*findings, error) {
 	c := u.begin()
 	f := newFindings(c)
+	f.gone = u.gone
 	streams := make([]stream, len(c.members))
 	var after [32]byte
 	for {
@@ -78,7 +80,7 @@ func (s *stream) take(digest string) bool {
 func holdings(refs []objects.Ref, members []place.Member, streams []stream) []place.Chunk {
 	out := make([]place.Chunk, len(refs))
 	for i, r := range refs {
-		out[i] = place.Chunk{Digest: r.Name(), R: r.R}
+		out[i] = chunkOf(r)
 		for n := range streams {
 			if members[n].State != place.Lost && streams[n].take(out[i].Digest) {
 				out[i].Holders = append(out[i].Holders, members[n].ID)
@@ -86,4 +88,13 @@ func holdings(refs []objects.Ref, members []place.Member, streams []stream) []pl
 		}
 	}
 	return out
+}
+
+// chunkOf is a chunk that nobody has yet, as place knows it.
+func chunkOf(r objects.Ref) place.Chunk {
+	c := place.Chunk{Digest: r.Name(), R: r.R}
+	if r.Grouped() {
+		c.Group, c.Shard = meta.GroupName(r.Group), r.Shard
+	}
+	return c
 }

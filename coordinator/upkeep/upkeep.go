@@ -12,7 +12,8 @@
 // kept anywhere.
 //
 // It looks when it begins, when the members change, when somebody asks, and every hour. Chunks of which
-// somebody tells that they are short are looked at at once (hints.go).
+// somebody tells that they are short are looked at at once (hints.go). When all that is done, chunks of
+// cold objects are put into groups (group.go); the next look takes the copies away that they need no more.
 package upkeep
 
 import (
@@ -26,6 +27,8 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/chunkstore"
+	"github.com/cloudless/cloudless/chunkstore/erasure"
+	"github.com/cloudless/cloudless/chunkstore/split"
 	"github.com/cloudless/cloudless/coordinator/objects"
 	"github.com/cloudless/cloudless/internal/run"
 	"github.com/cloudless/cloudless/internal/telemetry"
@@ -61,13 +64,23 @@ type Nodes interface {
 type Refs interface {
 	// Referenced is a page in the order of digests, behind after.
 	Referenced(after [32]byte, limit int) ([]objects.Ref, error)
-	// Reference is what is asked of one chunk; Names is 0 when nothing names it.
+	// Reference is what is asked of one chunk.
 	Reference(chunk [32]byte) (objects.Ref, error)
+}
+
+// Groups are chunks that are kept once each, with parity (package erasure): what the gateway offers.
+type Groups interface {
+	// Seal makes a group of chunks, which it may refuse as CodeConflict: they are others by now.
+	Seal(ctx context.Context, chunks [erasure.Data]split.Chunk) error
+	// Rebuild makes a chunk of the others of its group, and stores it on a node. When too few can be
+	// read, gateway.ErrGroupLost is the cause.
+	Rebuild(ctx context.Context, node string, chunk split.Chunk) error
 }
 
 // Config is what upkeep needs.
 type Config struct {
 	Nodes   Nodes
+	Groups  Groups
 	Refs    Refs
 	Members func() api.StoreMembers
 	Event   func(kind string, severity api.Severity, resource, message string)
@@ -82,6 +95,7 @@ type Upkeep struct {
 	look  chan struct{} // holds one: somebody asks for a look at all chunks
 	state *progress
 	tries map[string]int  // of copies that failed, by digest; see carry.go
+	gone  map[string]bool // chunks that could not be made of their groups; see group.go
 	known map[string]bool // chunks that the last look found lost or stuck: hints of them are no news
 
 	mu     sync.Mutex
@@ -94,7 +108,7 @@ type Upkeep struct {
 // New makes it; Run begins.
 func New(c Config) *Upkeep {
 	return &Upkeep{
-		cfg: c, look: make(chan struct{}, 1), hints: newHints(), tries: map[string]int{}, silent: map[string]time.Time{},
+		cfg: c, look: make(chan struct{}, 1), hints: newHints(), tries: map[string]int{}, gone: map[string]bool{}, silent: map[string]time.Time{},
 		state: newProgress(c, time.Now()),
 	}
 }
@@ -188,9 +202,14 @@ func (u *Upkeep) pass(ctx context.Context) (*findings, int, error) {
 	done := 0
 	if err == nil {
 		tasks := f.work.sorted()
-		u.known = set(f.hopeless)
+		u.known, u.gone = set(f.hopeless), set(f.still)
 		u.state.found(f, time.Now())
 		done, err = u.carryOut(ctx, keyOf(f.named), tasks)
+	}
+	if err == nil {
+		var sealed int
+		sealed, err = u.seal(ctx, f)
+		done += sealed
 	}
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)

@@ -38,6 +38,7 @@ type world struct {
 	copies  int // made by Copy
 	drops   int
 	broken  map[pair]bool // two nodes that do not reach each other
+	groups  int
 }
 
 type node struct {
@@ -279,7 +280,7 @@ func (w *world) lead() *Upkeep {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	u := New(Config{Nodes: w, Refs: w, Members: w.Members, Event: w.event, Tel: tel.Metrics, Log: zerolog.Nop()})
+	u := New(Config{Nodes: w, Groups: w, Refs: w, Members: w.Members, Event: w.event, Tel: tel.Metrics, Log: zerolog.Nop()})
 	ctx, cancel := context.WithCancel(context.Background())
 	g := run.New(ctx)
 	g.Go("upkeep", u.Run)
@@ -299,7 +300,7 @@ func (w *world) misplaced() (wrong int) {
 	members := gateway.PlaceMembers(w.members)
 	var chunks []place.Chunk
 	for _, r := range w.refs {
-		c := place.Chunk{Digest: r.Name(), R: r.R}
+		c := chunkOf(r)
 		for _, m := range w.members {
 			if n := w.nodes[m.ID]; !n.down && n.chunks[c.Digest] {
 				c.Holders = append(c.Holders, m.ID)
