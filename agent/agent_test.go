@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -166,6 +167,11 @@ func (c *coordinator) nodeAPI() http.Handler {
 			answer := f(r)
 			if answer == nil {
 				writeError(w, api.Errorf(api.CodeNotFound, "there is no such thing"))
+				return
+			}
+			if packed, ok := answer.(encoding.BinaryMarshaler); ok {
+				b, _ := packed.MarshalBinary() // structs of strings and numbers
+				w.Write(b)
 				return
 			}
 			json.NewEncoder(w).Encode(answer)

@@ -213,7 +213,7 @@ type tally struct {
 	objects, bytes atomic.Int64
 }
 
-func (t *tally) add(o *api.Object) int64 {
+func (t *tally) add(o *api.Object) {
 	t.bytes.Add(o.Size)
-	return t.objects.Add(1)
+	t.objects.Add(1)
 }

@@ -161,9 +161,10 @@ func (s *stream) Close() error {
 	}
 	s.current.drop()
 	failed := s.err
-	if failed == nil {
+	switch failed {
+	case nil:
 		s.err = api.Errorf(api.CodeInvalid, "the reader is closed")
-	} else if failed == io.EOF {
+	case io.EOF:
 		failed = nil
 	}
 	s.rest = nil

@@ -110,7 +110,7 @@ func (c *call) fail(err error) {
 	}
 	if e.Code == "MethodNotAllowed" || c.r.Method == http.MethodHead {
 		h.Set("Content-Type", "application/xml")
-		c.respond(status)
+		_ = c.respond(status) // it has no error of its own
 		return
 	}
 	e.Resource, e.RequestID, e.HostID = c.r.URL.Path, c.id, c.id

@@ -185,7 +185,7 @@ func sign(r *http.Request, payload string, at time.Time) {
 		s.signed[i] = lower(s.signed[i])
 	}
 	slices.Sort(s.signed)
-	key, _ := (&keyring{keys: map[string]grantedKey{accessKey: {secret: secretKey}}}).Key(nil, api.SigningKeyRequest{AccessKey: accessKey, Date: s.day, Region: s.region})
+	key, _ := (&keyring{keys: map[string]grantedKey{accessKey: {secret: secretKey}}}).Key(context.Background(), api.SigningKeyRequest{AccessKey: accessKey, Date: s.day, Region: s.region})
 	q, _ := parseParams(r.URL.RawQuery)
 	text := s.toSign(algorithm, hashed(s.canonical(r, q, payload)))
 	r.Header.Set("Authorization", algorithm+" Credential="+accessKey+"/"+s.scope()+", SignedHeaders="+join(s.signed)+", Signature="+hexed(mac(key.Key, text)))

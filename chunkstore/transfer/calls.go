@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -47,7 +46,7 @@ func (c *Client) putBatch(ctx context.Context, node string, o chunkstore.PutOpti
 	}
 	body := func() (io.Reader, int64) {
 		left := slices.Clone(batch) // reading consumes it
-		return (*net.Buffers)(&left), size
+		return &left, size
 	}
 	return c.do(ctx, call{node: node, method: http.MethodPost, path: pathPut, query: query, body: body}, nothing)
 }

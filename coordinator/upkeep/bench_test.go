@@ -94,10 +94,10 @@ func plain(b *testing.B, n, size int) float64 {
 	defer f.Close()
 	data, began := make([]byte, size), time.Now()
 	for range n {
-		if _, err := f.Write(data); err == nil {
-			err = f.Sync()
+		if _, err := f.Write(data); err != nil {
+			b.Fatal(err)
 		}
-		if err != nil {
+		if err := f.Sync(); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -33,7 +33,7 @@ type scanArg struct {
 	anyOf, told         uint64
 }
 
-type pageRegion struct{ start, end, categories uint64 }
+type pageRegion struct{ start, end, _ uint64 } // the last are its categories, which were asked for
 
 // scanner is the memory of a scan, which must not move while the kernel has its address.
 type scanner struct {
