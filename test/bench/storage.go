@@ -35,13 +35,13 @@ var (
 
 // storageSheet is docs/BENCHMARKS-STORAGE.md.
 var storageSheet = sheet{"make bench-storage-report", "MinIO / SeaweedFS, unsynced, on such a machine", storageNotes, []row{
-	{"s3-put-4k", "S3 PUT 4 KiB, 8 clients", "≥ 2,500/s", "1,360 / 2,215", goal{median: 2500, atLeast: true}, perSecond, stored(putSmall, opsPerSecond)},
-	{"s3-get-4k", "S3 GET 4 KiB, 8 clients", "≥ 6,000/s", "5,741 / 4,507", goal{median: 6000, atLeast: true}, perSecond, stored(getSmall, opsPerSecond)},
-	{"s3-put-1m", "S3 PUT 1 MiB, 8 clients", "≥ 280 MB/s", "229 / 193", goal{median: 280e6, atLeast: true}, megabytesPerSecond, stored(putMiB, bytesPerSecond)},
-	{"s3-get-1m", "S3 GET 1 MiB, 8 clients", "≥ 1,800 MB/s", "1,607 / 1,619", goal{median: 1800e6, atLeast: true}, megabytesPerSecond, stored(getMiB, bytesPerSecond)},
-	{"s3-put-16m", "S3 PUT 16 MiB, 1 client", "≥ 350 MB/s", "304 / 154", goal{median: 350e6, atLeast: true}, megabytesPerSecond, stored(putBig, bytesPerSecond)},
+	{"s3-put-4k", "S3 PUT 4 KiB, 8 clients", "≥ 2,500/s", "1,360 / 2,215", goal{median: 2500, atLeast: true}, perSecond, stored(putSmall, opsPerSecond, perSecond)},
+	{"s3-get-4k", "S3 GET 4 KiB, 8 clients", "≥ 6,000/s", "5,741 / 4,507", goal{median: 6000, atLeast: true}, perSecond, stored(getSmall, opsPerSecond, perSecond)},
+	{"s3-put-1m", "S3 PUT 1 MiB, 8 clients", "≥ 280 MB/s", "229 / 193", goal{median: 280e6, atLeast: true}, megabytesPerSecond, stored(putMiB, bytesPerSecond, megabytesPerSecond)},
+	{"s3-get-1m", "S3 GET 1 MiB, 8 clients", "≥ 1,800 MB/s", "1,607 / 1,619", goal{median: 1800e6, atLeast: true}, megabytesPerSecond, stored(getMiB, bytesPerSecond, megabytesPerSecond)},
+	{"s3-put-16m", "S3 PUT 16 MiB, 1 client", "≥ 350 MB/s", "304 / 154", goal{median: 350e6, atLeast: true}, megabytesPerSecond, stored(putBig, bytesPerSecond, megabytesPerSecond)},
 	{"s3-put-two", "PUT 1 MiB on two of three agents on this machine, 8 clients", "≥ 150 MB/s", "– / 124", goal{median: 150e6, atLeast: true}, megabytesPerSecond, storedTwice},
-	{"s3-cpu-1m", "CPU of the server for a 1 MiB PUT", "≤ 3.5 ms", "4.7 / 8.7", goal{median: 3.5e6}, millisecondsOfCPU, stored(putMiB, cpuOfOp)},
+	{"s3-cpu-1m", "CPU of the server for a 1 MiB PUT", "≤ 3.5 ms", "4.7 / 8.7", goal{median: 3.5e6}, millisecondsOfCPU, stored(putMiB, cpuOfOp, millisecondsOfCPU)},
 	{"s3-memory", "resident memory, idle: the agent", "≤ 50 MB", "110 / 111", goal{median: 50e6}, megabytes, storedMemory(idleMemory)},
 	{"s3-memory-load", "the same, most under PUTs of 16 MiB by 8 clients", "≤ 256 MB", "668 / 2,002", goal{median: 256e6}, megabytes, storedMemory(loadedMemory)},
 	{"repair", "kill -9 of one of four agents, 10,000 chunks: rate of repair, of the disk's flushed appends", "≥ 50 %", "by hand", goal{median: 0.5, atLeast: true}, percent, measureRepair},
@@ -49,8 +49,8 @@ var storageSheet = sheet{"make bench-storage-report", "MinIO / SeaweedFS, unsync
 
 const storageNotes = `Every PUT is acknowledged when it is on the disk, flushed; what the peers reached they reached without that. Payloads are
 random and never the same twice. Server and client share the machine's processors; requests are signed, and go over
-plain HTTP on loopback. One coordinator and one agent serve, two processes; the third row from the end counts both, "two
-of three agents" are four. In one run all systems are asked in turn. Memory is the kernel's (VmRSS, VmHWM) of the agent.
+plain HTTP on loopback. One coordinator and one agent serve, two processes, whose CPU is counted together; with three
+agents there are four. In one run all systems are asked in turn. Memory is the kernel's (VmRSS, VmHWM) of the agent.
 A peer is measured when its binary is named by -minio or -weed. What the store does alone is measured by
 ` + "`go test -bench`" + ` in chunkstore and coordinator/objects; ` + "`make bench-storage`" + ` runs both.
 `
@@ -205,7 +205,7 @@ func cpuOfOp(f *storeFigures, w s3Work, system string) sample {
 }
 
 // stored is a row of one kind of work; what peers reached in the same run is the remark.
-func stored(w s3Work, of figureOf) func(context.Context, *lab) result {
+func stored(w s3Work, of figureOf, as unit) func(context.Context, *lab) result {
 	return func(ctx context.Context, l *lab) result {
 		f, err := l.storeFiguresOf(ctx)
 		if err != nil {
@@ -215,7 +215,7 @@ func stored(w s3Work, of figureOf) func(context.Context, *lab) result {
 		remark := ""
 		for _, name := range []string{peerMinIO, peerWeed} {
 			if theirs := of(f, w, name); len(theirs) > 0 {
-				remark = join(remark, fmt.Sprintf("%s %.3g in this run, ours is %.2f×", name, theirs.median(), mine.median()/theirs.median()))
+				remark = join(remark, fmt.Sprintf("%s %s in this run, ours is %.2f×", name, as(theirs.median()), mine.median()/theirs.median()))
 			} else if err := f.missing[name]; err != nil && !errors.Is(err, errNotNamed) {
 				remark = join(remark, fmt.Sprintf("%s: %v", name, err))
 			}
