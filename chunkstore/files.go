@@ -24,8 +24,9 @@ const (
 	digestPrefix = "sha256:"
 )
 
-// Files is a Store of one file per digest in one folder. The time of last use is the file's
-// modification time, so that it survives a restart and needs no index.
+// Files keeps artifacts by digest ("sha256:" and 64 hex digits), one file each in one folder. Its methods
+// are safe for concurrent use. The time of last use is the file's modification time, so that it survives
+// a restart and needs no index.
 type Files struct {
 	dir string
 	max int64 // bytes of one artifact
@@ -34,7 +35,12 @@ type Files struct {
 	verified map[string]bool // digests whose bytes this process has checked
 }
 
-var _ Store = (*Files)(nil)
+// Info is one stored artifact.
+type Info struct {
+	Digest string
+	Size   int64
+	Used   time.Time // last put, opened or asked for by path
+}
 
 // NewFiles opens the folder, makes it if need be (mode 0700), and removes what a crash left half written.
 func NewFiles(dir string) (*Files, error) {
@@ -53,7 +59,9 @@ func NewFiles(dir string) (*Files, error) {
 	return &Files{dir: dir, max: api.MaxArtifactBytes, verified: map[string]bool{}}, nil
 }
 
-// Put implements Store.
+// Put stores what r gives once it has the digest, durably, and returns its size. Its errors:
+// CodeUnsupMedia when the bytes are not the digest's, CodeNoRoom on a full disk, CodeTooLarge over
+// api.MaxArtifactBytes. A failed Put leaves nothing behind.
 func (f *Files) Put(ctx context.Context, digest string, r io.Reader) (int64, error) {
 	final, err := f.file(digest)
 	if err != nil {
@@ -138,7 +146,7 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Open implements Store.
+// Open gives the bytes and their number; CodeNotFound when they are not here.
 func (f *Files) Open(digest string) (io.ReadSeekCloser, int64, error) {
 	path, err := f.file(digest)
 	if err != nil {
@@ -157,7 +165,7 @@ func (f *Files) Open(digest string) (io.ReadSeekCloser, int64, error) {
 	return file, info.Size(), nil
 }
 
-// Path implements Store.
+// Path is a local file with the verified bytes; CodeNotFound when they are not here.
 func (f *Files) Path(digest string) (string, error) {
 	path, err := f.file(digest)
 	if err != nil {
@@ -201,7 +209,7 @@ func (f *Files) Verify(digest string) error {
 	return api.Errorf(api.CodeNotFound, "the stored copy of %s was damaged and has been removed", digest)
 }
 
-// Has implements Store.
+// Has tells whether the digest is here.
 func (f *Files) Has(digest string) bool {
 	path, err := f.file(digest)
 	if err != nil {
@@ -211,7 +219,7 @@ func (f *Files) Has(digest string) bool {
 	return err == nil
 }
 
-// List implements Store.
+// List is everything that is here, in the order of the digests.
 func (f *Files) List() ([]Info, error) {
 	entries, err := os.ReadDir(f.dir)
 	if err != nil {
@@ -229,7 +237,7 @@ func (f *Files) List() ([]Info, error) {
 	return list, nil
 }
 
-// Delete implements Store.
+// Delete removes a digest; one that is not here is no error.
 func (f *Files) Delete(digest string) error {
 	path, err := f.file(digest)
 	if err != nil {

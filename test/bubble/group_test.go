@@ -1,11 +1,7 @@
 package bubble
 
 import (
-	"bytes"
-	"context"
 	"crypto/sha256"
-	"fmt"
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -24,19 +20,7 @@ func (w *world) fillCold() map[string][sha256.Size]byte {
 	w.t.Helper()
 	_, err := w.mustLead().PutBucket(w.t.Context(), admin, api.Bucket{Name: "assets", Class: api.ClassCold, Compression: api.CompressionNone}, true, 0)
 	w.check(err)
-	rng := rand.NewChaCha8([32]byte{2})
-	sums := map[string][sha256.Size]byte{}
-	for i := range coldFiles {
-		content := make([]byte, coldFileBytes)
-		_, _ = rng.Read(content)
-		key := fmt.Sprint("file-", i)
-		ctx, cancel := context.WithTimeout(w.t.Context(), putTime)
-		_, err := w.mustLead().PutObject(ctx, admin, api.ObjectPut{Bucket: "assets", Key: key, Size: coldFileBytes}, bytes.NewReader(content))
-		cancel()
-		w.check(err)
-		sums[key] = sha256.Sum256(content)
-	}
-	return sums
+	return w.fill(coldFiles, coldFileBytes)
 }
 
 // Cold files go into groups. Two nodes are lost at once: the files are read all the same, and what these

@@ -19,17 +19,17 @@ const (
 	fileBytes = 20 << 10
 )
 
-// fill puts files, which no two have a chunk in common.
-func (w *world) fill(files int) map[string][sha256.Size]byte {
+// fill puts files of so many bytes, which no two have a chunk in common.
+func (w *world) fill(files, size int) map[string][sha256.Size]byte {
 	w.t.Helper()
 	rng := rand.NewChaCha8([32]byte{1})
 	sums := map[string][sha256.Size]byte{}
 	for i := range files {
-		content := make([]byte, fileBytes)
+		content := make([]byte, size)
 		_, _ = rng.Read(content)
 		key := fmt.Sprint("file-", i)
 		ctx, cancel := context.WithTimeout(w.t.Context(), putTime)
-		_, err := w.mustLead().PutObject(ctx, admin, api.ObjectPut{Bucket: "assets", Key: key, Size: fileBytes}, bytes.NewReader(content))
+		_, err := w.mustLead().PutObject(ctx, admin, api.ObjectPut{Bucket: "assets", Key: key, Size: int64(size)}, bytes.NewReader(content))
 		cancel()
 		w.check(err)
 		sums[key] = sha256.Sum256(content)
@@ -91,7 +91,7 @@ func total(stored map[string]int64, without ...string) (n int64) {
 func keepers(t *testing.T, nodes int, f func(w *world, sums map[string][sha256.Size]byte)) {
 	small(t, 3, nodes, func(w *world) {
 		w.makeBucket()
-		sums := w.fill(files)
+		sums := w.fill(files, fileBytes)
 		w.eventually("three copies of each", soon, func() bool { return total(w.stored()) == 3*files })
 		f(w, sums)
 	})

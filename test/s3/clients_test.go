@@ -196,12 +196,12 @@ func restic(t *testing.T, c tool, _ string) (func(string) error, func(string)) {
 func s3cmd(t *testing.T, c tool, _ string) (func(string) error, func(string)) {
 	must(t, c.all("s3cmd mb s3://cabinet"))
 	return func(dir string) error {
-		return c.all("s3cmd -q sync " + dir + "/ s3://cabinet/" + filepath.Base(dir) + "/")
-	}, func(dir string) {
-		back := t.TempDir()
-		must(t, c.all("s3cmd -q sync s3://cabinet/"+filepath.Base(dir)+"/ "+back+"/"))
-		same(t, dir, back)
-	}
+			return c.all("s3cmd -q sync " + dir + "/ s3://cabinet/" + filepath.Base(dir) + "/")
+		}, func(dir string) {
+			back := t.TempDir()
+			must(t, c.all("s3cmd -q sync s3://cabinet/"+filepath.Base(dir)+"/ "+back+"/"))
+			same(t, dir, back)
+		}
 }
 
 // What a key is good for holds on every agent, and a key that is revoked opens nothing 5 s later.
