@@ -92,18 +92,20 @@ func repair(byID map[string]Member, members []Member, c Chunk) Repair {
 }
 
 // targets are the nodes that are to have the chunk. A node that is full keeps what it has; one that has
-// room can be given what it has not. A shard is on its seat first, then where other copies would be.
+// room can be given what it has not. A shard is on its seat first, then where other copies would be; while
+// nobody has room there are no seats, and a shard stays with the full nodes that have it.
 func targets(members []Member, c Chunk, good []string) []string {
 	keeps := func(m Member) bool { return m.takes() || m.State == Full && slices.Contains(good, m.ID) }
-	if c.Group == "" {
-		return pick(rank(c.Digest, members, keeps), Copies(c.R, len(members)))
+	copies := Copies(c.R, len(members))
+	home := ""
+	if c.Group != "" {
+		home = seat(c.Group, c.Shard, members, keeps)
 	}
-	seat := seat(c.Group, c.Shard, members, keeps)
-	if seat == "" {
-		return nil
+	if home == "" {
+		return pick(rank(c.Digest, members, keeps), copies)
 	}
-	others := rank(c.Digest, members, func(m Member) bool { return keeps(m) && m.ID != seat })
-	return append([]string{seat}, pick(others, Copies(c.R, len(members))-1)...)
+	others := rank(c.Digest, members, func(m Member) bool { return keeps(m) && m.ID != home })
+	return append([]string{home}, pick(others, copies-1)...)
 }
 
 // readable are the holders whose copy can be read, each once, in the order of their ids. One who is no

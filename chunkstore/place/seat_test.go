@@ -2,6 +2,7 @@ package place
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -72,5 +73,14 @@ func TestShardsHaveSeatsWhenNodesAreFew(t *testing.T) {
 				t.Errorf("%d nodes: %s is not ready", n, id)
 			}
 		}
+	}
+}
+
+// While nobody has room there are no seats, and the full node that has a shard is where it stays.
+func TestAShardStaysWithAFullNode(t *testing.T) {
+	members := []Member{{ID: "a", Weight: 1, State: Draining}, {ID: "b", Weight: 1, State: Full}}
+	plan := Plan(members, []Chunk{{Digest: "d", R: 1, Holders: []string{"a", "b"}, Group: "g"}})
+	if want := []Repair{{Digest: "d", Good: 2, Want: 1, Drop: []string{"a"}}}; !reflect.DeepEqual(plan, want) {
+		t.Errorf("%+v, want %+v", plan, want)
 	}
 }
