@@ -186,12 +186,8 @@ func bucketDelete(e *Env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if recursive && b.Usage.Objects > 0 {
-				what := fmt.Sprintf("delete bucket %s and the %d objects in it (%s)", b.Name, b.Usage.Objects, human(b.Usage.Bytes))
-				if err := e.confirmLoss(what); err != nil {
-					return err
-				}
-				if _, err := e.deleteAll(ctx, c, b.Name, ""); err != nil {
+			if recursive && b.Usage.Objects+b.Usage.Uploads > 0 {
+				if err := e.emptyBucket(ctx, c, b); err != nil {
 					return err
 				}
 			} else if err := e.confirm("delete bucket " + b.Name); err != nil {
@@ -199,11 +195,29 @@ func bucketDelete(e *Env) *cobra.Command {
 			}
 			err = c.DeleteBucket(ctx, b.Name, 0)
 			if api.ReasonOf(err) == api.ReasonBucketNotEmpty && !recursive {
-				err = api.AsError(err).WithHint("--recursive deletes the objects too")
+				err = api.AsError(err).WithHint("--recursive deletes the objects too, and gives up the uploads")
 			}
 			return orElse(err, func() error { return e.did(b.Name, "bucket %s deleted", b.Name) })
 		}),
 	}
-	cmd.Flags().BoolVar(&recursive, "recursive", false, "delete the objects in it too")
+	cmd.Flags().BoolVar(&recursive, "recursive", false, "delete the objects in it too, and give up its unfinished uploads")
 	return cmd
+}
+
+// emptyBucket deletes the objects of a bucket and gives up its uploads, once somebody agreed to the loss.
+func (e *Env) emptyBucket(ctx context.Context, c *client.Client, b api.BucketView) error {
+	what := fmt.Sprintf("delete bucket %s and the %d objects in it (%s)", b.Name, b.Usage.Objects, human(b.Usage.Bytes))
+	if b.Usage.Uploads > 0 {
+		what += fmt.Sprintf(", and give up %d unfinished uploads", b.Usage.Uploads)
+	}
+	if err := e.confirmLoss(what); err != nil {
+		return err
+	}
+	if b.Usage.Uploads > 0 {
+		if err := abortAll(ctx, c, b.Name); err != nil {
+			return err
+		}
+	}
+	_, err := e.deleteAll(ctx, c, b.Name, "")
+	return err
 }

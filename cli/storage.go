@@ -19,7 +19,7 @@ const storagePoll = 2 * time.Second
 func storageCommand(e *Env) *cobra.Command {
 	return newGroup("storage", "Keep files in the cluster's object store, and look after it",
 		"  cloudless storage bucket create photos\n  cloudless storage object put photos 2026/sea.jpg sea.jpg\n  cloudless storage status",
-		bucketCommand(e), objectCommand(e), storageStatus(e), storageScrub(e), storageRepair(e), storageCollect(e), storageBackup(e), storageRestore(e))
+		bucketCommand(e), objectCommand(e), uploadCommand(e), storageStatus(e), storageScrub(e), storageRepair(e), storageCollect(e), storageBackup(e), storageRestore(e))
 }
 
 func storageStatus(e *Env) *cobra.Command {

@@ -153,6 +153,24 @@ func (s *Server) CopyObject(ctx context.Context, _ api.Caller, c meta.Copy) (*ap
 	return res.Object, err
 }
 
+// Uploads gives a page of a bucket's unfinished multipart uploads.
+func (s *Server) Uploads(ctx context.Context, q meta.Uploads) ([]*api.Upload, uint64, error) {
+	if _, err := s.Bucket(ctx, q.Bucket); err != nil {
+		return nil, 0, err
+	}
+	a, err := s.readMeta(ctx, meta.Query{Uploads: &q})
+	if err != nil {
+		return nil, 0, err
+	}
+	return a.Uploads, a.Index, nil
+}
+
+// AbortUpload ends a multipart upload.
+func (s *Server) AbortUpload(ctx context.Context, _ api.Caller, u meta.UploadRef) error {
+	_, err := s.applyOne(ctx, meta.Command{AbortUpload: &u})
+	return err
+}
+
 // OpenUpload begins an upload in chunks.
 func (s *Server) OpenUpload(ctx context.Context, _ api.Caller, bucket string) (*api.UploadSession, error) {
 	return s.gateway.Begin(ctx, bucket)

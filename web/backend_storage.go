@@ -39,6 +39,11 @@ type Storage interface {
 	PutChunk(ctx context.Context, session, bucket, digest string, r io.Reader) error
 	CommitUpload(ctx context.Context, c api.Caller, session string, p api.ObjectPut, manifest []byte) (*api.Object, error)
 
+	// Uploads gives a page of a bucket's unfinished multipart uploads, and the index up to which it counts.
+	// AbortUpload ends one, and lets go of its parts.
+	Uploads(ctx context.Context, q meta.Uploads) ([]*api.Upload, uint64, error)
+	AbortUpload(ctx context.Context, c api.Caller, u meta.UploadRef) error
+
 	StorageReport(ctx context.Context) (api.StorageReport, error)
 	// ScrubStorage makes a node ("": every node) read all its chunks now; RepairStorage looks for missing
 	// copies now; CollectStorage deletes what nobody refers to, even (anyway) if that is being held.

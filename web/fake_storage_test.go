@@ -25,6 +25,7 @@ type store struct {
 	objects  map[string]stored // by bucket/key
 	sessions map[string]string // their bucket
 	chunks   map[string][]byte
+	uploads  []api.Upload    // by key and id
 	trouble  error           // of every put, after its body was read
 	done     func(err error) // told of each put what reading its body gave
 	backup   func(context.Context, io.Writer) error
@@ -46,6 +47,9 @@ func newStore() *store {
 	s.keep(api.ObjectPut{Bucket: "photos", Key: "a/b", ObjectHead: api.ObjectHead{ContentType: "text/plain", Metadata: map[string]string{"owner": "ann"}}}, []byte("hello, world"))
 	s.keep(api.ObjectPut{Bucket: "photos", Key: "plain"}, []byte("abc"))
 	s.sessions["s-1"] = "photos"
+	for _, id := range []string{"one", "two"} {
+		s.uploads = append(s.uploads, api.Upload{Bucket: "photos", Key: "a/b", ID: id, ObjectHead: api.ObjectHead{ContentType: "text/plain"}, Started: modified})
+	}
 	return s
 }
 
@@ -224,6 +228,24 @@ func (s *store) CommitUpload(_ context.Context, _ api.Caller, session string, p 
 		data = append(data, s.chunks[c.Name()]...)
 	}
 	return s.keep(p, data), nil
+}
+
+func (s *store) Uploads(_ context.Context, q meta.Uploads) (out []*api.Upload, index uint64, err error) {
+	for _, u := range s.uploads {
+		if u.Bucket == q.Bucket && strings.HasPrefix(u.Key, q.Prefix) && u.Key+u.ID > q.After.Key+q.After.ID && len(out) < q.Limit {
+			out = append(out, &u)
+		}
+	}
+	return out, 7, nil
+}
+
+func (s *store) AbortUpload(_ context.Context, _ api.Caller, ref meta.UploadRef) error {
+	is := func(u api.Upload) bool { return meta.UploadRef{Bucket: u.Bucket, Key: u.Key, ID: u.ID} == ref }
+	if !slices.ContainsFunc(s.uploads, is) {
+		return api.Errorf(api.CodeNotFound, "there is no upload %s", ref.ID)
+	}
+	s.uploads = slices.DeleteFunc(s.uploads, is)
+	return nil
 }
 
 func (s *store) StorageReport(context.Context) (api.StorageReport, error) {

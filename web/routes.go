@@ -159,6 +159,8 @@ func (s *server) storageRoutes() []route {
 	quiet := func(r route) route { r.class, r.quiet = classObject, true; return r }
 	commit := write(http.MethodPost, upload+"/commit", api.RoleOperator, s.commitUpload)
 	commit.body = api.MaxCommitBytes
+	abort := write(http.MethodDelete, bucket+"/uploads/:id", api.RoleOperator, s.abortUpload)
+	abort.query = []string{"key"}
 	return []route{
 		get("/v1/buckets", []string{"limit", "cursor"}, s.listBuckets),
 		write(http.MethodPost, "/v1/buckets", api.RoleOperator, s.createBucket),
@@ -166,6 +168,8 @@ func (s *server) storageRoutes() []route {
 		write(http.MethodPut, bucket, api.RoleOperator, s.putBucket),
 		write(http.MethodDelete, bucket, api.RoleOperator, s.deleteBucket),
 		get(bucket+"/objects", []string{"prefix", "delimiter", "after", "cursor", "limit"}, s.listObjects),
+		get(bucket+"/uploads", []string{"prefix", "cursor", "limit"}, s.listUploads),
+		abort,
 		moved(stream(http.MethodGet, object, api.RoleViewer, []string{"metadata"}, s.getObject)),
 		moved(stream(http.MethodHead, object, api.RoleViewer, nil, s.getObject)),
 		moved(stream(http.MethodPut, object, api.RoleOperator, nil, s.putObject)),

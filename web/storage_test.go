@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/meta"
 	"github.com/cloudless/cloudless/chunkstore/split"
@@ -35,6 +37,8 @@ func storageSample(r route, target string) (string, string) {
 	switch {
 	case r.path == "/v1/objects/:bucket/*" && r.method != http.MethodPut:
 		target = "/v1/objects/photos/plain"
+	case r.method == http.MethodDelete && strings.HasSuffix(r.path, "/uploads/:id"):
+		target += "?key=a%2Fb"
 	case strings.HasSuffix(r.path, "/chunks/:digest"):
 		target += "?bucket=photos"
 	}
@@ -211,5 +215,29 @@ func TestABackupThatFails(t *testing.T) {
 		if cut := err != nil; cut != (before != "") || !cut && status != http.StatusServiceUnavailable {
 			t.Errorf("after %q: %d %q, %v", before, status, body, err)
 		}
+	}
+}
+
+func TestUnfinishedUploadsAreSeenAndGivenUp(t *testing.T) {
+	m, s := newTest(t)
+	ids := func(query string) (out []string) {
+		l := read[api.List[api.Upload]](t, ask(s, api.RoleViewer, http.MethodGet, "/v1/buckets/photos/uploads?"+query, ""))
+		for _, u := range l.Items {
+			out = append(out, u.ID)
+		}
+		return append(out, l.Cursor)
+	}
+	for query, want := range map[string][]string{
+		"": {"one", "two", ""}, "limit=1": {"one", "one/a/b"}, "limit=1&cursor=one%2Fa%2Fb": {"two", "two/a/b"}, "limit=1&cursor=two%2Fa%2Fb": {""}, "prefix=b": {""},
+	} {
+		if d := cmp.Diff(want, ids(query)); d != "" {
+			t.Errorf("%q: %s", query, d)
+		}
+	}
+	wantCode(t, ask(s, api.RoleOperator, http.MethodDelete, "/v1/buckets/photos/uploads/one", ""), api.CodeInvalid)
+	wantCode(t, ask(s, api.RoleOperator, http.MethodDelete, "/v1/buckets/photos/uploads/one?key=other", ""), api.CodeNotFound)
+	wantStatus(t, ask(s, api.RoleOperator, http.MethodDelete, "/v1/buckets/photos/uploads/one?key=a%2Fb", ""), http.StatusNoContent)
+	if len(m.uploads) != 1 || m.uploads[0].ID != "two" {
+		t.Errorf("left are %v", m.uploads)
 	}
 }

@@ -55,6 +55,20 @@ func (c *Client) Objects(ctx context.Context, q meta.List) (out api.ObjectList, 
 	return out, c.call(ctx, http.MethodGet, bucketPath(q.Bucket, "/objects"), v, nil, &out, nil)
 }
 
+// Uploads lists one page of a bucket's unfinished multipart uploads.
+func (c *Client) Uploads(ctx context.Context, bucket, prefix string, q api.ListQuery) (out api.List[api.Upload], err error) {
+	v := query(q)
+	if prefix != "" {
+		v.Set("prefix", prefix)
+	}
+	return out, c.call(ctx, http.MethodGet, bucketPath(bucket, "/uploads"), v, nil, &out, nil)
+}
+
+// AbortUpload ends a multipart upload.
+func (c *Client) AbortUpload(ctx context.Context, u api.Upload) error {
+	return c.call(ctx, http.MethodDelete, bucketPath(u.Bucket, "/uploads/"+url.PathEscape(u.ID)), url.Values{"key": {u.Key}}, nil, nil, nil)
+}
+
 // StorageReport tells how the object store fares.
 func (c *Client) StorageReport(ctx context.Context) (out api.StorageReport, err error) {
 	return out, c.call(ctx, http.MethodGet, "/v1/storage", nil, nil, &out, nil)

@@ -51,7 +51,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"dev": cmdDev, "role": cmdRole, "halt": cmdHalt, "follow": cmdFollow, "seen": cmdSeen,
 			"exits": cmdExits, "refused": cmdRefused, "until": cmdUntil, "fetch": cmdFetch, "send": cmdSend, "became": cmdBecame, "visited": cmdVisited, "capture": cmdCapture, "replace": cmdReplace, "says": cmdSays,
-			"sampled": cmdSampled, "agentmetrics": cmdAgentMetrics,
+			"sampled": cmdSampled, "unfinished": cmdUnfinished, "agentmetrics": cmdAgentMetrics,
 		},
 	})
 }
