@@ -3,8 +3,9 @@ GO        ?= go
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 COMMIT    ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 LDFLAGS   := -s -w -X github.com/cloudless/cloudless/cli.Version=$(VERSION) -X github.com/cloudless/cloudless/cli.Commit=$(COMMIT)
-# grpcnotrace leaves out gRPC's debug pages: they execute templates, for which the linker keeps 7 MB (docs/RATIONALE.md).
-FLAGS     := -trimpath -tags=grpcnotrace
+# grpcnotrace leaves out gRPC's debug pages: they execute templates, for which the linker keeps 7 MB; nopshufb leaves out most of
+# the code that reedsolomon has for each shape of a group (docs/RATIONALE.md).
+FLAGS     := -trimpath -tags=grpcnotrace,nopshufb
 GOBUILD   := CGO_ENABLED=0 $(GO) build $(FLAGS) -ldflags '$(LDFLAGS)'
 # Tests are compiled as the binary is: one compilation serves both, and what is tested is what is built.
 ASBUILT   := CGO_ENABLED=0 GOFLAGS='$(FLAGS)'

@@ -3,11 +3,16 @@
 // any two nodes in half as much room again as the chunks; three copies outlive the same in three times
 // the room.
 //
-// The first of the two is the sum of the chunks, the second their sum with weights (Anvin, The
-// mathematics of RAID-6). Bytes are elements of a field of 256: sums are exclusive ors (field.go).
+// The first of the two is the sum of the chunks, the second their sum with weights, over the field of 256
+// elements: the code of RAID-6 (Anvin, The mathematics of RAID-6).
 package erasure
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/klauspost/reedsolomon"
+)
 
 // What a group is made of.
 const (
@@ -19,18 +24,32 @@ const (
 	MinBytes = 64<<10 + 1
 )
 
-// row is how a shard is made of the chunks: the weight of each.
-type row [Data]byte
+// weights are those of the chunks in each parity shard. They are on disks, so they are said here, and not
+// left to what the library would choose. Those of the second are all different, so any four shards do.
+var weights = [][]byte{{1, 1, 1, 1}, {1, 2, 4, 8}}
 
-// rows are those of all shards. They are on disks, so they never change. Any four are independent: the
-// weights of the last are all different.
-var rows = [Shards]row{{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}, {1, 1, 1, 1}, {1, 2, 4, 8}}
+// code works with one goroutine: many groups are worked on side by side.
+var code = newCode()
+
+func newCode() reedsolomon.Encoder {
+	c, err := reedsolomon.New(Data, Parity, reedsolomon.WithCustomMatrix(weights), reedsolomon.WithMaxGoroutines(1))
+	if err != nil {
+		panic(fmt.Sprintf("the code of groups: %v", err)) // it is made of constants
+	}
+	return c
+}
 
 // Encode gives the parity shards of chunks, which count as if zeros made all as long as the longest.
 func Encode(chunks [Data][]byte) (parity [Parity][]byte) {
-	size := longest(chunks[:])
+	var shards [Shards][]byte
+	copy(shards[:], chunks[:])
+	size := level(shards[:Data])
 	for i := range parity {
-		parity[i] = combine(chunks, rows[Data+i], size)
+		parity[i] = make([]byte, size)
+		shards[Data+i] = parity[i]
+	}
+	if err := code.Encode(shards[:]); err != nil && size > 0 {
+		panic(fmt.Sprintf("encoding %d bytes: %v", size, err)) // all shards are there, and as long
 	}
 	return parity
 }
@@ -42,33 +61,31 @@ var ErrTooFew = errors.New("too few chunks of a group are there")
 // there; those that are not are nil. Whether they are the right ones only the digest of what comes out
 // can tell.
 func Rebuild(shards [Shards][]byte, missing, bytes int) ([]byte, error) {
-	var have [Data][]byte
-	var made [Data]row
-	n := 0
-	for i, s := range shards {
-		if s != nil && i != missing && n < Data {
-			have[n], made[n] = s, rows[i]
-			n++
-		}
-	}
-	if n < Data {
+	shards[missing] = nil
+	size := level(shards[:])
+	var wanted [Shards]bool
+	wanted[missing] = true
+	switch err := code.ReconstructSome(shards[:], wanted[:]); {
+	case errors.Is(err, reedsolomon.ErrTooFewShards):
 		return nil, ErrTooFew
+	case err != nil:
+		return nil, fmt.Errorf("rebuilding a chunk of its group: %w", err)
+	case size < bytes:
+		return nil, fmt.Errorf("rebuilding a chunk of %d bytes of a group whose longest has %d", bytes, size)
 	}
-	return combine(have, times(rows[missing], invert(made)), max(bytes, longest(have[:])))[:bytes], nil
+	return shards[missing][:bytes], nil
 }
 
-// combine adds up shards with their weights.
-func combine(shards [Data][]byte, weights row, size int) []byte {
-	out := make([]byte, size)
-	for i, s := range shards {
-		addTimes(out, s, weights[i])
-	}
-	return out
-}
-
-func longest(shards [][]byte) (size int) {
+// level replaces the shards that are there by ones that are as long as the longest, and says how long
+// that is. What the caller gave is not written to.
+func level(shards [][]byte) (size int) {
 	for _, s := range shards {
 		size = max(size, len(s))
+	}
+	for i, s := range shards {
+		if len(s) > 0 && len(s) < size {
+			shards[i] = append(make([]byte, 0, size), s...)[:size]
+		}
 	}
 	return size
 }

@@ -79,16 +79,27 @@ func TestParityHasItsGoldenBytes(t *testing.T) {
 	}
 }
 
-// The field is one: every element but 0 has an inverse, and products can be taken apart.
-func TestTheFieldIsOne(t *testing.T) {
-	for a := 1; a < 256; a++ {
-		if i := inverse(byte(a)); product(byte(a), i) != 1 {
-			t.Errorf("%d has no inverse", a)
-		}
-		for b := range 256 {
-			if product(byte(a), byte(b)) != product(byte(b), byte(a)) || product(byte(a), byte(b)^7) != product(byte(a), byte(b))^product(byte(a), 7) {
-				t.Fatalf("%d times %d", a, b)
-			}
+func BenchmarkEncode(b *testing.B) {
+	var data [Data][]byte
+	for i := range data {
+		data[i] = bytes.Repeat([]byte{byte(i + 1)}, 1<<20)
+	}
+	b.SetBytes(Data << 20)
+	for b.Loop() {
+		Encode(data)
+	}
+}
+
+func BenchmarkRebuild(b *testing.B) {
+	var shards [Shards][]byte
+	for i := range shards {
+		shards[i] = bytes.Repeat([]byte{byte(i + 1)}, 1<<20)
+	}
+	shards[0], shards[1] = nil, nil
+	b.SetBytes(1 << 20)
+	for b.Loop() {
+		if _, err := Rebuild(shards, 0, 1<<20); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

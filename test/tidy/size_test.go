@@ -28,6 +28,6 @@ func TestBinaryStaysSmall(t *testing.T) {
 	}
 	if bytes.Contains(binary, []byte("text/template.(*Template).execute")) {
 		t.Error("something now executes a text/template, and the linker keeps every method for it: find it with " +
-			"go build -tags grpcnotrace -ldflags=-dumpdep ./cli/cloudless (ReflectMethod), and avoid it (docs/RATIONALE.md)")
+			"go build -tags grpcnotrace,nopshufb -ldflags=-dumpdep ./cli/cloudless (ReflectMethod), and avoid it (docs/RATIONALE.md)")
 	}
 }

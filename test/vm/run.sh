@@ -39,7 +39,7 @@ echo 'root:x:0:0::/root:/bin/sh' >"$root/etc/passwd"
 echo 'root:x:0:' >"$root/etc/group"
 echo '127.0.0.1 localhost' >"$root/etc/hosts"
 
-export CGO_ENABLED=0 GOFLAGS='-trimpath -tags=grpcnotrace'
+export CGO_ENABLED=0 GOFLAGS='-trimpath -tags=grpcnotrace,nopshufb'
 go test -c -o "$root/root/oci/oci.test" ./sandbox/oci
 cp -r sandbox/oci/testdata "$root/root/oci/"
 # The tests build their guest program with 'go build -o FILE …': in there it is built already.
