@@ -7,6 +7,7 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -18,22 +19,56 @@ import (
 // Times and limits of the servers.
 const (
 	headerTimeout    = 10 * time.Second
-	serverIdle       = 2 * time.Minute  // longer than any client of ours keeps an idle connection
-	drainTime        = 10 * time.Second // for requests in flight, at the end
-	maxStreamsOfPeer = 250              // HTTP/2 requests at one time on one connection
+	serverIdle       = 2 * time.Minute        // longer than any client of ours keeps an idle connection
+	drainTime        = 10 * time.Second       // for requests in flight, at the end
+	lastWords        = 100 * time.Millisecond // for the last answers to leave
+	maxStreamsOfPeer = 250                    // HTTP/2 requests at one time on one connection
 )
 
 // ServeHTTP2 serves h on the connections of ln, which the Mux has handshaken. When ctx ends, the
 // contexts of all requests end too, so that blocking reads and followed logs return.
 func ServeHTTP2(ctx context.Context, ln net.Listener, h http.Handler, log zerolog.Logger) error {
-	srv := newServer(ctx, h, log)
+	requests := &counted{next: h}
+	srv := newServer(ctx, requests, log)
 	h2 := &http2.Server{MaxConcurrentStreams: maxStreamsOfPeer, IdleTimeout: serverIdle, ReadIdleTimeout: 15 * time.Second}
 	if err := http2.ConfigureServer(srv, h2); err != nil {
 		return err
 	}
 	serve := srv.TLSNextProto[http2.NextProtoTLS]
 	srv.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){api.ALPNNode: serve, api.ALPNPeer: serve}
-	return serveUntil(ctx, srv, ln)
+	return serveUntil(ctx, srv, ln, requests.whenNone)
+}
+
+// counted is a handler that knows how many requests it serves.
+type counted struct {
+	next http.Handler
+	mu   sync.Mutex
+	now  int
+	none func() // called when there is none any more; nil while nobody asks
+}
+
+// ServeHTTP implements http.Handler.
+func (c *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.add(1)
+	defer c.add(-1)
+	c.next.ServeHTTP(w, r)
+}
+
+func (c *counted) add(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now += n
+	if c.now == 0 && c.none != nil {
+		c.none()
+	}
+}
+
+// whenNone calls f, which must be quick, once there is no request, and at each time after that.
+func (c *counted) whenNone(f func()) {
+	c.mu.Lock()
+	c.none = f
+	c.mu.Unlock()
+	c.add(0)
 }
 
 // ServeHTTP1 is the same for HTTP/1.1, which can be upgraded; it takes requests that another ingress
@@ -45,7 +80,7 @@ func ServeHTTP1(ctx context.Context, ln net.Listener, h http.Handler, log zerolo
 	srv := newServer(requests, withTLSState(h), log)
 	srv.MaxHeaderBytes += api.MaxOwnHeaderBytes
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
-	return serveUntil(ctx, srv, openedListener{ln})
+	return serveUntil(ctx, srv, openedListener{ln}, func(func()) {})
 }
 
 // net/http closes a TLS connection at once whose ALPN name it does not know, so HTTP/1.1 under our
@@ -88,7 +123,10 @@ func newServer(requests context.Context, h http.Handler, log zerolog.Logger) *ht
 	}
 }
 
-func serveUntil(ctx context.Context, srv *http.Server, ln net.Listener) error {
+// serveUntil serves until ctx ends or ln is closed, and then waits for the requests in flight. An HTTP/2
+// server keeps its connections for a second after it has said that it ends, for clients that have more to
+// send. Ours go elsewhere, so the connections end soon after whenNone calls.
+func serveUntil(ctx context.Context, srv *http.Server, ln net.Listener, whenNone func(func())) error {
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(ln) }()
 	var err error
@@ -98,6 +136,7 @@ func serveUntil(ctx context.Context, srv *http.Server, ln net.Listener) error {
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
+	whenNone(func() { time.AfterFunc(lastWords, cancel) })
 	if srv.Shutdown(drain) != nil {
 		srv.Close()
 	}
