@@ -21,6 +21,7 @@ func digestOf(data []byte) string {
 // What is under a digest has it, on whichever coordinator it is asked for, and only what was stored can
 // be named.
 func TestAnArtifactIsNamedWhenItIsStored(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	digest, err := upload(t, c.servers[1], "a module")
 	if err != nil {
@@ -64,6 +65,7 @@ func TestAnArtifactIsNamedWhenItIsStored(t *testing.T) {
 
 // The bytes of artifacts change by uploads of artifacts and by nothing else.
 func TestTheClustersOwnBucketIsNobodyElses(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	digest, err := upload(t, s, "a module")
 	if err != nil {
@@ -84,6 +86,7 @@ func TestTheClustersOwnBucketIsNobodyElses(t *testing.T) {
 
 // An artifact goes when nothing has named it for a while; what a version of a workload names stays.
 func TestArtifactsGoWhenNothingNamesThem(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	used, err := upload(t, s, "used")
 	if err != nil {
@@ -126,6 +129,7 @@ func TestArtifactsGoWhenNothingNamesThem(t *testing.T) {
 // An artifact of an earlier version, whose bytes were on the coordinators, is uploaded again before it
 // is named.
 func TestAnArtifactOfAnEarlierVersionIsAskedForAgain(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	digest := digestOf([]byte("old"))
 	do(t, s, state.Command{PutArtifact: &api.Artifact{Digest: digest, Size: 3, Kind: api.ArtifactWasm, Holders: []string{s.id.ID}}})

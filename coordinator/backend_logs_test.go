@@ -12,6 +12,7 @@ import (
 // A log that cannot be had is an error that names its node, says why, and what to do instead; not an
 // empty log, and not a line in it.
 func TestALogThatCannotBeHadIsToldWithItsNode(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	id, _ := enrolled(t, s, "attic")
 	one, ref := 1, api.Ref{Namespace: "default", Name: "web"}

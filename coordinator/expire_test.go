@@ -11,6 +11,7 @@ import (
 // What a bucket's rules let go goes with nobody asking: objects by date, unfinished uploads by days; what
 // no rule covers stays.
 func TestRulesOfABucketAreCarriedOut(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	for began := time.Now(); s.Ready(t.Context()) != nil; time.Sleep(time.Millisecond) {
 		if time.Since(began) > patience {

@@ -114,6 +114,7 @@ func askNode(s *Server, cert *x509.Certificate, pattern, path string, body any) 
 // Security 8: on every route of the node API, node A can do nothing to node B's objects and learns
 // nothing of them. A route without a case here fails.
 func TestANodeActsForItselfAlone(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	a, certA := enrolled(t, s, "a")
 	b, _ := enrolled(t, s, "b")

@@ -20,6 +20,7 @@ const (
 // Security 17: what a node would refuse at each start is refused at apply, and at plan, with the same
 // reason; a module that is signed and one of a namespace without a policy are taken.
 func TestAPolicyIsCheckedAtApplyAndPlan(t *testing.T) {
+	t.Parallel()
 	s := newCluster(t, 1).servers[0]
 	good, err := upload(t, s, signedModule)
 	if err != nil {

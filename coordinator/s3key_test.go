@@ -45,6 +45,7 @@ func TestTheSigningKeyIsThatOfTheExample(t *testing.T) {
 }
 
 func TestAnS3KeyHasTheFormThatClientsExpect(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	tok := madeS3Key(t, s, api.TokenRequest{S3: true, Bucket: "photos", ReadOnly: true})
 	if !regexp.MustCompile(`^CLDL[A-Z2-7]{16}$`).MatchString(tok.ID) || !regexp.MustCompile(`^[a-z2-7]{40}$`).MatchString(tok.Secret) {
@@ -62,6 +63,7 @@ func TestAnS3KeyHasTheFormThatClientsExpect(t *testing.T) {
 
 // Who has the state, a list of it, or the data folder has no secret.
 func TestTheSecretOfAnS3KeyIsSealed(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	tok := madeS3Key(t, s, api.TokenRequest{S3: true})
 	list, err := s.Tokens(t.Context())
@@ -119,6 +121,7 @@ func TestASealedSecretIsBoundToItsRow(t *testing.T) {
 
 // What an agent gets is the key of a day and region, never the secret, and only while the key is good.
 func TestASigningKeyIsGivenWhileTheKeyIsGood(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	now := time.Now()
 	tok := madeS3Key(t, s, api.TokenRequest{S3: true, Bucket: "photos", ReadOnly: true, TTL: api.Duration(time.Hour)})
@@ -163,6 +166,7 @@ func TestASigningKeyIsGivenWhileTheKeyIsGood(t *testing.T) {
 }
 
 func TestAnS3KeyIsNoBearerToken(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	tok := madeS3Key(t, s, api.TokenRequest{S3: true})
 	for _, text := range []string{tok.ID, tok.Secret, "cl_" + tok.ID + "_" + tok.Secret, "cl_" + tok.ID + "_"} {
@@ -174,6 +178,7 @@ func TestAnS3KeyIsNoBearerToken(t *testing.T) {
 
 // Every coordinator holds the sealing key, also after a restart, and each can tell of any key.
 func TestTheSealingKeyGoesToEveryCoordinator(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	now := time.Now()
 	for i := range c.servers {
@@ -192,6 +197,7 @@ func TestTheSealingKeyGoesToEveryCoordinator(t *testing.T) {
 
 // A key that fewer than half of the coordinators hold could be lost with them: nothing is sealed with it.
 func TestNothingIsSealedWithAKeyThatCouldBeLost(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	c.eventually("a sealing key", func() bool { return c.servers[0].sealHeld() != "" })
 	id := c.servers[0].sealHeld()
@@ -206,6 +212,7 @@ func TestNothingIsSealedWithAKeyThatCouldBeLost(t *testing.T) {
 }
 
 func TestASealingKeyIsCheckedAgainstItsName(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	key := bytes.Repeat([]byte{7}, sealBytes)
 	for name, err := range map[string]error{"another name": s.holdSeal("00", key), "a short key": s.holdSeal(sealID(key[1:]), key[1:])} {
@@ -230,6 +237,7 @@ func TestASealingKeyIsCheckedAgainstItsName(t *testing.T) {
 
 // The first sealing key stays, also in a new epoch.
 func TestTheSealingKeyStays(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	madeS3Key(t, s, api.TokenRequest{S3: true})
 	id := s.sealHeld()

@@ -169,6 +169,7 @@ func TestProbesAreCounted(t *testing.T) {
 // A goodbye is known to the coordinator that heard it and to all by the state; what is none is refused
 // and changes nothing. A session that opens later ends it.
 func TestAGoodbyeIsASign(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	id, cert := enrolled(t, s, "a")
 	say := func(kind string) int {

@@ -8,6 +8,7 @@ import (
 )
 
 func TestBucketsAreListedInPages(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1)
 	s := c.servers[0]
 	if err := s.ensureArtifacts(t.Context()); err != nil {

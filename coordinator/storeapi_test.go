@@ -15,6 +15,7 @@ import (
 
 // A node asks for changes and reads them; what only a leader or an admin decides it cannot ask for.
 func TestWhatANodeMayAskOfTheMetadata(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	_, cert := enrolled(t, s, "a")
 	ask := func(path string, body any) (int, string) {
@@ -73,6 +74,7 @@ func TestWhatANodeMayAskOfTheMetadata(t *testing.T) {
 
 // A node that has the table of members is told so, and gets another one when it changes.
 func TestANodeIsToldOfOtherMembersOnly(t *testing.T) {
+	t.Parallel()
 	s := openServer(t)
 	id, cert := enrolled(t, s, "a")
 	get := func(revision uint64) (table api.StoreMembers, code int) {
