@@ -16,6 +16,9 @@ const (
 	NodeLeft     NodeState = "left"
 )
 
+// NodeStates are all of them.
+var NodeStates = []NodeState{NodeJoining, NodeReady, NodeSuspect, NodeLost, NodeDraining, NodeCordoned, NodeLeft}
+
 // Node is one machine that runs an agent.
 type Node struct {
 	ID       string            `json:"id"`

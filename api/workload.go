@@ -267,6 +267,9 @@ const (
 	PhaseDeleting Phase = "deleting"
 )
 
+// Phases are all of them.
+var Phases = []Phase{PhasePending, PhaseRunning, PhaseDegraded, PhaseUpdating, PhaseComplete, PhaseFailed, PhaseDeleting}
+
 // WorkloadStatus is how a workload fares.
 type WorkloadStatus struct {
 	Phase    Phase           `json:"phase"`

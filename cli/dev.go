@@ -126,6 +126,7 @@ func (e *Env) dev(ctx context.Context, o devOptions) (err error) {
 			return err
 		}
 		all.add(a.close)
+		c.tel.Include(a.tel)
 		roles = append(roles, a)
 		if i == 1 {
 			ready.Ingress, ready.S3 = a.ingress.url, a.s3.url

@@ -129,7 +129,7 @@ func (s *Server) setObjectGauge() {
 
 // setNodeGauges sets all series of a gauge as one step, so that those of nodes that are gone go too.
 func (s *Server) setNodeGauges(v state.View) {
-	m, states := s.tel(), map[string]float64{}
+	m, states := s.tel(), zeros(api.NodeStates)
 	var reliability, capacity, usage, reserved []telemetry.Sample
 	for _, n := range v.Nodes() {
 		states[string(n.Effective())]++
@@ -149,7 +149,7 @@ func (s *Server) setNodeGauges(v state.View) {
 }
 
 func (s *Server) setWorkloadGauges(v state.View) {
-	m, phases := s.tel(), map[string]float64{}
+	m, phases := s.tel(), zeros(api.Phases)
 	var desired, ready []telemetry.Sample
 	for _, w := range described(v) {
 		d := w.Status
@@ -164,6 +164,15 @@ func (s *Server) setWorkloadGauges(v state.View) {
 
 func sample(v float64, labels ...string) telemetry.Sample {
 	return telemetry.Sample{Labels: labels, Value: v}
+}
+
+// zeros counts nothing of each: what there is none of is told as 0.
+func zeros[T ~string](names []T) map[string]float64 {
+	counts := map[string]float64{}
+	for _, n := range names {
+		counts[string(n)] = 0
+	}
+	return counts
 }
 
 func samples(counts map[string]float64) []telemetry.Sample {

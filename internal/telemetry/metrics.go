@@ -64,6 +64,15 @@ type Metrics struct {
 	RaftAppliedIndex Gauge   // raft_applied_index
 }
 
+// words are what a label can be, where that is known.
+type words []string
+
+var (
+	results    = words{"ok", "error"}
+	operations = words{"prepare", "start", "adopt", "stop", "exec"}
+	kinds      = words{"ingress", "tcp", "node"}
+)
+
 var (
 	scoreBuckets = prometheus.LinearBuckets(0, 10, 11)
 	// latencyBuckets go from what a loop on one machine takes to what a person gives up on.
@@ -89,10 +98,10 @@ func newMetrics(registry *prometheus.Registry, cfg Config, started time.Time) (*
 }
 
 func (m *Metrics) registerScheduling(r *registrar) {
-	m.SchedulingDecisions = r.counter("scheduling_decisions_total", "Placement decisions by their result.", "result")
+	m.SchedulingDecisions = r.counter("scheduling_decisions_total", "Placement decisions by their result.", "result").from(words{"placed", "no_room"})
 	m.SchedulingDuration = r.histogram("scheduling_duration_seconds", "Time that one placement took.", latencyBuckets)
 	m.PlacementScore = r.histogram("placement_score_distribution", "Scores of the nodes that were chosen.", scoreBuckets)
-	m.ReschedulingOperations = r.counter("rescheduling_operations_total", "Replicas that were placed anew, by reason.", "reason")
+	m.ReschedulingOperations = r.counter("rescheduling_operations_total", "Replicas that were placed anew, by reason.", "reason").from(words{"node_lost"})
 	m.SchedulingQueueDepth = r.gauge("scheduling_queue_depth", "Replicas that wait for a node.")
 }
 
@@ -103,7 +112,7 @@ func (m *Metrics) registerNodes(r *registrar) {
 	m.NodeUsage = r.gauge("node_resource_usage", "What is in use on a node, in the units of its capacity.", "node_name", "resource")
 	m.NodeFragmentUtilization = r.gauge("node_fragment_utilization", "Share of a node's memory that replicas have reserved, 0 to 1.", "node_name")
 	m.NodeHeartbeatLatency = r.histogram("node_heartbeat_latency_seconds", "Round-trip time of heartbeats.", latencyBuckets)
-	m.NodeEnrollments = r.counter("node_enrollments_total", "Attempts of nodes to join, by result.", "result")
+	m.NodeEnrollments = r.counter("node_enrollments_total", "Attempts of nodes to join, by result.", "result").from(words{"ok", "refused"})
 }
 
 func (m *Metrics) registerWorkloads(r *registrar) {
@@ -117,15 +126,15 @@ func (m *Metrics) registerWorkloads(r *registrar) {
 }
 
 func (m *Metrics) registerSandboxes(r *registrar) {
-	m.ContainerOperations = r.counter("container_operations_total", "Operations on sandboxes of either kind.", "operation", "result")
-	m.ContainerOperationDuration = r.histogram("container_operation_duration_seconds", "Time that operations on sandboxes took.", latencyBuckets, "operation")
+	m.ContainerOperations = r.counter("container_operations_total", "Operations on sandboxes of either kind.", "operation", "result").from(operations, results)
+	m.ContainerOperationDuration = r.histogram("container_operation_duration_seconds", "Time that operations on sandboxes took.", latencyBuckets, "operation").from(operations)
 	m.RunningContainers = r.gauge("running_containers_total", "Sandboxes that run, by variant.", "variant")
 	m.WasmFuel = r.counter("wasm_fuel_total", "Fuel that wasm guests have used here, about one for each instruction.", "namespace", "workload")
 	m.WasmInstances = r.gauge("wasm_instances", "Instances of wasm guests on this node.", "namespace", "workload")
-	m.NetworkConnections = r.counter("network_connections_total", "Connections accepted or made.", "kind")
-	m.NetworkBytes = r.counter("network_bytes_transferred", "Bytes carried for workloads.", "direction")
-	m.NetworkLatency = r.histogram("network_latency_seconds", "Time until a connection or an answer came.", latencyBuckets, "kind")
-	m.NATTraversalAttempts = r.counter("nat_traversal_attempts", "Attempts to reach a node, by the way that worked.", "result")
+	m.NetworkConnections = r.counter("network_connections_total", "Connections accepted or made.", "kind").from(kinds)
+	m.NetworkBytes = r.counter("network_bytes_transferred", "Bytes carried for workloads.", "direction").from(words{"in", "out"})
+	m.NetworkLatency = r.histogram("network_latency_seconds", "Time until a connection or an answer came.", latencyBuckets, "kind").from(kinds)
+	m.NATTraversalAttempts = r.counter("nat_traversal_attempts", "Attempts to reach a node, by the way that worked.", "result").from(words{"direct", "relayed", "failed"})
 }
 
 func (m *Metrics) registerStorage(r *registrar) {
@@ -135,7 +144,7 @@ func (m *Metrics) registerStorage(r *registrar) {
 	m.StorageOperations = r.counter("storage_operations_total", "Operations on the object store.", "operation", "result")
 	m.Objects = r.gauge("objects_total", "Objects of a bucket.", "bucket")
 	m.ReplicationLag = r.gauge("replication_lag_seconds", "Since when there have been chunks with fewer copies than they are to have; 0 when there are none.")
-	m.RepairOperations = r.counter("repair_operations_total", "Copies of chunks made because one was missing (copy) or in the wrong place (move), and copies dropped.", "operation", "result")
+	m.RepairOperations = r.counter("repair_operations_total", "Copies of chunks made because one was missing (copy) or in the wrong place (move), and copies dropped.", "operation", "result").from(words{"copy", "move", "drop"}, results)
 	m.StorageOperationDuration = r.histogram("storage_operation_duration_seconds", "Time that operations on the object store took.", latencyBuckets, "operation")
 }
 

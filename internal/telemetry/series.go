@@ -116,6 +116,24 @@ func (f *family) remove(labels []string) {
 // Counter only grows. Label values are given in the order of the metric's field in Metrics.
 type Counter struct{ f *family }
 
+// from makes the series of all combinations of these label values exist from the start, as 0: a rate
+// sees the first count only of a series that was there before it.
+func (c Counter) from(values ...words) Counter {
+	combine(values, func(labels []string) { c.Add(0, labels...) })
+	return c
+}
+
+// combine calls do with each choice of one word for each label.
+func combine(values []words, do func(labels []string), chosen ...string) {
+	if len(values) == 0 {
+		do(chosen)
+		return
+	}
+	for _, w := range values[0] {
+		combine(values[1:], do, append(chosen[:len(chosen):len(chosen)], w)...)
+	}
+}
+
 // Inc adds one.
 func (c Counter) Inc(labels ...string) { c.Add(1, labels...) }
 
@@ -171,6 +189,12 @@ func (g Gauge) Replace(samples []Sample) {
 
 // Histogram counts observations by size.
 type Histogram struct{ vec *prometheus.HistogramVec }
+
+// from is Counter.from for a histogram.
+func (h Histogram) from(values ...words) Histogram {
+	combine(values, func(labels []string) { h.vec.WithLabelValues(labels...) })
+	return h
+}
 
 // Observe counts v.
 func (h Histogram) Observe(v float64, labels ...string) {

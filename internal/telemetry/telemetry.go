@@ -6,11 +6,13 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/rs/zerolog"
 
 	"github.com/cloudless/cloudless/api"
@@ -39,6 +41,7 @@ type Telemetry struct {
 	Metrics *Metrics
 
 	registry *prometheus.Registry
+	served   *union
 	tracing  *tracing
 	level    *logLevel
 	checks   checks
@@ -62,15 +65,39 @@ func New(cfg Config) (*Telemetry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up OpenTelemetry: %w", err)
 	}
-	return &Telemetry{Log: log, Metrics: metrics, registry: registry, tracing: tracing, level: level}, nil
+	return &Telemetry{Log: log, Metrics: metrics, registry: registry, served: &union{all: prometheus.Gatherers{registry}}, tracing: tracing, level: level}, nil
 }
 
 // Registry is the role's own; other collectors may be added to it.
 func (t *Telemetry) Registry() *prometheus.Registry { return t.registry }
 
+// Include makes Handler serve the metrics of another role too. In dev all roles are one process, and one
+// address tells of them all; the label node keeps them apart.
+func (t *Telemetry) Include(other *Telemetry) { t.served.add(other.registry) }
+
+// union gathers from several registries.
+type union struct {
+	mu  sync.Mutex
+	all prometheus.Gatherers
+}
+
+func (u *union) add(g prometheus.Gatherer) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.all = append(u.all[:len(u.all):len(u.all)], g)
+}
+
+// Gather implements prometheus.Gatherer.
+func (u *union) Gather() ([]*dto.MetricFamily, error) {
+	u.mu.Lock()
+	all := u.all
+	u.mu.Unlock()
+	return all.Gather()
+}
+
 // Handler serves the metrics.
 func (t *Telemetry) Handler() http.Handler {
-	return promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+	return promhttp.HandlerFor(t.served, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 }
 
 // ServeMux serves what a role's metrics port does: /metrics, /health and /ready.

@@ -75,7 +75,7 @@ func TestMetricsHaveTheContractsNamesAndTypes(t *testing.T) {
 			workload_scale_operations_total container_operations_total network_connections_total
 			coordinator_leader_elections_total raft_log_entries_total workload_replica_restarts_total
 			workload_health_check_failures_total network_bytes_transferred_total nat_traversal_attempts_total
-			storage_operations_total`,
+			storage_operations_total repair_operations_total`,
 		dto.MetricType_UNTYPED: `workload_replica_restarts workload_health_check_failures running_containers_total
 			network_bytes_transferred nat_traversal_attempts storage_chunks_total objects_total`,
 		dto.MetricType_GAUGE: `scheduling_queue_depth nodes_by_state node_reliability_score node_resource_capacity
@@ -104,6 +104,37 @@ func TestMetricsHaveTheContractsNamesAndTypes(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// What a label can be is known for most metrics: they are there before the first count.
+func TestCountsOfKnownKindsStartAtZero(t *testing.T) {
+	body := get(t, newTest(t, Config{Role: "agent"}).ServeMux(), "/metrics").Body.String()
+	for _, want := range []string{
+		`scheduling_decisions_total{result="no_room"} 0`, `rescheduling_operations_total{reason="node_lost"} 0`, `node_enrollments_total{result="refused"} 0`,
+		`container_operations_total{operation="exec",result="error"} 0`, `container_operation_duration_seconds_count{operation="stop"} 0`, `repair_operations_total{operation="drop",result="ok"} 0`,
+		`network_connections_total{kind="tcp"} 0`, `network_bytes_transferred_total{direction="out"} 0`, `network_latency_seconds_count{kind="node"} 0`, `nat_traversal_attempts{result="relayed"} 0`,
+	} {
+		if !strings.Contains(body, "\ncloudless_"+want+"\n") {
+			t.Errorf("there is no %s", want)
+		}
+	}
+}
+
+func TestRolesOfOneProcessAreServedTogether(t *testing.T) {
+	first, second := newTest(t, Config{Role: "coordinator", Node: "dev"}), newTest(t, Config{Role: "agent", Node: "dev-1"})
+	first.Include(second)
+	w := get(t, first.ServeMux(), "/metrics")
+	for _, want := range []string{`role="coordinator"`, `role="agent"`, `cloudless_uptime_seconds{node="dev"}`, `cloudless_uptime_seconds{node="dev-1"}`, `go_goroutines{node="dev-1"}`} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("there is no %s", want)
+		}
+	}
+	if problems, err := promlint.New(w.Body).Lint(); err != nil || len(problems) > 0 {
+		t.Errorf("%v %v", problems, err)
+	}
+	if strings.Contains(get(t, second.ServeMux(), "/metrics").Body.String(), `node="dev"`) {
+		t.Error("the other one tells of the first")
 	}
 }
 
@@ -140,7 +171,7 @@ func TestRolesOfOneProcessKeepTheirOwnRegistry(t *testing.T) {
 	if body := get(t, a.Handler(), "/").Body.String(); !strings.Contains(body, `cloudless_network_bytes_transferred_total{direction="in",node="a"} 7`) {
 		t.Errorf("a's bytes are missing:\n%s", body)
 	}
-	if body := get(t, b.Handler(), "/").Body.String(); strings.Contains(body, "network_bytes") {
+	if body := get(t, b.Handler(), "/").Body.String(); !strings.Contains(body, `cloudless_network_bytes_transferred_total{direction="in",node="b"} 0`) {
 		t.Error("b shows a's bytes")
 	}
 }
