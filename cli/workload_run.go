@@ -23,6 +23,7 @@ type runFlags struct {
 	http, runAsRoot, writableRoot, dryRun                      bool
 	port, replicas, priority                                   int
 	env, labels, hosts, regions, zones, selector, caps, egress []string
+	volumes, buckets                                           []string
 	spread                                                     string
 	match                                                      uint64
 	wait                                                       waitFlags
@@ -35,7 +36,8 @@ func runCommand(e *Env) *cobra.Command {
 		Example: `  cloudless workload run hello.wasm --name hi --wait
   cloudless workload run registry.example/app:1.2 --port 3000 --env MODE=fast
   cloudless workload run app.tar --replicas 3
-  cloudless workload run report.wasm --mode job -- --month 11`,
+  cloudless workload run report.wasm --mode job -- --month 11
+  cloudless workload run app.tar --volume assets:/srv/assets:ro --volume /tmp/work:100Mi`,
 	}
 	cmd.RunE = e.with(func(ctx context.Context, c *client.Client, args []string) error {
 		if dash := cmd.ArgsLenAtDash(); len(args) > 1 && dash != 1 {
@@ -56,9 +58,11 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.name, "name", "", "name of the workload (default: from the file or image)")
 	fs.BoolVar(&f.http, "http", false, "serve HTTP: the same as --mode http, the default")
 	fs.StringVar(&f.mode, "mode", "", "http, service or job (default: http)")
-	fs.StringVar(&f.iface, "interface", "", "how requests reach a module: cl or wagi (default: found from the module)")
+	fs.StringVar(&f.iface, "interface", "", "how requests reach a module: cl, wagi or listener (default: found from the module)")
 	fs.StringVar(&f.signature, "signature", "", "signature of a module by minisign (default: FILE.wasm.minisig, if it is there)")
 	fs.StringSliceVar(&f.egress, "egress", nil, "what a module may reach by fetch, HOST:PORT; may be repeated")
+	fs.StringArrayVar(&f.volumes, "volume", nil, "mount a bucket, BUCKET:/PATH[:ro], or a new folder of each replica, /PATH:SIZE; may be repeated")
+	fs.StringArrayVar(&f.buckets, "bucket", nil, "what a module may reach by kv_* and blob_*, BUCKET to read and BUCKET:rw to write too; may be repeated")
 	fs.IntVarP(&f.port, "port", "p", 0, "HTTP port of an image (default: its first EXPOSE, else 8080)")
 	fs.IntVarP(&f.replicas, "replicas", "r", 1, "how many copies run")
 	fs.IntVar(&f.priority, "priority", 0, "0 to 100, higher is placed first")
@@ -123,7 +127,7 @@ func asUsage(err error) error {
 	return api.AsError(err).WithHint("see 'cloudless workload run --help'")
 }
 
-// fill reads the flags that are maps and quantities.
+// fill reads the flags that are more than a word or a number.
 func (e *Env) fill(w *api.Workload, f *runFlags) (err error) {
 	if w.Spec.Env, err = e.environment(f.env); err != nil {
 		return err
@@ -132,6 +136,12 @@ func (e *Env) fill(w *api.Workload, f *runFlags) (err error) {
 		return err
 	}
 	if w.Spec.Placement.NodeSelector, err = someOf("--node-selector", f.selector); err != nil {
+		return err
+	}
+	if w.Spec.Volumes, err = volumes(f.volumes); err != nil {
+		return err
+	}
+	if w.Spec.Buckets, err = bucketGrants(f.buckets); err != nil {
 		return err
 	}
 	if f.memory != "" {
