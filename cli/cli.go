@@ -56,6 +56,9 @@ func (e *Env) Main(args []string) int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	root := newRoot(e)
+	if completes(args) {
+		e.completeFlags(root)
+	}
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if e.client != nil {
@@ -98,7 +101,6 @@ func newRoot(e *Env) *cobra.Command {
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { fmt.Fprint(cmd.OutOrStdout(), helpText(cmd)) })
 	completionExamples(root)
 	explainArgs(root)
-	e.completeFlags(root)
 	return root
 }
 

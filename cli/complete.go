@@ -76,6 +76,12 @@ var flagWords = map[string][]string{
 	"log-level":   {"debug", "info", "warn", "error"},
 }
 
+// completes tells whether a shell asks for words: only then are those of the flags needed, and collecting
+// them takes longer than making all the commands.
+func completes(args []string) bool {
+	return len(args) > 0 && slices.Contains([]string{cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, args[0])
+}
+
 // completeFlags offers the values of flags that take certain words, or the name of a context.
 func (e *Env) completeFlags(cmd *cobra.Command) {
 	offer := func(f *pflag.Flag) {

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -207,15 +208,18 @@ func journal(ctx context.Context, unit string) ([]byte, error) {
 	return data[max(0, len(data)-bundleLogBytes):], nil
 }
 
-// secrets are the shapes in which they are written; the first group stays.
-var secrets = []*regexp.Regexp{
-	regexp.MustCompile(`(cl_t-[a-z0-9]+_)[A-Za-z0-9_-]+`),                                                                                             // API tokens
-	regexp.MustCompile(`(CL1\.)[A-Za-z0-9._~+/=-]+`),                                                                                                  // join tokens
-	regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)[^\s"\\]+`),                                                                                        // headers
-	regexp.MustCompile(`(://)[^/\s:@"]*:[^/\s@"]+(?:@)`),                                                                                              // URLs
-	regexp.MustCompile(`(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?-----END [A-Z ]*PRIVATE KEY-----`),                                                 // keys
-	regexp.MustCompile(`(?i)((?:password|passwd|passphrase|secret|api[-_]?key|access[-_]?key|credentials?)\\?["']?\s*[:=]\s*\\?["']?)[^\s"'\\,;&}]+`), // NAME=VALUE
-}
+// secrets are the shapes in which they are written; the first group stays. They are compiled when they
+// are asked for: no other command needs them.
+var secrets = sync.OnceValue(func() []*regexp.Regexp {
+	return []*regexp.Regexp{
+		regexp.MustCompile(`(cl_t-[a-z0-9]+_)[A-Za-z0-9_-]+`),                                                                                             // API tokens
+		regexp.MustCompile(`(CL1\.)[A-Za-z0-9._~+/=-]+`),                                                                                                  // join tokens
+		regexp.MustCompile(`(?i)(\b(?:bearer|basic)\s+)[^\s"\\]+`),                                                                                        // headers
+		regexp.MustCompile(`(://)[^/\s:@"]*:[^/\s@"]+(?:@)`),                                                                                              // URLs
+		regexp.MustCompile(`(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?-----END [A-Z ]*PRIVATE KEY-----`),                                                 // keys
+		regexp.MustCompile(`(?i)((?:password|passwd|passphrase|secret|api[-_]?key|access[-_]?key|credentials?)\\?["']?\s*[:=]\s*\\?["']?)[^\s"'\\,;&}]+`), // NAME=VALUE
+	}
+})
 
 // scrubber hides secrets in text: those of a known shape, and the token in force wherever it stands.
 func (e *Env) scrubber() (func([]byte) []byte, error) {
@@ -235,7 +239,7 @@ func (e *Env) scrubber() (func([]byte) []byte, error) {
 		if len(own) > 0 {
 			data = bytes.ReplaceAll(data, own, []byte(hidden))
 		}
-		for _, shape := range secrets {
+		for _, shape := range secrets() {
 			data = shape.ReplaceAll(data, []byte("${1}"+hidden))
 		}
 		return data

@@ -97,7 +97,7 @@ func (s *server) audited(c *call, r route, do func() error) error {
 }
 
 func (s *server) answerOnce(c *call, r route, key string) (int, []byte, error) {
-	if !idPattern.MatchString(key) || len(key) > api.MaxIdempotencyKeyLen {
+	if !plainID(key) || len(key) > api.MaxIdempotencyKeyLen {
 		return 0, nil, api.Errorf(api.CodeInvalid, "the Idempotency-Key is not 1 to %d letters, digits and '._:-'", api.MaxIdempotencyKeyLen)
 	}
 	print, err := fingerprint(c)

@@ -17,9 +17,14 @@ import (
 	"github.com/cloudless/cloudless/api"
 )
 
-// idPattern is what a caller's own ids may look like; anything else is replaced, so that a log line
+// maxCallerIDLen bounds a caller's own ids.
+const maxCallerIDLen = 128
+
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+
+// plainID tells what a caller's own id may look like; anything else is replaced, so that a log line
 // cannot be forged through a header.
-var idPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
+func plainID(s string) bool { return len(s) <= maxCallerIDLen && idPattern.MatchString(s) }
 
 // observe gives the request its ids, its trace and its logger, runs it, answers its error, and
 // writes its line in the access log.
@@ -67,7 +72,7 @@ func traced(r *http.Request) context.Context {
 }
 
 func ownOr(given string, otherwise func() string) string {
-	if idPattern.MatchString(given) {
+	if plainID(given) {
 		return given
 	}
 	return otherwise()

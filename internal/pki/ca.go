@@ -44,7 +44,7 @@ type CA struct {
 
 // NewCA founds a cluster's CA.
 func NewCA(clusterID string, now time.Time) (*CA, error) {
-	if !namePattern.MatchString(clusterID) {
+	if !validName(clusterID) {
 		return nil, api.Errorf(api.CodeInvalid, "%q is not a valid cluster id", clusterID)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

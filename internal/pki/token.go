@@ -3,6 +3,7 @@ package pki
 import (
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/cloudless/cloudless/api"
 )
@@ -17,7 +18,10 @@ type JoinToken struct {
 
 const joinTokenVersion = "CL1"
 
-var joinTokenPattern = regexp.MustCompile(`^CL1\.[0-9a-f]{64}\.[A-Za-z0-9][A-Za-z0-9_-]{0,62}\.[A-Za-z0-9_-]{1,128}$`)
+// joinTokenPattern is large, and compiled when the first token is read: most processes never see one.
+var joinTokenPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^CL1\.[0-9a-f]{64}\.[A-Za-z0-9][A-Za-z0-9_-]{0,62}\.[A-Za-z0-9_-]{1,128}$`)
+})
 
 // String is the token as people carry it: CL1.CAHASH.ID.SECRET.
 func (t JoinToken) String() string {
@@ -34,7 +38,7 @@ func ParseJoinToken(s string) (JoinToken, error) {
 	case strings.HasPrefix(s, "cl_"):
 		return JoinToken{}, api.Errorf(api.CodeUnauthorized, "this is an API token, not a join token").
 			WithHint("make a join token with: cloudless token create --role node")
-	case !joinTokenPattern.MatchString(s):
+	case !joinTokenPattern().MatchString(s):
 		return JoinToken{}, api.Errorf(api.CodeInvalid, "the join token is malformed").
 			WithHint("it has the form CL1.CAHASH.ID.SECRET; was it cut when it was copied?")
 	}

@@ -37,8 +37,6 @@ type compiler struct {
 const (
 	// maxWaiting bounds those who wait for a child to end before theirs may start.
 	maxWaiting = 256
-	// compileNice is the priority of children: what serves requests goes first.
-	compileNice = 10
 	// ownProgram is this program, also when its file has been replaced by a newer version, whose code
 	// would not be ours.
 	ownProgram = "/proc/self/exe"
@@ -143,11 +141,11 @@ func forbidden(err error) bool {
 }
 
 // markThread prepares the thread, and with it all that is started from it: no program gains rights
-// by being executed, and all else goes first. This cannot be undone, so the thread is left to end with
-// its goroutine. That also keeps it as long as its child, which would be killed with it.
+// by being executed. This cannot be undone, so the thread is left to end with its goroutine. That also
+// keeps it as long as its child, which would be killed with it.
 func markThread() error {
 	runtime.LockOSThread()
-	return errors.Join(unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), unix.Setpriority(unix.PRIO_PROCESS, 0, compileNice))
+	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 }
 
 // closeOnExec marks the descriptors that Go did not open, or they would be a child's as well: those that

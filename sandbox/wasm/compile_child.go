@@ -13,10 +13,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental"
+	"golang.org/x/sys/unix"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/run"
@@ -60,9 +63,13 @@ const (
 	compileWall   = 120 * time.Second
 	compileFile   = 512 << 20
 
-	compileDescriptors = 64 // standard streams, a few of Go's own, one or two files
-	compileThreads     = 2  // one compiles, one collects garbage
-	compileGrace       = 5  // seconds of CPU time after the limit in which to say so
+	compileDescriptors = 64                     // standard streams, a few of Go's own, one or two files
+	compileThreads     = 2                      // that compile, each another function
+	compileGarbage     = 32 << 20               // bytes
+	compilePatience    = 200 * time.Millisecond // of CPU time, before what serves requests goes first
+	compileNice        = 10
+	autogroupEvery     = 100 * time.Millisecond // the kernel takes no more such changes from users
+	compileGrace       = 5                      // seconds of CPU time after the limit in which to say so
 
 	exitCPU = 128 + int(syscall.SIGXCPU) // the exit code for that
 )
@@ -127,11 +134,14 @@ func confine(l limits) error {
 	if err != nil {
 		return fmt.Errorf("limit what compiling may use: %w", err)
 	}
-	exitAtCPULimit()
+	own := run.New(context.Background()) // for as long as the process
+	own.Go("end at the CPU limit", exitAtCPULimit)
+	own.Go("give way", giveWay)
 	// Should the machine run out of memory all the same, this process goes first. It may be forbidden to
 	// say so.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
 	debug.SetMemoryLimit(l.Memory / 4 * 3) // collect often rather than die
+	collectLate()
 	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), compileThreads))
 	return nil
 }
@@ -145,16 +155,56 @@ func lower(resource int, soft, grace uint64) error {
 	return syscall.Setrlimit(resource, &syscall.Rlimit{Cur: min(soft, given.Max), Max: min(soft+grace, given.Max)})
 }
 
+// collectLate puts the first garbage collection off until compileGarbage has been allocated. That is more
+// than a small module takes, and what is not collected by then ends with the process. After it all is as
+// usual.
+func collectLate() {
+	const usual, heapAtLeast = 100, 4 << 20 // Go's own: GOGC, and the heap of the first collection with it
+	debug.SetGCPercent(usual * compileGarbage / heapAtLeast)
+	runtime.AddCleanup(new([64]byte), func(percent int) { debug.SetGCPercent(percent) }, usual)
+}
+
 // exitAtCPULimit lets this process say which limit ended it. If it does not come to that, the hard limit
 // kills it.
-func exitAtCPULimit() {
+func exitAtCPULimit(context.Context) error {
 	limit := make(chan os.Signal, 1)
 	signal.Notify(limit, syscall.SIGXCPU)
-	run.New(context.Background()).Go("end at the CPU limit", func(context.Context) error {
-		<-limit
-		os.Exit(exitCPU)
-		return nil
-	})
+	<-limit
+	os.Exit(exitCPU)
+	return nil
+}
+
+// giveWay lowers the priority of this process once it has had compilePatience. A small module is ready by
+// then, and whoever deployed it waits for it; on a busy machine it would wait many times as long.
+func giveWay(ctx context.Context) error {
+	for {
+		var used syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+			return err
+		}
+		left := compilePatience - time.Duration(used.Utime.Nano()+used.Stime.Nano())
+		if left <= 0 {
+			return behindOthers(ctx)
+		}
+		if err := run.Sleep(ctx, left); err != nil {
+			return err
+		}
+	}
+}
+
+// behindOthers lowers the priority of all threads, which are a process group of their own. Where the kernel
+// shares processors out among sessions first, that counts within the session only, whose own priority is a
+// file that not every kernel has.
+func behindOthers(ctx context.Context) error {
+	if err := unix.Setpriority(unix.PRIO_PGRP, 0, compileNice); err != nil {
+		return err
+	}
+	for errors.Is(os.WriteFile("/proc/self/autogroup", []byte(strconv.Itoa(compileNice)), 0), unix.EAGAIN) {
+		if err := run.Sleep(ctx, autogroupEvery); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // carryOut makes everything of a cache entry: the rewritten module, its code, its description.
@@ -174,7 +224,7 @@ func (o order) carryOut(r io.Reader) (err error) {
 	if err := checkHeader(code); err != nil {
 		return err
 	}
-	ctx := context.Background()
+	ctx := experimental.WithCompilationWorkers(context.Background(), runtime.GOMAXPROCS(0)) // see confine
 	rt, cache, err := newRuntime(ctx, o.Dir)
 	if err != nil {
 		return err

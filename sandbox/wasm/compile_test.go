@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -178,14 +179,6 @@ func TestACompilingChildHasOnlyWhatItNeeds(t *testing.T) {
 	if strings.Contains(strings.Join(strings.Fields(read("limits")), " "), "Max address space unlimited") {
 		t.Error("its memory has no limit")
 	}
-	threads, _ := filepath.Glob(proc + "task/*/stat")
-	for _, thread := range threads {
-		text, _ := os.ReadFile(thread)
-		_, rest, _ := strings.Cut(string(text), ") ")
-		if fields := strings.Fields(rest); len(fields) > 16 && fields[19-3] != strconv.Itoa(compileNice) {
-			t.Errorf("a thread has the priority %s", fields[19-3])
-		}
-	}
 	descriptors, _ := filepath.Glob(proc + "fd/*")
 	for _, fd := range descriptors {
 		to, _ := os.Readlink(fd)
@@ -204,6 +197,25 @@ func TestACompilingChildHasOnlyWhatItNeeds(t *testing.T) {
 		t.Errorf("once cancelled: %v", err)
 	}
 	eventually(t, "the end of the child", func() bool { return len(children(t, os.Getpid())) == 0 })
+}
+
+// A large module, or a bomb, must not take the processors from what serves requests.
+func TestAChildThatTakesLongGivesWay(t *testing.T) {
+	child, _, _ := bombing(t, newDriver(t))
+	proc := fmt.Sprintf("/proc/%d/", child)
+	eventually(t, "that all its threads have a low priority", func() bool {
+		threads, _ := filepath.Glob(proc + "task/*/stat")
+		return len(threads) > 0 && !slices.ContainsFunc(threads, func(path string) bool {
+			text, _ := os.ReadFile(path)
+			_, rest, _ := strings.Cut(string(text), ") ")
+			fields := strings.Fields(rest)
+			return len(fields) > 16 && fields[19-3] != strconv.Itoa(compileNice)
+		})
+	})
+	eventually(t, "that its session has one", func() bool {
+		session, err := os.ReadFile(proc + "autogroup")
+		return errors.Is(err, fs.ErrNotExist) || strings.HasSuffix(string(session), fmt.Sprintf(" nice %d\n", compileNice)) // not every kernel has it
+	})
 }
 
 // Where the kernel makes no namespaces, modules are compiled all the same, and that is told once.
