@@ -15,12 +15,14 @@ import (
 const smallDisk = 96 << 20
 
 // onSmallDisk gives a member that has not started a disk that is soon full.
-func (m *member) onSmallDisk(t *testing.T) {
+func (m *member) onSmallDisk(t *testing.T) { t.Helper(); m.onDisk(t, smallDisk) }
+
+func (m *member) onDisk(t *testing.T, size int) {
 	t.Helper()
 	if err := os.MkdirAll(m.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	mount(t, m.dir, smallDisk)
+	mount(t, m.dir, size)
 }
 
 // fill takes all the room on a member's disk; empty gives it back.

@@ -76,7 +76,7 @@ func TestAnAgentThatIsCutOffServesOn(t *testing.T) {
 	victim := k.home("hi")
 	victim.cut()
 	k.replaced(victim, "hi")
-	if code, body := victim.fetchInside("hi.localhost"); code != 200 {
+	if code, body := victim.fetchInside("http://127.0.0.1:7780", "hi.localhost", "/"); code != 200 {
 		t.Errorf("the ingress of the node that is cut off: status %d: %s", code, body)
 	}
 	k.cli.must("workload", "delete", "hi")

@@ -109,8 +109,8 @@ func (h *host) setAddress(n *network, last int) {
 	h.ip(fmt.Sprintf("addr flush dev eth0\naddr add %s/24 dev eth0\nroute add default via %s", h.addr, n.address(1)))
 }
 
-// fetchInside asks the host's own ingress from the host itself, which needs no cable.
-func (h *host) fetchInside(name string) (int, string) {
+// fetchInside asks a port of the host from the host itself, which needs no cable.
+func (h *host) fetchInside(url, name, path string) (int, string) {
 	inside := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(_ context.Context, network, addr string) (conn net.Conn, err error) {
@@ -124,7 +124,7 @@ func (h *host) fetchInside(name string) (int, string) {
 			return conn, err
 		},
 	}}
-	return fetchBy(inside, "http://127.0.0.1:7780", name, "/")
+	return fetchBy(inside, url, name, path)
 }
 
 // onThread runs f on a thread of its own, which ends with it.
