@@ -139,6 +139,8 @@ func bucketNameFault(name string) string {
 		return "has characters that a bucket's name may not have there"
 	case strings.Contains(name, ".."):
 		return "has two dots in a row"
+	case strings.Contains(name, ".-") || strings.Contains(name, "-."):
+		return "has a hyphen beside a dot" // BUCKET.DOMAIN would be no host name
 	}
 	if _, err := netip.ParseAddr(name); err == nil {
 		return "looks like an IP address"

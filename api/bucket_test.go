@@ -9,7 +9,7 @@ import (
 func TestBucketNamesAreThoseOfS3(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"abc": true, "ab": false, strings.Repeat("a", 63): true, strings.Repeat("a", 64): false, "": false,
-		"a.b-c": true, "0ab": true, "a..b": false, ".ab": false, "ab.": false, "-ab": false, "ab-": false,
+		"a.b-c": true, "0ab": true, "a..b": false, ".ab": false, "ab.": false, "-ab": false, "ab-": false, "a.-b": false, "a-.b": false,
 		"Abc": false, "a_c": false, "a/c": false, "a\x00c": false, "abü": false,
 		"10.0.0.1": false, "10.0.0.1a": true, "xn--abc": false, "sthree-a": false, "amzn-s3-demo-a": false,
 		"abc-s3alias": false, "abc--ol-s3": false, "abc.mrap": false, "abc--x-s3": false, "abc--table-s3": false,

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/chunkstore/checksum"
 )
 
 // authenticate finds who signed the request and what their key may do. What of it is in the query of a
@@ -104,16 +105,29 @@ func isDigest(s string) bool {
 // hoist makes headers of the parameters of a presigned query that are such.
 func (c *call) hoist() {
 	for _, p := range c.q {
-		if name := strings.ToLower(p.name); strings.HasPrefix(name, hoistablePrefix) && !signing[name] && c.r.Header.Get(name) == "" {
+		name := strings.ToLower(p.name)
+		if strings.HasPrefix(name, hoistablePrefix) && !signing[name] && !ofNothing(name, p.value) && c.r.Header.Get(name) == "" {
 			c.r.Header.Set(name, p.value)
 		}
 	}
 }
 
-// signing are the parameters of a presigned query that are about its signature.
+// signing are the parameters of a presigned query that are about its signature, or about a body that was
+// not there when it was signed.
 var signing = map[string]bool{
 	"x-amz-algorithm": true, "x-amz-credential": true, "x-amz-date": true, "x-amz-expires": true, "x-amz-signedheaders": true, "x-amz-signature": true,
-	"x-amz-security-token": true, "x-amz-content-sha256": true,
+	"x-amz-security-token": true, "x-amz-content-sha256": true, "x-amz-sdk-checksum-algorithm": true,
+}
+
+// ofNothing tells whether a parameter is the checksum of no bytes. Amazon's client for JavaScript puts that
+// into every link for a put, for it has no body yet; it says nothing of the one that comes.
+func ofNothing(name, value string) bool {
+	algorithm, ok := strings.CutPrefix(name, strings.ToLower(checksumPrefix))
+	if !ok {
+		return false
+	}
+	h := checksum.New(strings.ToUpper(algorithm))
+	return h != nil && checksum.Text(h) == value
 }
 
 // permit refuses what the key is not good for.

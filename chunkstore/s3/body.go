@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -177,11 +178,14 @@ func (c *call) bodySize() (int64, error) {
 // digests notes what else the bytes are to have: Content-MD5, and one checksum in a header or behind them.
 func (c *call) digests(b *body) error {
 	h := c.r.Header
-	if text := h.Get("Content-Md5"); text != "" {
+	if text := h.Get("Content-Md5"); len(h.Values("Content-Md5")) > 0 {
 		if sum, err := base64.StdEncoding.DecodeString(text); err != nil || len(sum) != md5.Size {
 			return refuse("InvalidDigest", "the Content-MD5 you specified is not valid")
 		}
 		b.expect(md5.New(), text, base64.StdEncoding.EncodeToString, "BadDigest", "Content-MD5")
+	}
+	if err := knownChecksums(h); err != nil {
+		return err
 	}
 	for _, name := range checksum.Names {
 		value, trails := h.Get(checksumPrefix+name), strings.EqualFold(h.Get(trailerHeader), checksumPrefix+name)
@@ -195,8 +199,22 @@ func (c *call) digests(b *body) error {
 			return err
 		}
 	}
+	if b.sum == nil && h.Get("X-Amz-Sdk-Checksum-Algorithm") != "" {
+		return refuse("InvalidRequest", "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found")
+	}
 	if named := h.Get(trailerHeader); named != "" && (b.sum == nil || b.trailer == nil || !b.trailer.trailer) {
 		return refuse("InvalidRequest", "the x-amz-trailer %.64q is not supported here", named)
+	}
+	return nil
+}
+
+// knownChecksums refuses a checksum that cannot be compared: who sends one relies on it.
+func knownChecksums(h http.Header) error {
+	for header := range h {
+		name, ok := strings.CutPrefix(header, checksumPrefix)
+		if name = strings.ToUpper(name); ok && !slices.Contains(checksum.Names, name) && !slices.Contains([]string{"ALGORITHM", "MODE", "TYPE"}, name) {
+			return refuse("InvalidRequest", "the algorithm of %s is not one of %s", header, strings.Join(checksum.Names, ", "))
+		}
 	}
 	return nil
 }

@@ -18,7 +18,7 @@ import (
 const (
 	maxChunkLine    = 256
 	maxTrailerLine  = 1 << 10
-	maxTrailerLines = 8
+	maxTrailerLines = 12 // empty ones, too
 	chunkSignature  = ";chunk-signature="
 	trailerSignedBy = "x-amz-trailer-signature"
 )
@@ -131,12 +131,13 @@ func (c *chunkedReader) checkChunk() error {
 	return c.chain.check("AWS4-HMAC-SHA256-PAYLOAD", c.given, emptyPayload, hex.EncodeToString(c.sum.Sum(nil)))
 }
 
-// end reads the trailer, and that nothing comes after it.
+// end reads the trailer, which ends with the body. Clients differ in where they have empty lines: Amazon's at
+// the end, MinIO's before the signature and two at the end, some none.
 func (c *chunkedReader) end() error {
 	var signed bytes.Buffer
 	for lines := 0; ; lines++ {
 		line, err := c.line(maxTrailerLine)
-		if errors.Is(err, io.EOF) || err == nil && line == "" { // some clients leave out the last empty line
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -144,10 +145,12 @@ func (c *chunkedReader) end() error {
 		}
 		name, value, ok := strings.Cut(line, ":")
 		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
-		if !ok || lines == maxTrailerLines || !c.trailer {
+		switch {
+		case lines == maxTrailerLines, line != "" && (!ok || !c.trailer):
 			return refuse("MalformedTrailerError", "the trailer of the body is not well-formed")
-		}
-		if name != trailerSignedBy {
+		case line == "":
+			continue
+		case name != trailerSignedBy:
 			signed.WriteString(name + ":" + value + "\n")
 		}
 		c.fields[name] = value
@@ -157,13 +160,7 @@ func (c *chunkedReader) end() error {
 			return err
 		}
 	}
-	switch _, err := c.r.ReadByte(); {
-	case errors.Is(err, io.EOF):
-		return io.EOF
-	case err != nil:
-		return err
-	}
-	return badChunk("there are bytes after the last chunk")
+	return io.EOF
 }
 
 // line reads one line without its end. io.EOF tells that there is none.

@@ -94,9 +94,9 @@ func TestMalformedChunksAreRefused(t *testing.T) {
 		"5\r\nhello\r\n0\r\n\r\n": "", "5\r\nhello\r\n0\r\n": "", "5\nhello\n0\n\n": "", "5\r\nhello\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n": "",
 		"5;ext=1\r\nhello\r\n0\r\n\r\n": "", "": "IncompleteBody", "5\r\nhel": "IncompleteBody", "5\r\nhello": "IncompleteBody", "5\r\nhello\r\n": "IncompleteBody", "4\r\nhello\r\n0\r\n\r\n": "InvalidRequest",
 		"x\r\nhello\r\n0\r\n\r\n": "InvalidRequest", "-5\r\nhello\r\n0\r\n\r\n": "InvalidRequest", "ffffffffffffffffff\r\n": "InvalidRequest", "8000000000000000\r\n": "InvalidRequest",
-		"5;chunk-signature=00\r\nhello\r\n0\r\n\r\n": "InvalidRequest", "5\r\nhello\r\n0\r\n\r\nmore": "InvalidRequest", "0\r\nno trailer\r\n\r\n": "MalformedTrailerError",
-		strings.Repeat("0", maxChunkLine) + "\r\n\r\n": "InvalidRequest", strings.Repeat("0", maxChunkLine-1) + "\r\n\r\n": "", "0\r\n" + strings.Repeat("a:b\r\n", maxTrailerLines) + "\r\n": "",
-		"0\r\n" + strings.Repeat("a:b\r\n", maxTrailerLines+1) + "\r\n": "MalformedTrailerError", "0\r\na:" + strings.Repeat("b", maxTrailerLine-3) + "\r\n\r\n": "", "0\r\na:" + strings.Repeat("b", maxTrailerLine) + "\r\n\r\n": "InvalidRequest",
+		"5;chunk-signature=00\r\nhello\r\n0\r\n\r\n": "InvalidRequest", "5\r\nhello\r\n0\r\n\r\nmore": "IncompleteBody", "5\r\nhello\r\n0\r\n\r\nmore\r\n": "MalformedTrailerError", "0\r\na:b\n\r\n\r\n": "", "0\r\nno trailer\r\n\r\n": "MalformedTrailerError",
+		strings.Repeat("0", maxChunkLine) + "\r\n\r\n": "InvalidRequest", strings.Repeat("0", maxChunkLine-1) + "\r\n\r\n": "", "0\r\n" + strings.Repeat("a:b\r\n", maxTrailerLines): "",
+		"0\r\n" + strings.Repeat("a:b\r\n", maxTrailerLines+1): "MalformedTrailerError", "0\r\na:" + strings.Repeat("b", maxTrailerLine-3) + "\r\n\r\n": "", "0\r\na:" + strings.Repeat("b", maxTrailerLine) + "\r\n\r\n": "InvalidRequest",
 	} {
 		_, err := io.ReadAll(newChunkedReader(strings.NewReader(body), nil, true))
 		if inWordsOf(err) != code {

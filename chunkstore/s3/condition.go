@@ -32,7 +32,7 @@ func (c conditions) on(o *api.Object) (unmet, unchanged bool) {
 	}
 	switch at, err := http.ParseTime(c.modifiedAfter); {
 	case c.noneMatch != "":
-		unchanged = anyTag(c.noneMatch, o.ETag)
+		unchanged = anyTag(strings.ReplaceAll(c.noneMatch, "W/", ""), o.ETag) // here a weak one counts, too
 	case err == nil:
 		unchanged = !modified.After(at)
 	}

@@ -67,7 +67,7 @@ func (c *call) copyObject() error {
 		return err
 	}
 	o := res.Object
-	return c.ok(copyResult{xml.Name{Local: "CopyObjectResult"}, isoTime(o.Modified), quoted(o.ETag), newChecksums(o.Checksum)})
+	return c.ok(copyResult{xml.Name{Space: namespace, Local: "CopyObjectResult"}, isoTime(o.Modified), quoted(o.ETag), newChecksums(o.Checksum)})
 }
 
 // copiedHead is what is said of the copy; nil is what is said of the source.
@@ -93,7 +93,7 @@ func (c *call) copiedHead(given api.ObjectHead, from *api.Object) (*api.ObjectHe
 		head.Tags = given.Tags
 	}
 	if !replace && !replaceTags {
-		if from.Bucket == c.bucket && from.Key == c.key {
+		if from.Bucket == c.bucket && from.Key == c.key && h.Get("X-Amz-Storage-Class") == "" {
 			return nil, refuse("InvalidRequest", "this copy request is illegal because it is trying to copy an object to itself without changing the object's metadata")
 		}
 		return nil, nil

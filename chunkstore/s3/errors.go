@@ -18,6 +18,8 @@ type Error struct {
 	Resource         string `xml:",omitempty"`
 	BucketName       string `xml:",omitempty"`
 	Key              string `xml:",omitempty"`
+	RangeRequested   string `xml:",omitempty"`
+	ActualObjectSize string `xml:",omitempty"`
 	AccessKey        string `xml:"AWSAccessKeyId,omitempty"`
 	StringToSign     string `xml:",omitempty"`
 	CanonicalRequest string `xml:",omitempty"`
@@ -38,7 +40,7 @@ func refuse(code, format string, args ...any) *Error {
 var statuses = map[string]int{
 	"AccessDenied": 403, "InvalidAccessKeyId": 403, "SignatureDoesNotMatch": 403, "RequestTimeTooSkewed": 403,
 	"NoSuchBucket": 404, "NoSuchKey": 404, "NoSuchUpload": 404, "NoSuchVersion": 404, "NoSuchBucketPolicy": 404, "NoSuchTagSet": 404,
-	"NoSuchCORSConfiguration": 404, "NoSuchLifecycleConfiguration": 404, "NoSuchWebsiteConfiguration": 404, "NoSuchPublicAccessBlockConfiguration": 404,
+	"NoSuchCORSConfiguration": 404, "NoSuchLifecycleConfiguration": 404, "NoSuchWebsiteConfiguration": 404, "NoSuchPublicAccessBlockConfiguration": 404, "NoSuchConfiguration": 404,
 	"ObjectLockConfigurationNotFoundError": 404, "ReplicationConfigurationNotFoundError": 404, "ServerSideEncryptionConfigurationNotFoundError": 404,
 	"MethodNotAllowed": 405, "BucketAlreadyOwnedByYou": 409, "BucketNotEmpty": 409, "OperationAborted": 409,
 	"MissingContentLength": 411, "PreconditionFailed": 412, "InvalidRange": 416,
@@ -102,15 +104,18 @@ func (c *call) fail(err error) {
 		panic(http.ErrAbortHandler)
 	}
 	h := c.w.Header()
-	for _, name := range []string{"Content-Length", "Content-Range", "ETag", "Last-Modified", "Content-Encoding", "Content-Disposition", "Cache-Control", "Accept-Ranges"} {
+	for _, name := range []string{"Content-Length", "ETag", "Last-Modified", "Content-Encoding", "Content-Disposition", "Cache-Control", "Accept-Ranges"} {
 		h.Del(name)
+	}
+	if e.Code != "InvalidRange" {
+		h.Del("Content-Range")
 	}
 	if status == http.StatusServiceUnavailable {
 		h.Set("Retry-After", strconv.Itoa(retryAfter))
 	}
-	if e.Code == "MethodNotAllowed" || c.r.Method == http.MethodHead {
+	if c.r.Method == http.MethodHead { // its answer has no body
 		h.Set("Content-Type", "application/xml")
-		_ = c.respond(status) // it has no error of its own
+		_ = c.respond(status)
 		return
 	}
 	e.Resource, e.RequestID, e.HostID = c.r.URL.Path, c.id, c.id

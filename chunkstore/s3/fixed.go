@@ -2,6 +2,7 @@ package s3
 
 import (
 	"encoding/xml"
+	"net/http"
 	"strings"
 )
 
@@ -51,6 +52,29 @@ func absent(code, what string) func(*call) error {
 		}
 		return refuse(code, "the %s does not exist", what)
 	}
+}
+
+type noConfigurations struct {
+	XMLName     xml.Name
+	IsTruncated bool
+}
+
+// listed answers that a bucket that is there has no configuration of a kind of which it could have many.
+func listed(document string) func(*call) error {
+	return func(c *call) error {
+		if c.q.has("id") {
+			return absent("NoSuchConfiguration", "configuration")(c)
+		}
+		return fixed(noConfigurations{XMLName: xml.Name{Space: namespace, Local: document}})(c)
+	}
+}
+
+// nothing answers that what a bucket that is there never has is gone.
+func (c *call) nothing() error {
+	if _, err := c.readBucket(); err != nil {
+		return err
+	}
+	return c.respond(http.StatusNoContent)
 }
 
 type locationConstraint struct {

@@ -106,7 +106,7 @@ type listV2 struct {
 	XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
 	list
 	StartAfter            *text
-	ContinuationToken     string `xml:",omitempty"`
+	ContinuationToken     *string
 	NextContinuationToken string `xml:",omitempty"`
 	KeyCount              int
 	Contents              []entry
@@ -129,7 +129,10 @@ func (c *call) listObjectsV2() error {
 	if err != nil {
 		return err
 	}
-	out := listV2{list: l, StartAfter: e.optional(c.q.get("start-after")), ContinuationToken: token, KeyCount: len(page.Objects) + len(page.Prefixes)}
+	out := listV2{list: l, StartAfter: e.optional(c.q.get("start-after")), KeyCount: len(page.Objects) + len(page.Prefixes)}
+	if c.q.has("continuation-token") {
+		out.ContinuationToken = &token
+	}
 	out.NextContinuationToken = base64.RawURLEncoding.EncodeToString([]byte(page.Cursor))
 	for _, o := range page.Objects {
 		out.Contents = append(out.Contents, newEntry(o, e))

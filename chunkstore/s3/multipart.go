@@ -129,7 +129,7 @@ func (c *call) copyPart(number int) error {
 	if err != nil {
 		return err
 	}
-	return c.ok(copyResult{xml.Name{Local: "CopyPartResult"}, isoTime(put.Modified), quoted(put.ETag), newPartChecksums(put.Checksum)})
+	return c.ok(copyResult{xml.Name{Space: namespace, Local: "CopyPartResult"}, isoTime(put.Modified), quoted(put.ETag), newPartChecksums(put.Checksum)})
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -162,6 +162,9 @@ func (c *call) completeUpload() error {
 	if err := c.document(&in); err != nil {
 		return err
 	}
+	if n := len(in.Parts); n < 1 || n > api.MaxParts {
+		return refuse("MalformedXML", "an upload is completed with 1 to %d parts, not %d", api.MaxParts, n)
+	}
 	cmd := &meta.CompleteUpload{UploadRef: c.ref(), Condition: condition, Checksum: wanted}
 	for _, p := range in.Parts {
 		cmd.Parts = append(cmd.Parts, meta.PartRef{Number: p.PartNumber, ETag: unquoted(p.ETag), Checksum: p.any()})
@@ -177,8 +180,16 @@ func (c *call) completeUpload() error {
 	if err != nil {
 		return err
 	}
-	location := "/" + c.bucket + "/" + escape(c.key, true)
-	return c.ok(completeResult{Location: location, Bucket: c.bucket, Key: newText(c.key), ETag: quoted(o.ETag), checksums: newChecksums(o.Checksum)})
+	return c.ok(completeResult{Location: c.location(), Bucket: c.bucket, Key: newText(c.key), ETag: quoted(o.ETag), checksums: newChecksums(o.Checksum)})
+}
+
+// location is the URL that the client has sent its request to, without the query.
+func (c *call) location() string {
+	scheme := "http"
+	if c.r.TLS != nil {
+		scheme = "https"
+	}
+	return scheme + "://" + c.r.Host + escape(c.r.URL.Path, true)
 }
 
 // takeChecksum takes a checksum out of the request's head.
@@ -187,6 +198,7 @@ func (c *call) takeChecksum() (value string) {
 		value += c.r.Header.Get(checksumPrefix + name)
 		c.r.Header.Del(checksumPrefix + name)
 	}
+	c.r.Header.Del("X-Amz-Sdk-Checksum-Algorithm")
 	return value
 }
 

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"strconv"
@@ -48,18 +49,20 @@ func (c *call) getObject() error {
 
 // headOf writes the head of an answer with the object, or all of it when the client has what it asks for.
 func (c *call) headOf(o *api.Object) (span, error) {
-	h := c.w.Header()
-	c.describe(o)
-	switch unmet, unchanged := conditionsOf(c.r.Header, "").on(o); {
-	case unmet:
+	unmet, unchanged := conditionsOf(c.r.Header, "").on(o)
+	if unmet {
 		return span{}, refuse("PreconditionFailed", "at least one of the pre-conditions you specified did not hold")
-	case unchanged:
+	}
+	h := c.w.Header()
+	if unchanged {
+		c.describe(o)
 		return span{}, c.respond(http.StatusNotModified)
 	}
 	part, err := c.span(o)
 	if err != nil {
 		return span{}, err
 	}
+	c.describe(o)
 	for name, header := range overrides {
 		if c.q.has(name) {
 			h.Set(header, c.q.get(name))
@@ -147,7 +150,9 @@ func (c *call) span(o *api.Object) (span, error) {
 	part, ok := parseRange(c.r.Header.Get("Range"), o.Size)
 	if !ok {
 		c.w.Header().Set("Content-Range", "bytes */"+strconv.FormatInt(o.Size, 10))
-		return whole, refuse("InvalidRange", "the requested range is not satisfiable")
+		e := refuse("InvalidRange", "the requested range is not satisfiable")
+		e.RangeRequested, e.ActualObjectSize = c.r.Header.Get("Range"), strconv.FormatInt(o.Size, 10)
+		return whole, e
 	}
 	return part, nil
 }
@@ -157,36 +162,42 @@ func rangeHolds(tag string, o *api.Object) bool {
 	if at, err := http.ParseTime(tag); err == nil {
 		return o.Modified.Truncate(time.Second).Equal(at)
 	}
-	return unquoted(tag) == o.ETag && !strings.HasPrefix(tag, "W/")
+	return unquoted(tag) == o.ETag
 }
 
 // parseRange reads a Range header: bytes=A-B, bytes=A- or bytes=-N. What is not of these forms, several
 // ranges too, is as if it were not there. ok is false for a range outside of the object.
 func parseRange(text string, size int64) (s span, ok bool) {
 	whole := span{n: size}
-	spec, isBytes := strings.CutPrefix(text, "bytes=")
+	unit, spec, _ := strings.Cut(text, "=")
 	from, to, isRange := strings.Cut(strings.TrimSpace(spec), "-")
-	if !isBytes || !isRange {
+	if !strings.EqualFold(unit, "bytes") || !isRange {
 		return whole, true
 	}
-	a, aErr := strconv.ParseUint(from, 10, 63)
-	b, bErr := strconv.ParseUint(to, 10, 63)
-	first, last := int64(a), min(int64(b), size-1)
+	a, aOK := position(from)
+	b, bOK := position(to)
+	first, last := a, min(b, size-1)
 	switch {
-	case from == "" && bErr == nil: // the last b bytes
-		first, last = max(size-int64(b), 0), size-1
+	case from == "" && bOK: // the last b bytes
+		first, last = max(size-b, 0), size-1
 		if b == 0 {
 			return whole, false
 		}
-	case aErr == nil && to == "":
+	case aOK && to == "":
 		last = size - 1
-	case aErr != nil || bErr != nil || b < a:
+	case !aOK || !bOK || b < a:
 		return whole, true
 	}
 	if first >= size {
 		return whole, false
 	}
 	return span{first, last - first + 1, true}, true
+}
+
+// position reads a number of bytes. One that is too large to be counted is behind every object's end.
+func position(text string) (n int64, ok bool) {
+	u, err := strconv.ParseUint(text, 10, 63)
+	return int64(u), err == nil || errors.Is(err, strconv.ErrRange)
 }
 
 // send writes the bytes of an answer. An error before the first of them can still be told.

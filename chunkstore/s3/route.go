@@ -54,6 +54,16 @@ var operations = map[string]operation{
 	"GET bucket?replication":       {"GetBucketReplication", false, absent("ReplicationConfigurationNotFoundError", "replication configuration")},
 	"GET bucket?object-lock":       {"GetObjectLockConfiguration", false, absent("ObjectLockConfigurationNotFoundError", "object lock configuration")},
 	"GET bucket?publicAccessBlock": {"GetPublicAccessBlock", false, absent("NoSuchPublicAccessBlockConfiguration", "public access block configuration")},
+	"GET bucket?inventory":         {"ListBucketInventoryConfigurations", false, listed("ListInventoryConfigurationsResult")},
+	"GET bucket?analytics":         {"ListBucketAnalyticsConfigurations", false, listed("ListBucketAnalyticsConfigurationsResult")},
+	"GET bucket?metrics":           {"ListBucketMetricsConfigurations", false, listed("ListMetricsConfigurationsResult")},
+
+	"DELETE bucket?policy":            {"DeleteBucketPolicy", true, (*call).nothing},
+	"DELETE bucket?website":           {"DeleteBucketWebsite", true, (*call).nothing},
+	"DELETE bucket?encryption":        {"DeleteBucketEncryption", true, (*call).nothing},
+	"DELETE bucket?replication":       {"DeleteBucketReplication", true, (*call).nothing},
+	"DELETE bucket?ownershipControls": {"DeleteBucketOwnershipControls", true, (*call).nothing},
+	"DELETE bucket?publicAccessBlock": {"DeletePublicAccessBlock", true, (*call).nothing},
 
 	"GET object":             {"GetObject", false, (*call).getObject},
 	"HEAD object":            {"HeadObject", false, (*call).headObject},
@@ -79,6 +89,9 @@ var subresources = []string{
 	"legal-hold", "lifecycle", "location", "logging", "metadataConfiguration", "metadataTable", "metrics", "notification", "object-lock", "ownershipControls", "policy", "policyStatus",
 	"publicAccessBlock", "renameObject", "replication", "requestPayment", "restore", "retention", "select", "session", "tagging", "torrent", "versioning", "website",
 }
+
+// allowed are the methods that are for a thing itself.
+var allowed = map[string]string{"/": "GET", "bucket": "DELETE, GET, HEAD, OPTIONS, PUT", "object": "DELETE, GET, HEAD, OPTIONS, PUT"}
 
 // byLength sorts domains such that a longer one is tried first: it may end in a shorter one.
 func byLength(domains []string) []string {
@@ -146,6 +159,7 @@ func (c *call) find() (operation, error) {
 		c.operation = op.name
 		return op, c.expected()
 	case sub == "" && c.r.Method != http.MethodPost:
+		c.w.Header().Set("Allow", allowed[what])
 		return op, refuse("MethodNotAllowed", "the method is not allowed against this resource")
 	}
 	return op, refuse("NotImplemented", "%s %s%s is not implemented", c.r.Method, what, sub)

@@ -50,6 +50,8 @@ func parseSignature(r *http.Request, q params) (*signature, error) {
 		return nil, refuse("InvalidArgument", "a request is signed by its header or its query, not by both")
 	case q.has(queryAlgorithm):
 		return parsePresigned(q)
+	case auth == "" && q.has("AWSAccessKeyId"):
+		auth = "AWS" // a link of Signature Version 2
 	case auth == "":
 		return nil, refuse("AccessDenied", "the request is not signed")
 	}
@@ -72,39 +74,42 @@ func parseSignature(r *http.Request, q params) (*signature, error) {
 func parsePresigned(q params) (*signature, error) {
 	s := &signature{presigned: true, stamp: q.get(queryDate)}
 	if name := q.get(queryAlgorithm); name != algorithm {
-		return nil, malformed("%s is %.32q, not %s", queryAlgorithm, name, algorithm)
+		return nil, s.malformed("%s is %.32q, not %s", queryAlgorithm, name, algorithm)
 	}
 	if err := s.fill(q.get(queryCredential), q.get(querySigned), q.get(querySignature)); err != nil {
 		return nil, err
 	}
 	n, err := strconv.Atoi(q.get(queryExpires))
 	if s.expires = time.Duration(n) * time.Second; err != nil || n < 1 || s.expires > maxPresigned {
-		return nil, malformed("%s must be 1 to %d seconds", queryExpires, int(maxPresigned/time.Second))
+		return nil, s.malformed("%s must be 1 to %d seconds", queryExpires, int(maxPresigned/time.Second))
 	}
 	if s.at, err = time.Parse(timeFormat, s.stamp); err != nil {
-		return nil, malformed("%s must be of the form %s", queryDate, timeFormat)
+		return nil, s.malformed("%s must be of the form %s", queryDate, timeFormat)
 	}
 	return s, nil
 }
 
-// malformed refuses what is wrong with the form of a presigned request, or of a header.
-func malformed(format string, args ...any) error {
-	return refuse("AuthorizationQueryParametersError", format, args...)
+// malformed refuses what is wrong with the form of a signature.
+func (s *signature) malformed(format string, args ...any) error {
+	if s.presigned {
+		return refuse("AuthorizationQueryParametersError", format, args...)
+	}
+	return refuse("AuthorizationHeaderMalformed", format, args...)
 }
 
 func (s *signature) fill(credential, signed, sum string) error {
 	parts := strings.Split(credential, "/")
 	if n := len(parts); n < 5 || parts[n-1] != "aws4_request" || parts[n-2] != "s3" || len(parts[n-3]) > api.MaxRegionLen {
-		return refuse("AuthorizationHeaderMalformed", "the credential must be ACCESSKEY/YYYYMMDD/REGION/s3/aws4_request")
+		return s.malformed("the credential must be ACCESSKEY/YYYYMMDD/REGION/s3/aws4_request")
 	}
 	n := len(parts)
 	s.accessKey, s.day, s.region = strings.Join(parts[:n-4], "/"), parts[n-4], parts[n-3]
 	if s.signed = strings.Split(signed, ";"); !slices.Contains(s.signed, "host") || !slices.IsSorted(s.signed) {
-		return refuse("AuthorizationHeaderMalformed", "the signed headers must be sorted, with host among them")
+		return s.malformed("the signed headers must be sorted, with host among them")
 	}
 	var err error
 	if s.sum, err = hex.DecodeString(sum); err != nil || len(s.sum) != sha256.Size {
-		return refuse("AuthorizationHeaderMalformed", "the signature must be %d hexadecimal digits", 2*sha256.Size)
+		return s.malformed("the signature must be %d hexadecimal digits", 2*sha256.Size)
 	}
 	return nil
 }
@@ -128,7 +133,7 @@ func (s *signature) current(now time.Time) error {
 	off := now.Sub(s.at)
 	switch {
 	case s.day != s.at.Format(dayFormat):
-		return refuse("AuthorizationHeaderMalformed", "the credential is of day %.8s, the request of %s", s.day, s.at.Format(dayFormat))
+		return s.malformed("the credential is of day %.8s, the request of %s", s.day, s.at.Format(dayFormat))
 	case off < -maxSkew, off > maxSkew && !s.presigned:
 		e := refuse("RequestTimeTooSkewed", "the difference between the request time and the current time is too large")
 		e.RequestTime, e.ServerTime, e.MaxSkew = s.stamp, now.UTC().Format(time.RFC3339), int64(maxSkew/time.Millisecond)

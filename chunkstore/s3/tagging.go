@@ -108,7 +108,7 @@ func (c *call) putBucketTagging() error {
 	if err := api.CheckTags(tags, api.MaxBucketTags); err != nil {
 		return err
 	}
-	return c.changeBucket(http.StatusNoContent, func(b *api.Bucket) { b.Tags = tags })
+	return c.changeBucket(http.StatusOK, func(b *api.Bucket) { b.Tags = tags })
 }
 
 func (c *call) deleteBucketTagging() error {

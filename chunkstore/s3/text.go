@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// namespace is that of S3's documents.
+const namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
+
 // text is a key or prefix in a document. A key may have characters that XML cannot have; like S3, it
 // writes them as references all the same, for the clients that can read them. The others ask for keys in
 // URL encoding.
@@ -58,10 +61,8 @@ func (e encoding) optional(s string) *text {
 // quoted is an ETag as S3 shows it.
 func quoted(etag string) string { return `"` + etag + `"` }
 
-// unquoted takes an ETag that a client sends, with quotes or without.
-func unquoted(etag string) string {
-	return strings.Trim(strings.TrimPrefix(strings.TrimSpace(etag), "W/"), `"`)
-}
+// unquoted takes an ETag that a client sends, with quotes or without. A weak one stays what no object has.
+func unquoted(etag string) string { return strings.Trim(strings.TrimSpace(etag), `"`) }
 
 var _ xml.Marshaler = (*commonPrefixes)(nil)
 

@@ -84,7 +84,7 @@ func (l *uploadList) fill(uploads []*api.Upload, prefix, delimiter string, most 
 			continue
 		}
 		if len(l.Uploads)+len(l.CommonPrefixes) == most {
-			l.IsTruncated = true
+			l.IsTruncated = most > 0 // else there would be no way on
 			if i > 0 {
 				l.NextKeyMarker, l.NextUploadIDMarker = e.optional(uploads[i-1].Key), uploads[i-1].ID
 			}
@@ -148,8 +148,8 @@ func (c *call) listParts() error {
 	if err != nil {
 		return err
 	}
-	if out.IsTruncated = len(parts) > most; out.IsTruncated {
-		parts = parts[:most]
+	if len(parts) > most {
+		parts, out.IsTruncated = parts[:most], most > 0
 	}
 	for _, p := range parts {
 		out.Parts = append(out.Parts, partEntry{p.Number, isoTime(p.Modified), quoted(p.ETag), p.Size, newPartChecksums(p.Checksum)})

@@ -65,6 +65,9 @@ func (c *call) putObject() error {
 	if c.r.Header.Get(copySource) != "" {
 		return c.copyObject()
 	}
+	if c.q.has("partNumber") {
+		return refuse("InvalidArgument", "a part needs the uploadId of the upload that it is of")
+	}
 	p := gateway.PutObject{Bucket: c.bucket, Key: c.key}
 	var err error
 	if p.Head, err = c.head(); err != nil {
@@ -106,6 +109,8 @@ type deleteRequest struct {
 		Key       string
 		VersionID string `xml:"VersionId"`
 		ETag      string
+		Modified  []notBuilt `xml:"LastModifiedTime"`
+		Size      []notBuilt
 	} `xml:"Object"`
 }
 
@@ -139,6 +144,10 @@ func (c *call) deleteObjects() error {
 	for _, o := range in.Objects {
 		if o.VersionID != "" && o.VersionID != "null" {
 			out.Errors = append(out.Errors, deleteError{newText(o.Key), "NoSuchVersion", "buckets have no versions"})
+			continue
+		}
+		if len(o.Modified)+len(o.Size) > 0 {
+			out.Errors = append(out.Errors, deleteError{newText(o.Key), "NotImplemented", "a delete can be conditional on the ETag, not on time or size"})
 			continue
 		}
 		cmds = append(cmds, meta.Command{Delete: &meta.Delete{Bucket: c.bucket, Key: o.Key, IfMatch: unquoted(o.ETag)}})

@@ -111,12 +111,14 @@ func (d *decision) join(u *api.Upload, c *CompleteUpload) (*split.Manifest, *api
 	if len(c.Parts) == 0 || len(c.Parts) > api.MaxParts {
 		return nil, nil, api.Errorf(api.CodeInvalid, "an upload is completed with 1 to %d parts, not %d", api.MaxParts, len(c.Parts)).WithHint("name the parts in their order")
 	}
-	m, tag, sums := &split.Manifest{Parts: len(c.Parts)}, md5.New(), []checksum.Part(nil)
-	for i, named := range c.Parts {
-		if i > 0 && named.Number <= c.Parts[i-1].Number {
-			return nil, nil, api.Errorf(api.CodeInvalid, "part %d is named after part %d", named.Number, c.Parts[i-1].Number).
+	for i := 1; i < len(c.Parts); i++ {
+		if c.Parts[i].Number <= c.Parts[i-1].Number {
+			return nil, nil, api.Errorf(api.CodeInvalid, "part %d is named after part %d", c.Parts[i].Number, c.Parts[i-1].Number).
 				WithReason(api.ReasonPartOrder).WithHint("name the parts in ascending order")
 		}
+	}
+	m, tag, sums := &split.Manifest{Parts: len(c.Parts)}, md5.New(), []checksum.Part(nil)
+	for i, named := range c.Parts {
 		part, sum, err := d.named(c.UploadRef, named)
 		if err != nil {
 			return nil, nil, err
