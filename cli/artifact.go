@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/client"
@@ -115,6 +116,11 @@ func (m *meter) Read(b []byte) (int, error) {
 		m.p.line("uploading %s: %s of %s", m.a.path, human(m.sent), human(m.a.size))
 	}
 	return n, err
+}
+
+// short is human for a column: as manifests write sizes, with no space in it.
+func short(b api.Bytes) string {
+	return strings.NewReplacer(".0 ", "", " ", "").Replace(strings.TrimSuffix(human(int64(b)), "B"))
 }
 
 // human writes a size with one decimal.

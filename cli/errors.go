@@ -19,6 +19,9 @@ func usageError(format string, args ...any) *api.Error {
 // report prints an error on one line, or as JSON with -o json, and gives its exit code.
 func (e *Env) report(args []string, err error) int {
 	ae := e.classify(err)
+	if ae.Op != "" {
+		ae = &api.Error{Code: ae.Code, Message: ae.Op + ": " + ae.Message, Hint: ae.Hint, RequestID: ae.RequestID, Err: err}
+	}
 	if e.flags.output == "json" || asksJSON(args) {
 		enc := json.NewEncoder(e.Err)
 		enc.SetEscapeHTML(false)

@@ -34,7 +34,7 @@ func (e *Env) nodeView() view[api.Node] {
 			{"RUNTIMES", false, runtimes},
 			{"REPLICAS", false, func(n api.Node) string { return fmt.Sprint(live(n).Replicas) }},
 			{"CPU", false, func(n api.Node) string { return live(n).Allocated.CPU.String() + "/" + n.Capacity.CPU.String() }},
-			{"MEMORY", false, func(n api.Node) string { return live(n).Allocated.Memory.String() + "/" + n.Capacity.Memory.String() }},
+			{"MEMORY", false, func(n api.Node) string { return short(live(n).Allocated.Memory) + "/" + short(n.Capacity.Memory) }},
 			{"AGE", false, func(n api.Node) string { return e.age(n.JoinedAt) }},
 			{"ID", true, func(n api.Node) string { return n.ID }},
 			{"ARCH", true, func(n api.Node) string { return n.OS + "/" + n.Arch }},
@@ -182,8 +182,8 @@ func (e *Env) describeNode(ctx context.Context, c *client.Client, n api.Node) er
 		{"Labels", labels(n.Labels)}, {"Taints", strings.Join(taints, ",")}, {"Platform", n.OS + "/" + n.Arch}, {"Version", n.Version},
 		{"Node port", n.Addr.Node}, {"Ingress", n.Addr.Ingress}, {"Wasm", n.Runtimes.WasmEngine},
 		{"Containers", strings.TrimSpace(yesNo(n.Runtimes.Containers) + " " + n.Runtimes.ContainersVer + n.Runtimes.ContainersReason)},
-		{"CPU", s.Allocated.CPU.String() + " of " + n.Capacity.CPU.String()}, {"Memory", s.Allocated.Memory.String() + " of " + n.Capacity.Memory.String()},
-		{"Storage", s.Allocated.Storage.String() + " of " + n.Capacity.Storage.String()}, {"Disk", s.DiskFull}, {"Chunks", chunksOf(n)}, {"Upkeep", upkeepOf(n)}, {"Replicas", fmt.Sprint(s.Replicas)},
+		{"CPU", s.Allocated.CPU.String() + " of " + n.Capacity.CPU.String()}, {"Memory", human(int64(s.Allocated.Memory)) + " of " + human(int64(n.Capacity.Memory))},
+		{"Storage", human(int64(s.Allocated.Storage)) + " of " + human(int64(n.Capacity.Storage))}, {"Disk", s.DiskFull}, {"Chunks", chunksOf(n)}, {"Upkeep", upkeepOf(n)}, {"Replicas", fmt.Sprint(s.Replicas)},
 		{"Connected", yesNo(s.Connected)}, {"Gossip", s.Gossip}, {"Reliability", fmt.Sprintf("%.2f", s.Reliability)}, {"Joined", e.age(n.JoinedAt)},
 	})
 	return orElse(err, func() error { return e.lastEvents(ctx, c, "node/"+n.Name) })

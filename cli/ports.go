@@ -48,6 +48,9 @@ func listen(dir, name, addr string) (net.Listener, error) {
 	if err != nil {
 		return nil, usageError("--%s: %q is not HOST:PORT", name, addr)
 	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return nil, usageError("--%s: %q is not a port", name, port).WithHint("use one of 1 to 65535, or 0 for any that is free")
+	}
 	file := filepath.Join(dir, "ports", name)
 	if port == "0" {
 		if kept, err := os.ReadFile(file); err == nil {

@@ -104,6 +104,9 @@ func (e *Env) prepare(c *closers, role string, o *commonOptions, dev bool) (*tel
 		return nil, err
 	}
 	c.add(release)
+	if err := datadir.CheckFormat(o.DataDir); err != nil {
+		return nil, err
+	}
 	if o.Name == "" {
 		o.Name = hostName()
 	}

@@ -49,7 +49,7 @@ func held(n api.NodeExplanation) string {
 	if n.Needed == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; holds %s of %s", n.Held, n.Needed)
+	return fmt.Sprintf("; holds %s of %s", human(int64(n.Held)), human(int64(n.Needed)))
 }
 
 // printExplanation shows every node with its score or the filter that refused it, then the replicas.

@@ -41,7 +41,7 @@ func bearer(h http.Header) (string, error) {
 	token = strings.TrimSpace(token)
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return "", api.Errorf(api.CodeUnauthorized, "the request carries no token").
-			WithHint("send 'Authorization: Bearer TOKEN'; 'cloudless token create' makes one")
+			WithHint("send 'Authorization: Bearer TOKEN' (command line: --token @FILE or CLOUDLESS_TOKEN); 'cloudless token create' makes one")
 	}
 	return token, nil
 }

@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -113,5 +114,27 @@ func TestASecondHolderOfAFolderIsRefused(t *testing.T) {
 	}
 	if err := again(); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a later version wrote is left alone; a folder from before there was a mark gets one.
+func TestALaterFormatIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	for i := range 2 {
+		if err := CheckFormat(dir); err != nil {
+			t.Fatalf("start %d: %v", i+1, err)
+		}
+	}
+	path := filepath.Join(dir, "format")
+	for content, want := range map[string]api.Code{fmt.Sprint(Format): "", fmt.Sprint(Format + 1): api.CodeConflict, "0": api.CodeInternal, "new": api.CodeInternal, "": api.CodeInternal} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckFormat(dir); api.CodeOf(err) != want {
+			t.Errorf("%q: %v", content, err)
+		}
+		if left, err := os.ReadFile(path); err != nil || string(left) != content {
+			t.Errorf("%q became %q, %v", content, left, err)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -114,6 +115,9 @@ func New(cfg Config) (*Gossip, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := own(cfg.SnapshotPath); err != nil {
+		return nil, errors.Join(err, transport.Shutdown())
+	}
 	events := make(chan serf.Event, eventQueue)
 	claims := newClaims()
 	conf, err := serfConfig(cfg, transport, addr, events, claims)
@@ -131,6 +135,18 @@ func New(cfg Config) (*Gossip, error) {
 		g.addr = g.serf.Memberlist().LocalNode().Address()
 	}
 	return g, nil
+}
+
+// own makes the snapshot its owner's alone, which Serf would make readable to all.
+func own(snapshot string) error {
+	if snapshot == "" {
+		return nil
+	}
+	f, err := os.OpenFile(snapshot, os.O_CREATE|os.O_RDONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chmod(0o600), f.Close())
 }
 
 func serfConfig(cfg Config, transport memberlist.Transport, addr string, events chan<- serf.Event, claims *claims) (*serf.Config, error) {

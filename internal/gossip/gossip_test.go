@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -236,6 +237,9 @@ func TestARestartFindsTheOthersByItself(t *testing.T) {
 	b := start(t, "b", key, func(c *Config) { c.SnapshotPath = snapshot })
 	join(t, b, a)
 	eventually(t, "a", func() bool { return b.Status("a") == StatusAlive && a.Status("b") == StatusAlive })
+	if info, err := os.Stat(snapshot); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the snapshot: %v, %v", info, err)
+	}
 	bound := b.Addr()
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
