@@ -57,11 +57,8 @@ func (k *cluster) failOnce(ctx context.Context, sig syscall.Signal) (float64, er
 	}
 	url := k.agents[(home+1)%len(k.agents)].Get("ingress")
 	began := time.Now()
-	if err := k.agents[home].Signal(sig); err != nil {
+	if err := strike(ctx, k.agents[home], sig); err != nil {
 		return 0, err
-	}
-	if sig == syscall.SIGKILL {
-		<-k.agents[home].Done()
 	}
 	if err := first(ctx, func(ctx context.Context, _ int) error { return fetch(ctx, url) }); err != nil {
 		return 0, fmt.Errorf("the ingress of another agent does not answer after %v: %w", sig, err)
@@ -75,8 +72,20 @@ func (k *cluster) failOnce(ctx context.Context, sig syscall.Signal) (float64, er
 	return took.Seconds(), err
 }
 
-// settled waits until the cluster is whole, one replica is left, and every ingress answers; it tells
-// which agent runs the replica.
+// strike kills or stops a process, and returns when it does nothing any more: until then it may answer.
+func strike(ctx context.Context, p *process.Process, sig syscall.Signal) error {
+	if sig == syscall.SIGSTOP {
+		return p.Freeze(ctx)
+	}
+	err := p.Signal(sig)
+	if err == nil {
+		<-p.Done()
+	}
+	return err
+}
+
+// settled waits until the cluster is whole, one replica is left, every node has heard of it, so that none
+// goes on serving by a copy that is to end, and every ingress answers; it tells which agent runs the replica.
 func (k *cluster) settled(ctx context.Context) (home int, err error) {
 	if err := k.whole(ctx); err != nil {
 		return 0, err
@@ -85,15 +94,16 @@ func (k *cluster) settled(ctx context.Context) (home int, err error) {
 	defer cancel()
 	last := "unknown"
 	err = poll(ctx, func() (bool, error) {
-		w, err := k.client.Workload(ctx, api.Ref{Namespace: api.DefaultNamespace, Name: victim}, 0, 0)
-		if err != nil || w.Status == nil {
+		s, err := k.client.Settled(ctx, api.Ref{Namespace: api.DefaultNamespace, Name: victim}, 0, 0)
+		if err != nil || s.Workload == nil || s.Workload.Status == nil {
 			return false, err
 		}
-		last = replicas(w.Status)
-		if w.Status.Ready != 1 || len(w.Status.Replicas) != 1 {
+		st := s.Workload.Status
+		last = fmt.Sprintf("%s, routed=%v", replicas(st), s.Routed)
+		if !s.Routed || st.Ready != 1 || len(st.Replicas) != 1 {
 			return false, nil
 		}
-		_, err = fmt.Sscanf(w.Status.Replicas[0].Node, "a%d", &home)
+		_, err = fmt.Sscanf(st.Replicas[0].Node, "a%d", &home)
 		return err == nil && k.allAnswer(ctx), err
 	})
 	if err != nil {

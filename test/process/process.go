@@ -4,13 +4,16 @@ package process
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -159,6 +162,51 @@ func (p *Process) Log() string { return p.log.String() }
 
 // Signal sends one without waiting.
 func (p *Process) Signal(sig syscall.Signal) error { return p.cmd.Process.Signal(sig) }
+
+// Freeze stops it, and returns when it stands still: a thread that a busy machine does not run at once is
+// told later, and until then the others go on.
+func (p *Process) Freeze(ctx context.Context) error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		still, err := p.still()
+		if still || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-p.done:
+			return fmt.Errorf("%s (pid %d) ended instead of standing still", p.cfg.Args[0], p.Pid())
+		case <-ctx.Done():
+			return fmt.Errorf("%s (pid %d) is stopped and goes on: %w", p.cfg.Args[0], p.Pid(), ctx.Err())
+		}
+	}
+}
+
+// still tells whether all its threads are stopped.
+func (p *Process) still() (bool, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Pid()))
+	if err != nil {
+		return false, err
+	}
+	for _, thread := range threads {
+		text, err := os.ReadFile(thread)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has ended
+		}
+		if err != nil {
+			return false, err
+		}
+		// the state comes after the name, which may hold anything
+		if name := bytes.LastIndexByte(text, ')'); !bytes.HasPrefix(text[name+1:], []byte(" T ")) {
+			return false, nil
+		}
+	}
+	return len(threads) > 0, nil
+}
 
 // End sends a signal and waits until the process is gone; after stopTimeout it is killed, which is
 // an error.
