@@ -155,6 +155,9 @@ type Cost struct {
 	CPU  time.Duration // spent in the guest
 }
 
+// Plus is what both have used.
+func (c Cost) Plus(other Cost) Cost { return Cost{c.Fuel + other.Fuel, c.CPU + other.CPU} }
+
 // Minus is what has been used since an earlier count.
 func (c Cost) Minus(before Cost) Cost { return Cost{c.Fuel - before.Fuel, c.CPU - before.CPU} }
 
@@ -169,7 +172,6 @@ func WithCost(ctx context.Context) (context.Context, *Cost) {
 // Count adds to what a request has used, if anybody asked. A handler calls it before it returns.
 func Count(ctx context.Context, used Cost) {
 	if c, ok := ctx.Value(costKey{}).(*Cost); ok {
-		c.Fuel += used.Fuel
-		c.CPU += used.CPU
+		*c = c.Plus(used)
 	}
 }

@@ -109,7 +109,8 @@ func (b *base) closeShared() {
 
 // cost is what all instances have used so far.
 func (b *base) cost() sandbox.Cost {
-	return sandbox.Cost{Fuel: b.usage.fuel.Load(), CPU: time.Duration(b.usage.cpu.Load())}
+	sum, _ := b.usage.now()
+	return sum
 }
 
 // args are a guest's arguments, the first being its name.
@@ -195,11 +196,11 @@ func initContext(parent context.Context) (context.Context, context.CancelFunc) {
 
 // exitCode tells the code of a guest that called proc_exit, or that returned.
 func exitCode(err error) (code int, ok bool) {
-	var exit *wasi.Exit
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0, true
-	case errors.As(err, &exit):
+	}
+	var exit *wasi.Exit // on the heap, for which most calls need not pay
+	if errors.As(err, &exit) {
 		return int(exit.Code), true
 	}
 	return 0, false
@@ -288,8 +289,6 @@ func (b *base) Exec(context.Context, sandbox.ExecRequest) (int, error) {
 // Usage implements sandbox.Handle. CPUTime is the time spent in the guest's code and in calls that
 // do not wait.
 func (b *base) Usage(context.Context) (sandbox.Usage, error) {
-	return sandbox.Usage{
-		CPUTime: time.Duration(b.usage.cpu.Load()), Fuel: b.usage.fuel.Load(),
-		Memory: int64(b.budget.Used()), Instances: int(b.usage.instances.Load()),
-	}, nil
+	sum, instances := b.usage.now()
+	return sandbox.Usage{CPUTime: sum.CPU, Fuel: sum.Fuel, Memory: int64(b.budget.Used()), Instances: instances}, nil
 }

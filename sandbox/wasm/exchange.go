@@ -53,8 +53,12 @@ type exchange struct {
 
 var _ context.Context = (*exchange)(nil)
 
+// spareExchanges keeps memory for the next one, with that of its heads.
+var spareExchanges = sync.Pool{New: func() any { return &exchange{heads: newHeads()} }}
+
 func newExchange(replica context.Context, w http.ResponseWriter, r *http.Request, timeout time.Duration) *exchange {
-	x := &exchange{w: w, r: r, replica: replica, timeout: timeout, deadline: sinceEpoch() + timeout, heads: spareHeads.Get().(*heads)}
+	x := spareExchanges.Get().(*exchange)
+	x.w, x.r, x.replica, x.timeout, x.deadline = w, r, replica, timeout, sinceEpoch()+timeout
 	x.heads.format(r)
 	if r.Body != nil && r.Body != http.NoBody {
 		_ = x.control().EnableFullDuplex() // or HTTP/1 would read the whole body before the first answer
@@ -70,9 +74,24 @@ func (x *exchange) close() bool {
 	x.over = true
 	x.mu.Unlock()
 	x.readers.Wait()
-	x.heads.recycle()
+	drained := x.drained()
+	x.recycle()
+	return drained
+}
+
+// recycle keeps the memory for another exchange, without anything of this one: of one that others may
+// still hold, as the context of what they do or as a body, only that of its heads.
+func (x *exchange) recycle() {
+	h := x.heads
 	x.heads = nil
-	return x.drained()
+	switch shared := x.done != nil || x.r.Body != nil && x.r.Body != http.NoBody; {
+	case !h.clear():
+	case shared:
+		spareExchanges.Put(&exchange{heads: h})
+	default:
+		*x = exchange{heads: h}
+		spareExchanges.Put(x)
+	}
 }
 
 // What the guest has left of a body: how much is read of it, and for how long.

@@ -52,13 +52,17 @@ func meterCode(code []byte, host hostFunctions) (*rewrite.Output, error) {
 		WithHint("it is damaged, larger than modules may be here, or uses a proposal of WebAssembly that is not in version 2.0")
 }
 
-// tank is an instance's fuel. The guest takes from it in a global of its own.
+// tank is an instance's fuel. The guest takes from it in a global of its own. What the host takes is
+// gathered first, since the engine's globals are slow to reach from outside.
 type tank struct {
-	usage *usage
+	meter *meter
 	level wapi.MutableGlobal
 	given int64 // at the last filling
-	sum   int64 // spent ever, but for what is missing now
+	owed  int64 // to be taken from the level
 }
+
+// mostOwed is a small part of a slice, so that a guest ticks about when it should.
+const mostOwed = fuelSlice / 50
 
 func (t *tank) fill() {
 	if t.level != nil { // a start section ticks before its globals are known
@@ -72,19 +76,20 @@ func (t *tank) count() {
 	if t.level == nil {
 		return
 	}
-	missing := t.given - int64(t.level.Get())
-	t.given -= missing
-	t.sum += missing
-	t.usage.fuel.Add(missing)
+	level := int64(t.level.Get())
+	t.meter.fuel.Add(t.given - level + t.owed)
+	t.given, t.owed = level, 0
 }
 
 // charge takes fuel for bytes that the host moves.
 func (t *tank) charge(bytes int) { t.take(bytes / bytesPerFuel) }
 
 func (t *tank) take(fuel int) {
-	if t.level != nil { // a start section may be a function of the host
-		t.level.Set(t.level.Get() - uint64(fuel))
+	if t.owed += int64(fuel); t.owed < mostOwed || t.level == nil { // a start section may be a function of the host
+		return
 	}
+	t.level.Set(t.level.Get() - uint64(t.owed))
+	t.owed = 0
 }
 
 // metered makes a guest pay for a call of the host.

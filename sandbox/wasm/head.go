@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"unicode/utf8"
 
 	"golang.org/x/net/http/httpguts"
@@ -96,20 +95,19 @@ type heads struct {
 	known   bool
 }
 
-// spareHeads keeps memory for the next exchange: a head is most of what handling a request allocates.
-var spareHeads = sync.Pool{New: func() any {
+func newHeads() *heads {
 	return &heads{text: make([]byte, 0, 1024), fields: make([]field, 0, 16), answers: http.Header{}}
-}}
+}
 
 const (
 	maxSpareText   = 16 << 10 // bounds the texts of requests that are kept
 	maxSpareAnswer = 1 << 10  // and those of responses
 )
 
-// recycle keeps h for another exchange, without anything of the present request.
-func (h *heads) recycle() {
+// clear forgets the present request; false if that has made h too large to keep.
+func (h *heads) clear() bool {
 	if cap(h.text) > maxSpareText {
-		return
+		return false
 	}
 	clear(h.fields)
 	clear(h.single[:])
@@ -117,7 +115,7 @@ func (h *heads) recycle() {
 		h.forgetAnswer()
 	}
 	h.text, h.fields = h.text[:0], h.fields[:0]
-	spareHeads.Put(h)
+	return true
 }
 
 // answerOf reads a response's head, without what is for the connection. Guests answer with the same head again

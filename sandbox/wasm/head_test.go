@@ -9,7 +9,7 @@ import (
 // TestAnAnswersHeadIsReadAnewUnlessItIsTheSame: neither a bad one, nor what others did with the last, is seen
 // by the next.
 func TestAnAnswersHeadIsReadAnewUnlessItIsTheSame(t *testing.T) {
-	h := spareHeads.New().(*heads)
+	h := newHeads()
 	for _, step := range []struct {
 		text string
 		want map[string][]string // nil: refused
@@ -31,8 +31,7 @@ func TestAnAnswersHeadIsReadAnewUnlessItIsTheSame(t *testing.T) {
 			_ = append(values, "of another")
 		}
 	}
-	h.recycle()
-	if h.known || len(h.answers) > 0 {
+	if !h.clear() || h.known || len(h.answers) > 0 {
 		t.Error("a long head is kept")
 	}
 }

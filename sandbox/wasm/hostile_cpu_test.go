@@ -101,10 +101,7 @@ func TestTheCollectorIsNotHeldUp(t *testing.T) {
 
 // inFlight is how many requests a replica handles.
 func inFlight(h sandbox.Handle) int {
-	s := h.(*server)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.inFlight
+	return int(h.(*server).inFlight.Load())
 }
 
 // stops is the histogram of how long the collector has stopped the world.

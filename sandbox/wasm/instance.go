@@ -33,10 +33,11 @@ type instance struct {
 
 	globals []wapi.MutableGlobal // all that the module can change
 	stack   wapi.MutableGlobal
+	used    meter
 	tank    tank
 	clock   stopwatch
 
-	ctx     context.Context // carries the instance into host functions
+	ctx     context.Context // a callContext
 	bounds  context.Context // of the present call
 	request *exchange       // that is being handled, if one is
 	fetches *egress.Fetches // that the present call has under way; nil before its first
@@ -46,14 +47,33 @@ type instance struct {
 	entry, resume wapi.Function // of a server's instance; resume may be nil
 
 	image   *image        // what it can be put back to; nil if to nothing
-	used    time.Duration // when it was put into the pool, since epoch
+	idle    time.Duration // when it was put into the pool, since epoch
 	settled bool          // it has been idle since, and gave back what memory it could
+}
+
+// callContext carries an instance into host functions, and nothing else.
+type callContext struct {
+	context.Context
+	of *instance
 }
 
 type instanceKey struct{}
 
-// caller is the instance that calls a host function.
-func caller(ctx context.Context) *instance { return ctx.Value(instanceKey{}).(*instance) }
+// Value implements context.Context.
+func (c *callContext) Value(key any) any {
+	if key == (instanceKey{}) {
+		return c.of
+	}
+	return nil
+}
+
+// caller is the instance that calls a host function. While it is made, the engine has a context around ours.
+func caller(ctx context.Context) *instance {
+	if c, ok := ctx.(*callContext); ok {
+		return c.of
+	}
+	return ctx.Value(instanceKey{}).(*instance)
+}
 
 // image is what an instance's memory and globals were at a moment between calls.
 type image struct {
@@ -74,8 +94,8 @@ type origin struct {
 // fails.
 func (b *base) newInstance(bounds context.Context, o origin, mem *linear.Account) (*instance, error) {
 	i := &instance{base: b, code: o.code, memory: mem, out: &lines{sink: b.log}, err: &lines{sink: b.log}, bounds: bounds, image: o.image}
-	i.ctx = context.WithValue(context.Background(), instanceKey{}, i)
-	i.clock.usage, i.tank.usage = &b.usage, &b.usage
+	i.ctx = &callContext{context.Background(), i}
+	i.clock.meter, i.tank.meter = &i.used, &i.used
 	err := i.openWorld(o.listener)
 	if err == nil {
 		i.world.Bind(bounds, nil, i.out, i.err) // a start section and _initialize may wait too
@@ -111,13 +131,16 @@ func (i *instance) link() (err error) {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
+		if err != nil {
+			i.usage.remove(&i.used)
+		}
 	}()
+	i.usage.add(&i.used)
 	i.begin()
 	defer i.finish()
 	ctx := experimental.WithMemoryAllocator(i.ctx, regionAllocator{i.region})
 	i.Module, err = i.driver.engine.runtime.InstantiateModule(ctx, i.code.compiled, linkConfig)
 	if err == nil {
-		i.usage.instances.Add(1)
 		i.bindGlobals(i.Module)
 	}
 	return err
@@ -154,7 +177,7 @@ func (i *instance) finish() {
 }
 
 // cost is what all calls so far have used.
-func (i *instance) cost() sandbox.Cost { return sandbox.Cost{Fuel: i.tank.sum, CPU: i.clock.sum} }
+func (i *instance) cost() sandbox.Cost { return i.used.cost() }
 
 // call runs exported functions () -> (), one after the other until one fails, within bounds.
 func (i *instance) call(bounds context.Context, all ...wapi.Function) (err error) {
@@ -256,7 +279,7 @@ func (i *instance) free() {
 	if i.Module != nil {
 		_ = i.Module.Close(i.ctx)
 		i.Module = nil
-		i.usage.instances.Add(-1)
+		i.usage.remove(&i.used)
 	}
 	if i.region != nil {
 		_ = i.region.Close()

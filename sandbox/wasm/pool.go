@@ -219,7 +219,7 @@ func (p *pool) put(i *instance) {
 	if p.queued.Load() > 0 && p.wake(i) {
 		return
 	}
-	i.used, i.settled = sinceEpoch(), false
+	i.idle, i.settled = sinceEpoch(), false
 	if !p.near().push(i) {
 		i.close()
 		p.vacate()
@@ -251,7 +251,7 @@ func (p *pool) vacate() {
 func (p *pool) trim(warm int, spare, last time.Duration) (empty bool) {
 	now := sinceEpoch()
 	old := func(i *instance) bool {
-		idle := now - i.used
+		idle := now - i.idle
 		return idle >= last || idle >= spare && p.alive() > warm
 	}
 	for n := range p.shards {
@@ -276,7 +276,7 @@ func (p *pool) settle(after time.Duration) {
 		s := &p.shards[n]
 		s.mu.Lock()
 		for _, i := range s.idle {
-			if !i.settled && now-i.used >= after {
+			if !i.settled && now-i.idle >= after {
 				_ = i.region.Trim() // it keeps its pages then, and is as good as before
 				i.settled = true
 			}

@@ -193,14 +193,13 @@ func TestNobodyIsLeftWaiting(t *testing.T) {
 
 func TestTheStopwatchCountsNoWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var u usage
-		a := stopwatch{usage: &u}
+		a := stopwatch{meter: &meter{}}
 		a.start()
 		time.Sleep(time.Second)
 		a.wait(func() { time.Sleep(time.Minute) })
 		time.Sleep(time.Second)
-		if d := a.lap(); d != time.Second || a.sum != 2*time.Second || u.cpu.Load() != int64(2*time.Second) {
-			t.Errorf("the last lap was %s, all of them %s, of all instances %s", d, a.sum, time.Duration(u.cpu.Load()))
+		if d := a.lap(); d != time.Second || a.meter.cost().CPU != 2*time.Second {
+			t.Errorf("the last lap was %s, all of them %s", d, a.meter.cost().CPU)
 		}
 	})
 }

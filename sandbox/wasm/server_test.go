@@ -29,7 +29,7 @@ func TestAGuestEndsWithItsClient(t *testing.T) {
 	}
 	s := h.(*server)
 	go func() {
-		for s.usage.fuel.Load() < 10*fuelSlice { // it runs
+		for s.cost().Fuel < 10*fuelSlice { // it runs
 			runtime.Gosched()
 		}
 		cancel()

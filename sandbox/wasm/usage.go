@@ -2,17 +2,58 @@ package wasm
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/cloudless/cloudless/sandbox"
 )
 
-// usage is what a replica's guests have used.
+// usage is what a replica's guests have used. Each counts for itself: a number that the guests of all
+// processors add to would cost each request about as much as a call of the host.
 type usage struct {
-	cpu  atomic.Int64 // nanoseconds
-	fuel atomic.Int64
+	mu   sync.Mutex
+	past sandbox.Cost // of the instances that are gone
+	live []*meter
+}
 
-	instances atomic.Int64 // that there are now
+// meter is what one instance has used. It belongs to the goroutine that calls the guest; others read it.
+type meter struct {
+	fuel atomic.Int64
+	cpu  atomic.Int64 // nanoseconds
+}
+
+func (m *meter) cost() sandbox.Cost {
+	return sandbox.Cost{Fuel: m.fuel.Load(), CPU: time.Duration(m.cpu.Load())}
+}
+
+// add counts an instance among those that there are.
+func (u *usage) add(m *meter) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.live = append(u.live, m)
+}
+
+// remove keeps what an instance has used that is gone. Only the first time counts.
+func (u *usage) remove(m *meter) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if i := slices.Index(u.live, m); i >= 0 {
+		u.live = slices.Delete(u.live, i, i+1)
+		u.past = u.past.Plus(m.cost())
+	}
+}
+
+// now is what all instances have used, and how many there are.
+func (u *usage) now() (sum sandbox.Cost, instances int) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	sum = u.past
+	for _, m := range u.live {
+		sum = sum.Plus(m.cost())
+	}
+	return sum, len(u.live)
 }
 
 // epoch makes times of a monotonic clock small numbers.
@@ -23,10 +64,9 @@ func sinceEpoch() time.Duration { return time.Since(epoch) }
 // stopwatch adds up the time that one instance runs. What it waits for outside of the guest (a body, a
 // client, a sleep) does not count. It belongs to the goroutine that calls the guest.
 type stopwatch struct {
-	usage  *usage
+	meter  *meter
 	since  time.Duration // of the last lap, since epoch
-	sum    time.Duration
-	waited atomic.Int64 // when it last waited, since epoch; while it does: waiting
+	waited atomic.Int64  // when it last waited, since epoch; while it does: waiting
 }
 
 func (s *stopwatch) start() { s.since = sinceEpoch() }
@@ -36,8 +76,7 @@ func (s *stopwatch) lap() time.Duration {
 	now := sinceEpoch()
 	d := now - s.since
 	s.since = now
-	s.sum += d
-	s.usage.cpu.Add(int64(d))
+	s.meter.cpu.Add(int64(d))
 	return d
 }
 

@@ -573,8 +573,7 @@ func TestStopEndsRequestsByForceAfterGrace(t *testing.T) {
 		status, _ := get(t, web.URL+"/l")
 		answered <- status
 	}()
-	s := h.(*server)
-	eventually(t, "the request", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.inFlight == 1 })
+	eventually(t, "the request", func() bool { return inFlight(h) == 1 })
 	if err := h.Stop(context.Background(), 10*time.Millisecond); err != nil || h.Exit().Code != 137 {
 		t.Errorf("Stop: %v, exit %+v", err, h.Exit())
 	}
