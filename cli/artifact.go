@@ -118,8 +118,8 @@ func (m *meter) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// short is human for a column: as manifests write sizes, with no space in it.
-func short(b api.Bytes) string {
+// compact is human for a column: as manifests write sizes, with no space in it.
+func compact(b api.Bytes) string {
 	return strings.NewReplacer(".0 ", "", " ", "").Replace(strings.TrimSuffix(human(int64(b)), "B"))
 }
 

@@ -34,7 +34,7 @@ func (e *Env) nodeView() view[api.Node] {
 			{"RUNTIMES", false, runtimes},
 			{"REPLICAS", false, func(n api.Node) string { return fmt.Sprint(live(n).Replicas) }},
 			{"CPU", false, func(n api.Node) string { return live(n).Allocated.CPU.String() + "/" + n.Capacity.CPU.String() }},
-			{"MEMORY", false, func(n api.Node) string { return short(live(n).Allocated.Memory) + "/" + short(n.Capacity.Memory) }},
+			{"MEMORY", false, func(n api.Node) string { return compact(live(n).Allocated.Memory) + "/" + compact(n.Capacity.Memory) }},
 			{"AGE", false, func(n api.Node) string { return e.age(n.JoinedAt) }},
 			{"ID", true, func(n api.Node) string { return n.ID }},
 			{"ARCH", true, func(n api.Node) string { return n.OS + "/" + n.Arch }},
