@@ -107,10 +107,15 @@ type EventQuery struct {
 	Limit    int
 }
 
-// Place is where an event stands in lists, which go by time. Places sort as text.
+// Place is where an event stands in lists, which go by time, and within a moment by LogKey. Places sort as
+// text.
 func (e *Event) Place() string {
-	return fmt.Sprintf("%020d-%020d-%s", uint64(max(e.Time.UnixNano(), 0)), e.Index, e.ID)
+	return fmt.Sprintf("%020d-%s", uint64(max(e.Time.UnixNano(), 0)), e.LogKey())
 }
+
+// LogKey sorts events, as text, by their index and then as they were recorded: their ids count up, so a
+// longer one is a later one ("7", "7.9", "7.10").
+func (e *Event) LogKey() string { return fmt.Sprintf("%020d-%03d-%s", e.Index, len(e.ID), e.ID) }
 
 var severityRank = map[Severity]int{SeverityInfo: 0, SeverityWarning: 1, SeverityError: 2}
 

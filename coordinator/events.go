@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/state"
 )
 
 // gapEvent says that events are missing, and why.
@@ -46,13 +47,12 @@ func (s *Server) tellEvent(typ string, sev api.Severity, resource, message strin
 }
 
 // Events lists state changes and what nodes and coordinators saw, in the order of time; the newest
-// ones when limited, and then the cursor leads to those before them. To one who asks for what comes after an index, of which some is no longer kept,
-// it says so first, whatever else was asked for.
+// ones when limited, and then the cursor leads to those before them. To one who asks for what comes
+// after an index, of which some is no longer kept, it says so first, whatever else was asked for.
 func (s *Server) Events(_ context.Context, q api.EventQuery) (api.List[api.Event], error) {
 	v := s.store.View()
-	index, _ := v.Mark("events")
-	own, _ := s.events.match(q)
-	items := own
+	index, _ := v.Mark(state.MarkEvents)
+	items, _ := s.events.match(q)
 	kept := q
 	if q.Limit > 0 {
 		kept.Limit++ // to know whether there are more
@@ -61,7 +61,7 @@ func (s *Server) Events(_ context.Context, q api.EventQuery) (api.List[api.Event
 		items = append(items, *e)
 	}
 	slices.SortStableFunc(items, func(a, b api.Event) int {
-		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.Index, b.Index), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.LogKey(), b.LogKey()))
 	})
 	older := ""
 	if q.Limit > 0 && len(items) > q.Limit {

@@ -2,11 +2,13 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -126,7 +128,7 @@ func (s *server) untilMoreEvents(ctx context.Context, index uint64, out *outStre
 
 // follower knows what a stream has sent, so that each event goes out once: events of one Raft index
 // may come in two reads, and nodes' own events (index 0) come in every read as long as their ring
-// holds them. Events come to it oldest first.
+// holds them. Events come to it in the order of time, which differs from that of the log when clocks do.
 type follower struct {
 	after uint64          // the highest index sent
 	sent  map[string]bool // ids of that index that were sent
@@ -155,6 +157,7 @@ func (f *follower) queryAfter() uint64 {
 
 // fresh picks the events that were not sent, and takes them as sent.
 func (f *follower) fresh(events []api.Event) []api.Event {
+	inLogOrder(events)
 	if f.last != "" {
 		f.sent, f.last = upTo(events, f.after, f.last), ""
 	}
@@ -185,6 +188,21 @@ func (f *follower) take(e api.Event, node map[string]bool) bool {
 	}
 	f.sent[e.ID] = true
 	return true
+}
+
+// inLogOrder sorts the events of the log among themselves; nodes' own stay at their places.
+func inLogOrder(events []api.Event) {
+	var places []int
+	var logged []api.Event
+	for i, e := range events {
+		if e.Index != 0 {
+			places, logged = append(places, i), append(logged, e)
+		}
+	}
+	slices.SortFunc(logged, func(a, b api.Event) int { return cmp.Compare(a.LogKey(), b.LogKey()) })
+	for i, at := range places {
+		events[at] = logged[i]
+	}
 }
 
 // upTo lists what had been sent of an index: the events before the one called last, and it. When

@@ -138,6 +138,18 @@ func TestFollowedEventsComeOnceAndInOrder(t *testing.T) {
 	}
 }
 
+// Coordinators whose clocks differ write times into the log that do not rise.
+func TestNoFollowedEventIsLostToAClock(t *testing.T) {
+	m, s := newTest(t)
+	m.events = []api.Event{event("5", 5), event("one/1", 0), event("3", 3), event("4", 4)}
+	next := listen(t, serve(t, s), "", "")
+	for _, want := range []string{"3", "one/1", "4", "5"} {
+		if got := next(); got != want {
+			t.Fatalf("got %s, want %s", got, want)
+		}
+	}
+}
+
 func TestEventsResume(t *testing.T) {
 	m, s := newTest(t)
 	m.events = []api.Event{event("3", 3), event("4", 4), event("4-1", 4), event("4-2", 4), event("7", 7)}

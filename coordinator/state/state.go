@@ -178,7 +178,7 @@ func schema() *memdb.DBSchema {
 			"node":     func(r *api.Replica) string { return r.NodeID }}),
 		table(tTokens, func(t *api.Token) string { return t.ID }, nil),
 		table(tArtifacts, func(a *api.Artifact) string { return a.Digest }, nil),
-		table(tEvents, func(e *api.Event) string { return eventKey(e) }, nil),
+		table(tEvents, (*api.Event).LogKey, nil),
 		table(tAnswers, func(a *Answer) string { return a.Key }, map[string]func(*Answer) string{
 			"age": func(a *Answer) string { return fmt.Sprintf("%020d", a.Index) }}),
 		table(tRevoked, func(r *Revoked) string { return r.ID }, map[string]func(*Revoked) string{
@@ -191,8 +191,6 @@ func schema() *memdb.DBSchema {
 	}
 	return s
 }
-
-func eventKey(e *api.Event) string { return fmt.Sprintf("%020d.%s", e.Index, e.ID) }
 
 // Store holds the tables. Apply and Restore are called by one goroutine, in log order; View by any.
 type Store struct {
