@@ -98,6 +98,7 @@ type Agent struct {
 
 	drivers   map[api.Variant]sandbox.Driver
 	artifacts *chunkstore.Files
+	downloads downloads
 	ledger    *ledger.Ledger
 	sup       *supervise.Supervisor
 	volumes   *volume.Manager

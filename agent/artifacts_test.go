@@ -49,7 +49,7 @@ func TestConcurrentFetchesShareADownload(t *testing.T) {
 	c := newSite(t).coordinator("s-1", "127.0.0.1:0")
 	a := c.open(c.config("one"))
 	digest := digestOf("big")
-	release, err := a.table.lockDigest(t.Context(), digest)
+	release, err := a.downloads.lock(t.Context(), digest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,8 +72,8 @@ func TestConcurrentFetchesShareADownload(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if len(a.table.locks) != 0 {
-		t.Errorf("%d locks are left", len(a.table.locks))
+	if len(a.downloads.busy) != 0 {
+		t.Errorf("%d locks are left", len(a.downloads.busy))
 	}
 }
 
