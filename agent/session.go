@@ -316,9 +316,7 @@ func (ss *sessions) addrs() []string {
 func (ss *sessions) call(ctx context.Context, path string, in, out any) error {
 	last := error(api.Errorf(api.CodeUnavailable, "no coordinator is known"))
 	for _, s := range ss.inOrder() {
-		last = s.call(ctx, path, in, out)
-		code := api.CodeOf(last)
-		if last == nil || code != api.CodeInternal && code != api.CodeUnavailable && code != "not_leader" {
+		if last = s.call(ctx, path, in, out); !api.AskAnother(last) {
 			return last
 		}
 	}
@@ -329,11 +327,10 @@ func (ss *sessions) call(ctx context.Context, path string, in, out any) error {
 func (ss *sessions) goodbye(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, goodbyeWait)
 	defer cancel()
-	kind := api.GoodbyeRestart
 	g := run.New(ctx)
 	for _, s := range ss.inOrder() {
 		g.Go("goodbye", func(ctx context.Context) error {
-			err := s.call(ctx, api.PathGoodbye, api.Goodbye{Kind: kind}, &struct{}{})
+			err := s.call(ctx, api.PathGoodbye, api.Goodbye{Kind: api.GoodbyeRestart}, &struct{}{})
 			return errors.Join(err, context.Canceled) // one coordinator's silence ends nothing
 		})
 	}

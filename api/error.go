@@ -26,6 +26,20 @@ const (
 	CodeUnsupMedia   Code = "unsupported_media" // the uploaded artifact is not what was announced
 )
 
+// CodeNotLeader is how a coordinator refuses, to other members, what only the leader can do: nothing was
+// done. People get CodeUnavailable.
+const CodeNotLeader Code = "not_leader"
+
+// AskAnother tells whether another coordinator may do what one has failed with err to do: that one cannot
+// be reached, or does not lead. Every other error is an answer.
+func AskAnother(err error) bool {
+	switch CodeOf(err) {
+	case CodeInternal, CodeUnavailable, CodeNotLeader:
+		return true
+	}
+	return false
+}
+
 // Reason tells apart what has the same code, for protocols that must. Most errors have none.
 type Reason string
 

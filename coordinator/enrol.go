@@ -124,7 +124,7 @@ func writeError(w http.ResponseWriter, err error) {
 	e := api.AsError(err)
 	if errors.Is(err, errNotSent) {
 		c := *e
-		c.Code, e = codeNotLeader, &c
+		c.Code, e = api.CodeNotLeader, &c
 		writeJSON(w, http.StatusServiceUnavailable, api.ErrorBody{Error: e})
 		return
 	}

@@ -166,11 +166,8 @@ func readError(resp *http.Response) error {
 	if err := json.NewDecoder(io.LimitReader(resp.Body, api.MaxBodyBytes)).Decode(&body); err != nil || body.Error == nil {
 		return api.Errorf(api.CodeUnavailable, "answered with status %d", resp.StatusCode)
 	}
-	if body.Error.Code == codeNotLeader {
+	if body.Error.Code == api.CodeNotLeader {
 		return notSent("%s", body.Error.Message)
 	}
 	return body.Error
 }
-
-// codeNotLeader is how a coordinator refuses a forwarded command before it enters the log.
-const codeNotLeader api.Code = "not_leader"

@@ -34,7 +34,7 @@ func Enrol(ctx context.Context, dial NetDial, addrs []string, req api.EnrolReque
 			return resp, nil
 		}
 		last = unavailable(addr, err)
-		if code := api.CodeOf(err); code != api.CodeInternal && code != api.CodeUnavailable && code != "not_leader" {
+		if !api.AskAnother(err) {
 			return nil, err
 		}
 	}
