@@ -178,7 +178,7 @@ func (s *Server) verifyPeer(id pki.Identity) error {
 }
 
 // cutRevoked closes the open connections of members that the state has taken out, whenever it
-// changes. It ends with the coordinator.
+// changes, and forgets what they told. It ends with the coordinator.
 func (s *Server) cutRevoked(ctx context.Context) error {
 	for ctx.Err() == nil {
 		v := s.store.View()
@@ -187,6 +187,7 @@ func (s *Server) cutRevoked(ctx context.Context) error {
 		if n := s.mux.Peers.Cut(func(id pki.Identity) bool { return s.verifyPeer(id) != nil }); n > 0 {
 			s.log.Warn().Int("connections", n).Msg("connections of removed members cut")
 		}
+		s.signals.forget(func(id string) bool { _, ok := s.store.View().Node(id); return !ok })
 		select {
 		case <-ctx.Done():
 		case <-nodes:

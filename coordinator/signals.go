@@ -3,7 +3,6 @@ package coordinator
 import (
 	"context"
 	"errors"
-	"net"
 	"sync"
 	"syscall"
 	"time"
@@ -142,6 +141,21 @@ func (g *signals) storeChanges() uint64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.full
+}
+
+// forget drops what is known of nodes that are no more and have no session.
+func (g *signals) forget(gone func(id string) bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id, n := range g.nodes {
+		if n.Session || !gone(id) {
+			continue
+		}
+		if n.storeFull() {
+			g.full++
+		}
+		delete(g.nodes, id)
+	}
 }
 
 // wake makes the leader's loop look again; the channel holds one, so it never blocks.
@@ -287,7 +301,8 @@ func (s *Server) probeOnce(ctx context.Context, nodeID, addr string) (answered, 
 	defer cancel()
 	conn, err := s.dialer.Dial(ctx, addr, api.ALPNNode, pki.Identity{Cluster: s.id.ClusterID, Role: api.RoleNode, ID: nodeID})
 	if err == nil {
-		return true, errors.Is(conn.Close(), net.ErrClosed)
+		conn.Close()
+		return true, false
 	}
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return false, true

@@ -215,3 +215,18 @@ func TestAFullDiskIsASign(t *testing.T) {
 		}
 	}
 }
+
+// What a node told goes with it, but not while it has a session: a coordinator that is behind does not
+// know yet whom that is.
+func TestNodesThatAreGoneAreForgotten(t *testing.T) {
+	g := newSignals()
+	g.update("here", func(n *nodeSignal) { n.Seen = true })
+	g.update("gone", func(n *nodeSignal) { n.heartbeat.Store = &api.StoreStats{Full: true} })
+	g.update("new", func(n *nodeSignal) { n.Session = true })
+	before := g.storeChanges()
+	g.forget(func(id string) bool { return id != "here" })
+	left := g.all(time.Now())
+	if !left["here"].Seen || !left["new"].Session || len(left) != 2 || g.storeChanges() == before {
+		t.Errorf("left are %v", left)
+	}
+}
