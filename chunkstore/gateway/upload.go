@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -37,20 +39,26 @@ func (g *Gateway) Missing(ctx context.Context, session string, digests []string)
 			return nil, err
 		}
 	}
+	b, err := g.renew(ctx, session)
+	if err != nil {
+		return nil, err
+	}
+	missing, _ := g.missing(ctx, b, SessionOwner(session), digests) // who is silent is asked to store them
+	return missing, nil
+}
+
+// renew has a session live on, and gives its bucket.
+func (g *Gateway) renew(ctx context.Context, session string) (*api.Bucket, error) {
 	result, err := g.apply(ctx, meta.Command{RenewSession: &meta.RenewSession{ID: session}})
 	if err != nil {
 		return nil, err
 	}
-	b, err := g.bucket(ctx, result.Session.Bucket)
-	if err != nil {
-		return nil, err
-	}
-	return g.missing(ctx, b, SessionOwner(session), digests), nil
+	return g.bucket(ctx, result.Session.Bucket)
 }
 
 // missing pins chunks on the nodes that are to have them, and gives those that fewer have than are
-// needed. A node that does not answer has none.
-func (g *Gateway) missing(ctx context.Context, b *api.Bucket, owner string, digests []string) []string {
+// needed. A node that does not answer has none; silent says so, if that may be why some are missing.
+func (g *Gateway) missing(ctx context.Context, b *api.Bucket, owner string, digests []string) (missing []string, silent error) {
 	members := g.cfg.Members().Members
 	nodes := PlaceMembers(members)
 	want, need := WriteCopies(b, len(members))
@@ -61,16 +69,17 @@ func (g *Gateway) missing(ctx context.Context, b *api.Bucket, owner string, dige
 			continue
 		}
 		copies[d] = 0
-		for _, node := range place.Choose(d, nodes, b.Replicas) {
+		for _, node := range mayHave(d, nodes, b.Replicas) {
 			asked[node] = append(asked[node], d)
 		}
 	}
-	for _, has := range g.refAll(ctx, owner, asked) {
+	held, silent := g.refAll(ctx, owner, asked)
+	for _, has := range held {
 		for _, d := range has {
 			copies[d]++
 		}
 	}
-	var missing, short []string
+	var short []string
 	for _, d := range digests {
 		if n := copies[d]; n < need || need == 0 {
 			missing = append(missing, d)
@@ -81,18 +90,34 @@ func (g *Gateway) missing(ctx context.Context, b *api.Bucket, owner string, dige
 	if len(short) > 0 {
 		g.cfg.Short(short...)
 	}
-	return missing
+	return missing, silent
 }
 
-// refAll pins on each node what it is asked for, all at once, and gives what each has.
-func (g *Gateway) refAll(ctx context.Context, owner string, asked map[string][]string) [][]string {
+// mayHave are the nodes where a chunk is to be, and where it would be if the full and the suspect took
+// chunks too: they keep what they were given before.
+func mayHave(digest string, nodes []place.Member, replicas int) []string {
+	keepers := slices.Clone(nodes)
+	for i, m := range keepers {
+		if m.State == place.Full {
+			keepers[i].State = place.Ready
+		}
+	}
+	both := append(place.Choose(digest, nodes, replicas), place.Choose(digest, keepers, replicas)...)
+	slices.Sort(both)
+	return slices.Compact(both)
+}
+
+// refAll pins on each node what it is asked for, all at once, and gives what each has. The error is of
+// the nodes that did not answer.
+func (g *Gateway) refAll(ctx context.Context, owner string, asked map[string][]string) (held [][]string, silent error) {
 	answers := make(chan []string, len(asked))
+	failed := make(chan error, len(asked))
 	group := run.New(ctx)
 	for node, digests := range asked {
 		group.Go("ask for chunks", func(ctx context.Context) error {
 			absent, err := g.cfg.Peers.Ref(ctx, node, owner, digests...)
 			if err != nil {
-				g.cfg.Log.Debug().Err(err).Str("node", node).Msg("a node does not say which chunks it has")
+				failed <- fmt.Errorf("node %s does not say which chunks it has: %w", node, err)
 				return nil
 			}
 			answers <- without(digests, absent)
@@ -101,11 +126,14 @@ func (g *Gateway) refAll(ctx context.Context, owner string, asked map[string][]s
 	}
 	_ = group.Wait() // its members do not fail
 	close(answers)
-	var out [][]string
+	close(failed)
 	for has := range answers {
-		out = append(out, has)
+		held = append(held, has)
 	}
-	return out
+	for err := range failed {
+		silent = errors.Join(silent, err)
+	}
+	return held, silent
 }
 
 // without are those of all that are not in some.
@@ -151,17 +179,32 @@ func (g *Gateway) Commit(ctx context.Context, session string, p PutObject, manif
 	for i, c := range manifest.Chunks {
 		digests[i] = c.Name()
 	}
-	for part := range slices.Chunk(digests, MaxMissing) {
-		missing, err := g.Missing(ctx, session, part)
-		if err != nil {
-			return nil, err
-		}
-		if len(missing) > 0 {
-			return nil, api.Errorf(api.CodeConflict, "%d chunks of the manifest are not stored, the first is %s", len(missing), missing[0]).
-				WithHint("ask which are missing, put them, and commit again")
-		}
+	if err := g.pinAll(ctx, session, digests); err != nil {
+		return nil, err
 	}
 	put := p.command(nil)
 	put.Manifest, put.Session, put.End = manifest.Encode(), session, true
 	return g.commit(ctx, nil, put)
+}
+
+// pinAll keeps chunks for a session, all of which must have been stored. Nodes that are silent may have
+// them, so that is an error which passes.
+func (g *Gateway) pinAll(ctx context.Context, session string, digests []string) error {
+	b, err := g.renew(ctx, session)
+	if err != nil {
+		return err
+	}
+	for part := range slices.Chunk(digests, MaxMissing) {
+		missing, silent := g.missing(ctx, b, SessionOwner(session), part)
+		switch {
+		case len(missing) == 0:
+		case silent != nil:
+			return api.Errorf(api.CodeUnavailable, "%d chunks of the manifest are on too few nodes that answer, the first is %s: %w", len(missing), missing[0], silent).
+				WithHint("commit again in a moment; if the nodes stay away, ask which chunks are missing, and put them")
+		default:
+			return api.Errorf(api.CodeConflict, "%d chunks of the manifest are not stored, the first is %s", len(missing), missing[0]).
+				WithHint("ask which are missing, put them, and commit again")
+		}
+	}
+	return nil
 }

@@ -102,6 +102,32 @@ func TestAChunkOnTooFewNodesIsMissing(t *testing.T) {
 	mustMiss(t, g, session.ID, name, name)
 }
 
+// Nodes that do not answer may have what is to be committed, so the client is told to wait and not to send
+// all of it again; a node that is full or suspect still has what it was given.
+func TestACommitWhileNodesAreSilent(t *testing.T) {
+	w := newWorld(t, 3)
+	w.bucket("assets", nil)
+	g := w.gateway(nil)
+	data := noise(1, 1<<20)
+	session, err := g.Begin(t.Context(), "assets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.PutChunk(t.Context(), session.ID, "assets", chunkstore.DigestOf(data), data); err != nil {
+		t.Fatal(err)
+	}
+	g.settled(t)
+	w.on("node-0", fails(errAway))
+	w.on("node-1", fails(errAway))
+	_, err = g.Commit(t.Context(), session.ID, at("key", -1), manifestOf(data))
+	mustFail(t, err, api.CodeUnavailable, "1 chunks", "node-0", "node-1")
+	w.on("node-0", nil)
+	w.setState("node-0", api.StoreFull)
+	if _, err := g.Commit(t.Context(), session.ID, at("key", -1), manifestOf(data)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestUploadsInStepsRefuse(t *testing.T) {
 	w := newWorld(t, 1)
 	w.bucket("assets", nil)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -154,13 +155,16 @@ func TestAPowerCutOfEverythingMovesNothing(t *testing.T) {
 	}
 }
 
-// keptTable waits until an agent has written down where a workload is served, which it does within a
-// second of hearing of it.
+// keptTable waits until an agent has written down where a workload is served and ready, which it does
+// within a second of hearing of it.
 func (k *cluster) keptTable(m *member, name string) {
 	k.t.Helper()
 	eventually(k.t, m.name+" has kept the table of endpoints", func() bool {
+		var t api.EndpointTable
 		data, err := os.ReadFile(filepath.Join(m.dir, "endpoints.json"))
-		return err == nil && strings.Contains(string(data), `"`+name+`"`)
+		return err == nil && json.Unmarshal(data, &t) == nil && slices.ContainsFunc(t.Services, func(s api.Service) bool {
+			return s.Name == name && slices.ContainsFunc(s.Endpoints, func(e api.Endpoint) bool { return e.Ready && t.Nodes[e.NodeID].Addr != "" })
+		})
 	})
 }
 
