@@ -72,7 +72,7 @@ fuzz: ## each decoder for FUZZTIME
 	@set -e; for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
 		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$p; done; done
 
-bench: build examples ## the table of docs/BENCHMARKS.md
+bench: build examples ## the cluster's table of docs/BENCHMARKS.md; bench-report writes it there
 	$(GO) run ./test/bench -binary $(BIN)/cloudless
 
 benchmark: bench
@@ -80,11 +80,11 @@ benchmark: bench
 WORKERD ?= workerd
 SANDBOX := $(GO) run ./test/bench -sandbox -binary $(BIN)/cloudless -workerd $(WORKERD)
 
-bench-sandbox: build examples ## the table of docs/BENCHMARKS-SANDBOX.md; WORKERD=path of npm's workerd, if there is one
+bench-sandbox: build examples ## the sandbox's table of docs/BENCHMARKS.md; WORKERD=path of npm's workerd, if there is one
 	$(SANDBOX)
 
 bench-sandbox-report: build examples
-	$(SANDBOX) -out docs/BENCHMARKS-SANDBOX.md
+	$(SANDBOX) -out docs/BENCHMARKS.md
 
 bench-scheduler:
 	$(GO) test -run '^$$' -bench . -benchmem ./coordinator/schedule ./coordinator/reconcile
@@ -97,8 +97,8 @@ bench-storage: build ## the object store by its packages, beside plain appends a
 	$(GO) test -run '^$$' -bench . -benchmem ./chunkstore ./chunkstore/split ./chunkstore/place ./chunkstore/gateway ./coordinator/objects ./coordinator/upkeep
 	$(STORAGE)
 
-bench-storage-report: build ## the table of docs/BENCHMARKS-STORAGE.md
-	$(STORAGE) -out docs/BENCHMARKS-STORAGE.md
+bench-storage-report: build
+	$(STORAGE) -out docs/BENCHMARKS.md
 
 bench-report: build examples
 	$(GO) run ./test/bench -binary $(BIN)/cloudless -out docs/BENCHMARKS.md

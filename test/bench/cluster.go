@@ -30,6 +30,7 @@ type cluster struct {
 	agents      []*process.Process
 	client      *client.Client
 	joinNode    string
+	enter       func() error // puts further agents on another kind of machine
 }
 
 // newCluster starts one and waits until all its members are ready.
@@ -89,7 +90,7 @@ func (k *cluster) startCoordinators(ctx context.Context, n int) error {
 
 func (k *cluster) startAgent(ctx context.Context, i int) error {
 	name := fmt.Sprintf("a%d", i)
-	p, err := process.Start(ctx, process.Config{Binary: k.binary, Args: []string{"agent", "--data-dir", filepath.Join(k.dir, name), "--name", name, "--zone", name, "--advertise", "127.0.0.1",
+	p, err := process.Start(ctx, process.Config{Binary: k.binary, Enter: k.enter, Args: []string{"agent", "--data-dir", filepath.Join(k.dir, name), "--name", name, "--zone", name, "--advertise", "127.0.0.1",
 		"--containerd", k.containerd, "--node-addr", "127.0.0.1:0", "--gossip-addr", "127.0.0.1:0", "--ingress-addr", "127.0.0.1:0", "--s3-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0",
 		"--join", k.coords[0].Get("node"), "--token", "@" + k.joinNode}})
 	if err == nil {

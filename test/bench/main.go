@@ -39,7 +39,7 @@ func main() {
 	}
 	var o options
 	flag.StringVar(&o.binary, "binary", "bin/cloudless", "the binary to measure")
-	flag.StringVar(&o.out, "out", "", "write the result as Markdown to this file")
+	flag.StringVar(&o.out, "out", "", "write the result as Markdown into its section of this page")
 	flag.IntVar(&o.runs, "runs", 20, "runs of each row")
 	flag.IntVar(&o.freezes, "freeze-runs", 5, "runs of the freeze row, each of which takes many seconds")
 	flag.IntVar(&o.elections, "leader-runs", 10, "runs of the row that kills the leader")
@@ -96,7 +96,7 @@ func measure(ctx context.Context, o options) error {
 	r.finish()
 	fmt.Print(r.table())
 	if o.out != "" {
-		err = os.WriteFile(o.out, []byte(r.markdown()), 0o644)
+		err = writeSection(o.out, s.name, r.markdown())
 	}
 	if len(failed) > 0 {
 		err = errors.Join(err, fmt.Errorf("not measured, or not to the end: %s", strings.Join(failed, ", ")))
@@ -132,6 +132,7 @@ type lab struct {
 	goBench map[string]figures // of benchmarks by their package and name
 	rounds  *rounds
 	stored  *storeFigures
+	million *millionFigures
 }
 
 func newLab(o options) (*lab, error) {

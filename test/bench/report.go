@@ -118,10 +118,10 @@ of another agent, or the coordinators that are left, are asked every 20 ms by ne
 before; the time ends with the first good answer.
 `
 
-// markdown is a page of docs.
+// markdown is a section of a page of docs.
 func (r *report) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Benchmarks\n\nThe last result of `%s`, missed figures too.\n\n", r.sheet.command)
+	fmt.Fprintf(&b, "The last result of `%s`, missed figures too.\n\n", r.sheet.command)
 	fmt.Fprintf(&b, "- command: `%s`\n- date: %s, took %s\n", r.command, r.began.UTC().Format("2006-01-02 15:04 MST"), r.ended.Sub(r.began).Round(time.Second))
 	fmt.Fprintf(&b, "- binary: `%s`\n", r.version)
 	fmt.Fprintf(&b, "- machine: %d cores (%s), %s memory, Linux %s, %s\n", runtime.NumCPU(), processor(), memory(), kernel(), runtime.Version())

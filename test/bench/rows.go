@@ -26,16 +26,17 @@ type result struct {
 	err     error  // what went wrong, with what was measured until then
 }
 
-// sheet is one table of rows, in the order in which they are measured and shown.
+// sheet is one table of rows, in the order in which they are measured and shown. It is a section of
+// docs/BENCHMARKS.md.
 type sheet struct {
+	name    string // of the section
 	command string // that makes it
 	peer    string // heading of the column of another system's figures
 	notes   string
 	rows    []row
 }
 
-// clusterSheet is docs/BENCHMARKS.md.
-var clusterSheet = sheet{"make bench-report", "Nomad 2.0.6 on such a machine", clusterNotes, []row{
+var clusterSheet = sheet{"cluster", "make bench-report", "Nomad 2.0.6 on such a machine", clusterNotes, []row{
 	{"binary", "binary, stripped", "≤ 40 MB", "107 MB", goal{median: 40e6}, megabytes, measureBinary},
 	{"place", "one placement, 1,000 nodes, all nodes scored", "≤ 20 µs CPU", "130 to 770 µs", goal{median: 20e3}, microseconds, placement("BenchmarkPlace1000")},
 	{"place-first", "the same, the first of a workload's version in a plan", "≤ 20 µs CPU", "130 to 770 µs", goal{median: 20e3}, microseconds, placement("BenchmarkPlaceFirst1000")},

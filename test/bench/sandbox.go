@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// sandboxSheet is docs/BENCHMARKS-SANDBOX.md: what isolating guests costs. What is inside of one process
+// sandboxSheet is what isolating guests costs. What is inside of one process
 // is measured by Go benchmarks of the packages, the rest by requests over loopback (http.go).
-var sandboxSheet = sheet{"make bench-sandbox-report", "workerd", sandboxNotes, []row{
+var sandboxSheet = sheet{"sandbox", "make bench-sandbox-report", "workerd", sandboxNotes, []row{
 	{"fuel-loop", "tight loop, with fuel against without", "≤ 1.25×", "", goal{median: 1.25}, times, ratio(metering, "loop/guarded", "loop/plain", cpuTime)},
 	{"fuel-calls", "calls of itself, the same", "≤ 1.25×", "", goal{median: 1.25}, times, ratio(metering, "fib/guarded", "fib/plain", cpuTime)},
 	{"fuel-c", "a guest in C that sorts, hashes and multiplies, the same", "≤ 1.35×", "", goal{median: 1.35}, times, ratio(guestWork, "C/guarded", "C/plain", cpuTime)},
@@ -81,6 +81,8 @@ var (
 	wagi         = benchmark{"./sandbox/wasm", "BenchmarkWAGI", "", "500x"}
 	coldStart    = benchmark{"./sandbox/wasm", "BenchmarkColdStart", "", "20x"}
 	idleInstance = benchmark{"./sandbox/wasm", "BenchmarkIdleInstance", "", "1x"}
+	storeWrite   = benchmark{"./chunkstore", "BenchmarkWrite", "/^1MiB$/^group8$", "200x"}
+	rawAppend    = benchmark{"./chunkstore", "BenchmarkRawAppend", "/^1MiB$/^group8$", "200x"}
 	idleModules  = benchmark{"./sandbox/wasm", "BenchmarkIdleModules", "", "1x"}
 )
 

@@ -33,8 +33,7 @@ var (
 	putTwo   = s3Work{"put-1m-two", 8, 1 << 20, false}
 )
 
-// storageSheet is docs/BENCHMARKS-STORAGE.md.
-var storageSheet = sheet{"make bench-storage-report", "MinIO / SeaweedFS, unsynced, on such a machine", storageNotes, []row{
+var storageSheet = sheet{"storage", "make bench-storage-report", "MinIO / SeaweedFS, unsynced, on such a machine", storageNotes, []row{
 	{"s3-put-4k", "S3 PUT 4 KiB, 8 clients", "≥ 2,500/s", "1,360 / 2,215", goal{median: 2500, atLeast: true}, perSecond, stored(putSmall, opsPerSecond, perSecond)},
 	{"s3-get-4k", "S3 GET 4 KiB, 8 clients", "≥ 6,000/s", "5,741 / 4,507", goal{median: 6000, atLeast: true}, perSecond, stored(getSmall, opsPerSecond, perSecond)},
 	{"s3-put-1m", "S3 PUT 1 MiB, 8 clients", "≥ 280 MB/s", "229 / 193", goal{median: 280e6, atLeast: true}, megabytesPerSecond, stored(putMiB, bytesPerSecond, megabytesPerSecond)},
@@ -44,6 +43,13 @@ var storageSheet = sheet{"make bench-storage-report", "MinIO / SeaweedFS, unsync
 	{"s3-cpu-1m", "CPU of the server for a 1 MiB PUT", "≤ 3.5 ms", "4.7 / 8.7", goal{median: 3.5e6}, millisecondsOfCPU, stored(putMiB, cpuOfOp, millisecondsOfCPU)},
 	{"s3-memory", "resident memory, idle: the agent", "≤ 50 MB", "110 / 111", goal{median: 50e6}, megabytes, storedMemory(idleMemory)},
 	{"s3-memory-load", "the same, most under PUTs of 16 MiB by 8 clients", "≤ 256 MB", "668 / 2,002", goal{median: 256e6}, megabytes, storedMemory(loadedMemory)},
+	{"s3-memory-small", "the same on a board with 512 MiB, which has the small profile", "≤ 96 MB", "", goal{median: 96e6}, megabytes, measureBoard},
+	{"store", "the store alone: puts of eight chunks of 1 MiB, flushed", "≥ 1,200 MB/s", "", goal{median: 1200, atLeast: true}, megabytesOf, figure(storeWrite, "1MiB/group8", "MB/s")},
+	{"store-amplification", "the same: bytes written for each byte put", "≤ 1.1", "", goal{median: 1.1}, factor, figure(storeWrite, "1MiB/group8", "write-amp")},
+	{"store-cpu", "the same: bytes put for each second of a processor", "", "", goal{}, megabytesOf, figure(storeWrite, "1MiB/group8", "MB/cpu-s")},
+	{"disk", "flushed appends of the same size, with no digest and no index, for comparison", "", "", goal{}, megabytesOf, figure(rawAppend, "1MiB/group8", "MB/s")},
+	{"million-memory", "a million objects: the coordinator's memory, most since its start", "≤ 256 MB", "", goal{median: 256e6}, megabytes, million(func(f *millionFigures) sample { return f.most })},
+	{"million-list", "the same: a list of 1,000 keys by the API, from anywhere", "≤ 10 ms", "", goal{median: 0.010}, milliseconds, million(func(f *millionFigures) sample { return f.lists })},
 	{"repair", "kill -9 of one of four agents, 10,000 chunks: rate of repair, of the disk's flushed appends", "≥ 50 %", "by hand", goal{median: 0.5, atLeast: true}, percent, measureRepair},
 }}
 
@@ -51,10 +57,13 @@ const storageNotes = `Every PUT is acknowledged when it is on the disk, flushed;
 random and never the same twice. Server and client share the machine's processors; requests are signed, and go over
 plain HTTP on loopback. One coordinator and one agent serve, two processes, whose CPU is counted together; with three
 agents there are four. In one run all systems are asked in turn. Memory is the kernel's (VmRSS, VmHWM) of the agent.
-A peer is measured when its binary is named by -minio or -weed. What the store does alone is measured by
-` + "`go test -bench`" + ` in chunkstore and coordinator/objects; ` + "`make bench-storage`" + ` runs both.
+A peer is measured when its binary is named by -minio or -weed. The store alone is measured by the benchmarks of
+chunkstore; ` + "`make bench-storage`" + ` runs all of them. The board is this machine with another /proc/meminfo. The million
+objects come from a backup, which is counted in the memory; a list is a page by the REST API, on a connection that is open.
 `
 
+func megabytesOf(v float64) string        { return fmt.Sprintf("%.0f MB/s", v) }
+func factor(v float64) string             { return fmt.Sprintf("%.3f", v) }
 func megabytesPerSecond(v float64) string { return fmt.Sprintf("%.0f MB/s", v/1e6) }
 func millisecondsOfCPU(v float64) string  { return fmt.Sprintf("%.2f ms", v/1e6) }
 
