@@ -73,15 +73,23 @@ func (c *Chunks) has(k key) (bool, error) {
 	return err == nil, err
 }
 
-// get reads a chunk where it is. A compaction may move it meanwhile: then it is looked up again. A
-// further check may be made of it.
+// get reads a chunk. A further check may be made of it.
 func (c *Chunks) get(k key, buf []byte, check func([]byte) error) ([]byte, error) {
+	return c.find(k, func(e entry) ([]byte, error) {
+		out, err := c.load(k, e, buf)
+		if err == nil && check != nil {
+			err = check(out[len(buf):])
+		}
+		return out, err
+	})
+}
+
+// find reads a chunk where it is. A compaction may move it meanwhile: then it is looked up again. What
+// fails where it is, is damaged.
+func (c *Chunks) find(k key, load func(entry) ([]byte, error)) ([]byte, error) {
 	e, err := c.lookup(k)
 	for err == nil {
-		out, failed := c.load(k, e, buf)
-		if failed == nil && check != nil {
-			failed = check(out[len(buf):])
-		}
+		out, failed := load(e)
 		if failed == nil {
 			return out, nil
 		}

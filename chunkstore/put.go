@@ -15,7 +15,8 @@ type Chunk struct {
 	Digest string
 	Data   []byte
 
-	sum key // of Data, if NewChunk has computed it
+	sum    key      // of Data, if NewChunk has computed it
+	packed *packing // in place of Data, if Unpack has made it
 }
 
 // NewChunk is a chunk of data with its digest, which Put then need not compute once more. Data must
@@ -80,6 +81,9 @@ func (c *Chunks) records(o PutOptions, chunks []Chunk) ([]*record, error) {
 		k, err := parseDigest(ch.Digest)
 		if err != nil {
 			return nil, err
+		}
+		if records[i] = ch.packed.record(); records[i] != nil {
+			continue
 		}
 		if len(ch.Data) == 0 || len(ch.Data) > MaxChunkBytes {
 			return nil, api.Errorf(api.CodeTooLarge, "chunk %s has %d bytes; one has 1 to %d", ch.Digest, len(ch.Data), MaxChunkBytes)

@@ -46,13 +46,14 @@ type head struct {
 // record is a chunk on its way to the disk.
 type record struct {
 	key   key
-	data  []byte // the chunk, as the caller has it
+	raw   int    // bytes of the chunk; 0 until encode
+	data  []byte // what the caller has of it: the chunk, or what is stored
 	codec Codec  // asked for, then used
 	body  []byte // what is stored; nil until encode
 	sum   uint32 // its checksum
 	from  *[]byte
 
-	summed bool // the key was computed from data
+	summed bool // the key was computed from the chunk
 }
 
 // bytes is the room that a record takes.
@@ -101,10 +102,11 @@ func (h head) open(buf, stored []byte) ([]byte, error) {
 // encode compresses the chunk and makes its head, unless that is done already.
 func (r *record) encode() head {
 	if r.body == nil {
+		r.raw = len(r.data)
 		r.codec, r.body, r.from = compress(r.codec, r.data)
 		r.sum = crc32.Checksum(r.body, castagnoli)
 	}
-	return head{codec: r.codec, raw: uint32(len(r.data)), stored: uint32(len(r.body)), key: r.key, sum: r.sum}
+	return head{codec: r.codec, raw: uint32(r.raw), stored: uint32(len(r.body)), key: r.key, sum: r.sum}
 }
 
 // release gives back what encode took.
@@ -115,4 +117,4 @@ func (r *record) release() {
 
 // inline tells whether the record is to be a value in the index. The chunk decides, not what is left
 // of it when compressed, so that everybody can tell.
-func (r *record) inline() bool { return len(r.data) <= inlineBytes }
+func (r *record) inline() bool { return r.raw <= inlineBytes }

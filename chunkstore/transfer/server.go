@@ -43,6 +43,7 @@ type Server struct {
 	mux    *http.ServeMux
 	leads  leads
 	memory *semaphore.Weighted
+	pulls  *semaphore.Weighted
 }
 
 func (s *Server) setUp() {
@@ -53,10 +54,12 @@ func (s *Server) setUp() {
 		s.Pinned = func() {}
 	}
 	s.memory = semaphore.NewWeighted(s.budget())
+	s.pulls = semaphore.NewWeighted(s.maxPulls())
 	s.mux = http.NewServeMux()
 	for pattern, serve := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"POST " + pathPut:          s.servePut,
 		"GET " + pathGet + "{hex}": s.serveGet,
+		"POST " + pathFetch:        s.serveFetch,
 		"POST " + pathRef:          s.serveRef,
 		"POST " + pathHas:          s.serveHas,
 		"POST " + pathUnref:        s.maintained(s.serveUnref),
@@ -114,9 +117,9 @@ func writeError(w http.ResponseWriter, err error) {
 var errBusy = errors.New("busy")
 
 // take waits a little for the memory of n bytes, so that a burst is not sent away.
-func (s *Server) take(ctx context.Context, n int64) (release func(), err error) {
+func (s *Server) take(ctx context.Context, n int64, wait time.Duration) (release func(), err error) {
 	n = min(n, s.budget())
-	ctx, cancel := context.WithTimeout(ctx, busyWait)
+	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	if s.memory.Acquire(ctx, n) != nil {
 		e := api.Errorf(api.CodeUnavailable, "this node is moving as many chunks as it can").WithHint("try again, or another node")
@@ -155,7 +158,7 @@ func (s *Server) servePut(w http.ResponseWriter, r *http.Request) error {
 	if r.ContentLength > maxBatch {
 		return api.Errorf(api.CodeTooLarge, "%d bytes in one put, at most %d are allowed", r.ContentLength, maxBatch)
 	}
-	release, err := s.take(r.Context(), r.ContentLength)
+	release, err := s.take(r.Context(), r.ContentLength, busyWait)
 	if err != nil {
 		return err
 	}
@@ -207,9 +210,6 @@ func cutShort(err error) error {
 	return api.Errorf(api.CodeInvalid, "the chunks did not come whole: %w", err).WithHint("send them again")
 }
 
-// writeStep is how much of a chunk must get through in stallTime.
-const writeStep = 256 << 10
-
 func (s *Server) serveGet(w http.ResponseWriter, r *http.Request) error {
 	digest := "sha256:" + r.PathValue("hex")
 	from, err := rangeStart(r.Header.Get("Range"))
@@ -225,7 +225,7 @@ func (s *Server) serveGet(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	release, err := s.take(r.Context(), info.Bytes)
+	release, err := s.take(r.Context(), info.Bytes, busyWait)
 	if err != nil {
 		return err
 	}
@@ -244,12 +244,21 @@ func (s *Server) serveGet(w http.ResponseWriter, r *http.Request) error {
 	if from > 0 {
 		w.WriteHeader(http.StatusPartialContent)
 	}
+	_ = send(w, data[from:]) // the client has gone, or goes on later
+	return nil
+}
+
+// writeStep is how much must get through in stallTime.
+const writeStep = 256 << 10
+
+// send writes bytes, however long that takes while some get through.
+func send(w http.ResponseWriter, data []byte) error {
 	out := http.NewResponseController(w)
-	for data = data[from:]; len(data) > 0; {
+	for len(data) > 0 {
 		_ = out.SetWriteDeadline(time.Now().Add(stallTime)) // every connection has one
 		n, err := w.Write(data[:min(len(data), writeStep)])
 		if err != nil {
-			return nil // the client has gone, or goes on later
+			return err
 		}
 		data = data[n:]
 	}

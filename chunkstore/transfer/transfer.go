@@ -4,6 +4,7 @@
 //
 //	POST /chunks/v1/put?owner=&codec=   frames of chunks; all or none are stored
 //	GET  /chunks/v1/get/{hex}           the bytes; Range goes on where a transfer broke off
+//	POST /chunks/v1/fetch               digests → of each its record, or why not: for another node to keep
 //	POST /chunks/v1/ref?owner=          digests → those that are not here; the others are pinned
 //	POST /chunks/v1/has                 digests → those that are not here
 //
@@ -33,6 +34,7 @@ import (
 const (
 	pathPut   = "/chunks/v1/put"
 	pathGet   = "/chunks/v1/get/"
+	pathFetch = "/chunks/v1/fetch"
 	pathRef   = "/chunks/v1/ref"
 	pathUnref = "/chunks/v1/unref"
 	pathHas   = "/chunks/v1/has"

@@ -15,10 +15,10 @@ import (
 // What is under way at once: a wave of chunks, and of it a batch between each two nodes, of which atOnce
 // pairs are at work. The nodes pace what they read and write.
 const (
-	waveChunks  = 256
+	waveChunks  = 2_048
 	waveBytes   = 256 << 20
-	batchChunks = 32
-	batchBytes  = 16 << 20
+	batchChunks = 1_024
+	batchBytes  = 32 << 20
 	slowest     = 256 << 10 // bytes a second; a batch that is slower is given up, and tried again later
 	maxTries    = 4_096     // chunks of which it is known that copying failed
 )

@@ -77,8 +77,11 @@ type system struct {
 }
 
 // used is the processor time of all its processes.
-func (s *system) used() (total time.Duration, err error) {
-	for _, p := range s.procs {
+func (s *system) used() (total time.Duration, err error) { return cpuOf(s.procs) }
+
+// cpuOf is the processor time of processes that live.
+func cpuOf(procs []*process.Process) (total time.Duration, err error) {
+	for _, p := range procs {
 		var t unix.Timespec
 		if err := unix.ClockGettime(int32(^p.Pid()<<3|unix.CLOCK_PROCESS_CPUTIME_ID), &t); err != nil {
 			return 0, fmt.Errorf("the clock of process %d: %w", p.Pid(), err)
