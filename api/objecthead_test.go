@@ -74,6 +74,9 @@ func TestLimitsOfBucketRules(t *testing.T) {
 	})
 	atLimits(t, MaxLifecycleDays, func(n int) error { return life(LifecycleRule{ExpireDays: n}) })
 	atLimits(t, MaxLifecycleDays, func(n int) error { return life(LifecycleRule{AbortDays: n}) })
+	atLimits(t, MaxLifecycleBytes, func(n int) error { return life(LifecycleRule{MinBytes: int64(n), ExpireDays: 1}) })
+	atLimits(t, MaxLifecycleBytes, func(n int) error { return life(LifecycleRule{UnderBytes: int64(n), ExpireDays: 1}) })
+	atLimits(t, MaxObjectTags, func(n int) error { return life(LifecycleRule{Tags: tagsOf(n), ExpireDays: 1}) })
 	atLimits(t, MaxRuleIDLen, func(n int) error { return life(LifecycleRule{ID: strings.Repeat("x", n), ExpireDays: 1}) })
 	atLimits(t, MaxObjectKeyBytes, func(n int) error { return life(LifecycleRule{Prefix: strings.Repeat("x", n), ExpireDays: 1}) })
 	atLimits(t, MaxCORSRules, func(n int) error {
@@ -97,6 +100,7 @@ func TestLimitsOfBucketRules(t *testing.T) {
 		"no origin": rule(CORSRule{Methods: []string{"GET"}}), "no method": rule(CORSRule{Origins: []string{"*"}}),
 		"another method": rule(CORSRule{Origins: []string{"*"}, Methods: []string{"PATCH"}}), "two stars": rule(CORSRule{Origins: []string{"*.*"}, Methods: []string{"GET"}}),
 		"nothing to do": life(LifecycleRule{Prefix: "a"}), "days and date": life(LifecycleRule{ExpireDays: 1, ExpireAt: time.Unix(1, 0)}), "no days": life(LifecycleRule{ExpireDays: -1}),
+		"no such size": life(LifecycleRule{MinBytes: 2, UnderBytes: 1, ExpireDays: 1}), "negative": life(LifecycleRule{MinBytes: -1, ExpireDays: 1}), "uploads by size": life(LifecycleRule{MinBytes: 1, AbortDays: 1}),
 	} {
 		if err == nil {
 			t.Errorf("%s: taken", name)
@@ -111,5 +115,18 @@ func TestARuleCoversItsPrefixUnlessDisabled(t *testing.T) {
 	}
 	if r.Disabled = true; r.Covers("a/b") {
 		t.Error("a disabled rule covers nothing")
+	}
+	r = LifecycleRule{Tags: map[string]string{"k": "v"}, MinBytes: 2, UnderBytes: 4}
+	tags := map[string]string{"k": "v", "l": "w"}
+	for name, test := range map[string]struct {
+		o    Object
+		want bool
+	}{
+		"least": {Object{Size: 2, ObjectHead: ObjectHead{Tags: tags}}, true}, "most": {Object{Size: 3, ObjectHead: ObjectHead{Tags: tags}}, true}, "too small": {Object{Size: 1, ObjectHead: ObjectHead{Tags: tags}}, false},
+		"too large": {Object{Size: 4, ObjectHead: ObjectHead{Tags: tags}}, false}, "no tag": {Object{Size: 2}, false}, "another tag": {Object{Size: 2, ObjectHead: ObjectHead{Tags: map[string]string{"k": "w"}}}, false},
+	} {
+		if got := r.CoversObject(&test.o); got != test.want {
+			t.Errorf("%s: covered %v", name, got)
+		}
 	}
 }

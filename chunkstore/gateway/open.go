@@ -64,6 +64,15 @@ type Reader struct {
 // Object is what was opened, without its bytes.
 func (r *Reader) Object() *api.Object { return r.object }
 
+// Parts are the lengths of the parts that it was uploaded in; nil: it was put at once, or by a version that
+// did not keep them.
+func (r *Reader) Parts() []int64 {
+	if r.manifest == nil {
+		return nil
+	}
+	return r.manifest.PartSizes()
+}
+
 // Range reads n bytes from offset on, as far as there are any; n < 0 is to the end. It holds one chunk
 // and reads one ahead if there is memory to spare. The reader is an io.WriterTo. It is for one
 // goroutine and must be closed; ctx ends it too.

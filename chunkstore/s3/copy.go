@@ -2,7 +2,6 @@ package s3
 
 import (
 	"encoding/xml"
-	"net/http"
 	"net/url"
 	"strings"
 
@@ -146,49 +145,4 @@ func (s *checksums) field(algorithm string) *string {
 // any is the one that is there, "" for none.
 func (s *checksums) any() string {
 	return s.CRC32 + s.CRC32C + s.CRC64NVME + s.SHA1 + s.SHA256
-}
-
-type attributes struct {
-	XMLName      xml.Name        `xml:"http://s3.amazonaws.com/doc/2006-03-01/ GetObjectAttributesResponse"`
-	ETag         string          `xml:",omitempty"`
-	Checksum     *checksums      `xml:",omitempty"`
-	Parts        *attributeParts `xml:"ObjectParts,omitempty"`
-	StorageClass string          `xml:",omitempty"`
-	Size         *int64          `xml:"ObjectSize,omitempty"`
-}
-
-type attributeParts struct {
-	Total string `xml:"PartsCount"`
-}
-
-// getAttributes tells those of an object's attributes that the request names.
-func (c *call) getAttributes() error {
-	o, err := c.d.backend.Stat(c.ctx(), c.bucket, c.key)
-	if err != nil {
-		return err
-	}
-	var out attributes
-	for name := range strings.SplitSeq(strings.Join(c.r.Header.Values("X-Amz-Object-Attributes"), ","), ",") {
-		switch strings.TrimSpace(name) {
-		case "ETag":
-			out.ETag = o.ETag
-		case "Checksum":
-			if o.Checksum != nil {
-				sums := newChecksums(o.Checksum)
-				out.Checksum = &sums
-			}
-		case "ObjectParts":
-			if _, n, ok := strings.Cut(o.ETag, "-"); ok {
-				out.Parts = &attributeParts{n}
-			}
-		case "StorageClass":
-			out.StorageClass = "STANDARD"
-		case "ObjectSize":
-			out.Size = &o.Size
-		default:
-			return refuse("InvalidArgument", "invalid attribute name specified: %.32q", name)
-		}
-	}
-	c.w.Header().Set("Last-Modified", o.Modified.UTC().Format(http.TimeFormat))
-	return c.ok(out)
 }

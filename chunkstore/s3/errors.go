@@ -43,7 +43,7 @@ var statuses = map[string]int{
 	"NoSuchCORSConfiguration": 404, "NoSuchLifecycleConfiguration": 404, "NoSuchWebsiteConfiguration": 404, "NoSuchPublicAccessBlockConfiguration": 404, "NoSuchConfiguration": 404,
 	"ObjectLockConfigurationNotFoundError": 404, "ReplicationConfigurationNotFoundError": 404, "ServerSideEncryptionConfigurationNotFoundError": 404,
 	"MethodNotAllowed": 405, "BucketAlreadyOwnedByYou": 409, "BucketNotEmpty": 409, "OperationAborted": 409,
-	"MissingContentLength": 411, "PreconditionFailed": 412, "InvalidRange": 416,
+	"MissingContentLength": 411, "PreconditionFailed": 412, "InvalidRange": 416, "InvalidPartNumber": 416,
 	"InternalError": 500, "NotImplemented": 501, "ServiceUnavailable": 503, "SlowDown": 503, "InsufficientStorage": 507, "AccessForbidden": 403,
 }
 

@@ -3,6 +3,7 @@ package s3
 import (
 	"encoding/xml"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -26,12 +27,27 @@ type lifecycleRule struct {
 	NoncurrentTransition []notBuilt `xml:"NoncurrentVersionTransition"`
 }
 
+// lifecycleFilter is one condition, or several in And.
 type lifecycleFilter struct {
+	lifecycleConditions
+	And *lifecycleConditions
+}
+
+type lifecycleConditions struct {
 	Prefix  *string
-	And     []notBuilt
-	Tag     []notBuilt
-	Greater []notBuilt `xml:"ObjectSizeGreaterThan"`
-	Less    []notBuilt `xml:"ObjectSizeLessThan"`
+	Tags    []tag  `xml:"Tag"`
+	Greater *int64 `xml:"ObjectSizeGreaterThan"`
+	Less    *int64 `xml:"ObjectSizeLessThan"`
+}
+
+func (c *lifecycleConditions) number() int {
+	n := len(c.Tags)
+	for _, there := range []bool{c.Prefix != nil, c.Greater != nil, c.Less != nil} {
+		if there {
+			n++
+		}
+	}
+	return n
 }
 
 type lifecycleExpiration struct {
@@ -50,42 +66,90 @@ type notBuilt struct{}
 // rule reads a rule. What would be done otherwise than asked is refused.
 func (r *lifecycleRule) rule() (api.LifecycleRule, error) {
 	out := api.LifecycleRule{ID: r.ID, Disabled: r.Status == "Disabled"}
-	f := r.Filter
 	switch {
 	case r.Status != "Enabled" && r.Status != "Disabled":
 		return out, refuse("MalformedXML", "the status of a rule is Enabled or Disabled")
 	case len(r.Transition)+len(r.NoncurrentExpiration)+len(r.NoncurrentTransition) > 0:
 		return out, refuse("NotImplemented", "rules move nothing to other storage classes, and there are no versions")
-	case f != nil && len(f.And)+len(f.Tag)+len(f.Greater)+len(f.Less) > 0:
-		return out, refuse("NotImplemented", "rules are for a prefix, not for tags or sizes")
-	case f != nil && f.Prefix != nil:
-		out.Prefix = *f.Prefix
-	case r.Prefix != nil:
-		out.Prefix = *r.Prefix
 	}
+	if err := r.filter(&out); err != nil {
+		return out, err
+	}
+	if out.ID == "" {
+		out.ID = api.NewID("rule") // as S3 does, so that the rule can be told from others
+	}
+	return out, r.actions(&out)
+}
+
+// filter reads which objects a rule is for.
+func (r *lifecycleRule) filter(out *api.LifecycleRule) error {
+	f := r.Filter
+	if f == nil {
+		f = &lifecycleFilter{lifecycleConditions: lifecycleConditions{Prefix: r.Prefix}}
+	} else if r.Prefix != nil {
+		return refuse("MalformedXML", "a rule has a filter or, of old, a prefix, not both")
+	}
+	all := &f.lifecycleConditions
+	switch n := all.number(); {
+	case n > 1, n > 0 && f.And != nil:
+		return refuse("MalformedXML", "a filter has one condition; several go into And")
+	case f.And != nil:
+		all = f.And
+	}
+	if all.Prefix != nil {
+		out.Prefix = *all.Prefix
+	}
+	var err error
+	if out.Tags, err = tagsOf(all.Tags); err != nil {
+		return err
+	}
+	if all.Greater != nil {
+		if *all.Greater < 0 || *all.Greater >= api.MaxLifecycleBytes {
+			return refuse("InvalidArgument", "ObjectSizeGreaterThan must be 0 to %d", int64(api.MaxLifecycleBytes)-1)
+		}
+		out.MinBytes = *all.Greater + 1
+	}
+	if all.Less != nil {
+		if out.UnderBytes = *all.Less; out.UnderBytes < 1 {
+			return refuse("InvalidArgument", "ObjectSizeLessThan must be at least 1")
+		}
+	}
+	return nil
+}
+
+// actions reads what a rule does.
+func (r *lifecycleRule) actions(out *api.LifecycleRule) error {
 	if r.Abort != nil {
-		out.AbortDays = r.Abort.Days
+		if out.AbortDays = r.Abort.Days; out.AbortDays < 1 {
+			return refuse("InvalidArgument", "'DaysAfterInitiation' for AbortIncompleteMultipartUpload action must be a positive integer")
+		}
+		if out.Filters() {
+			return refuse("InvalidRequest", "AbortIncompleteMultipartUpload cannot be specified with tags or sizes: an upload has none yet")
+		}
 	}
 	e := r.Expiration
 	switch {
 	case e == nil:
-		return out, nil
+		return nil
 	case len(e.Marker) > 0:
-		return out, refuse("NotImplemented", "there are no versions, and so no delete markers")
+		return refuse("NotImplemented", "there are no versions, and so no delete markers")
 	case e.Date != "":
 		at, err := time.Parse(time.RFC3339, e.Date)
+		if err != nil {
+			at, err = time.Parse(time.DateOnly, e.Date)
+		}
 		if out.ExpireAt = at.UTC(); err != nil {
-			return out, refuse("MalformedXML", "the date %q is not of the form 2006-01-02T00:00:00Z", e.Date)
+			return refuse("MalformedXML", "the date %q is not of the form 2006-01-02T00:00:00Z", e.Date)
 		}
 	case e.Days < 1:
-		return out, refuse("InvalidArgument", "'Days' for Expiration action must be a positive integer")
+		return refuse("InvalidArgument", "'Days' for Expiration action must be a positive integer")
 	}
 	out.ExpireDays = e.Days
-	return out, nil
+	return nil
 }
 
 func newLifecycleRule(r api.LifecycleRule) lifecycleRule {
-	out := lifecycleRule{ID: r.ID, Status: "Enabled", Filter: &lifecycleFilter{Prefix: &r.Prefix}}
+	out := lifecycleRule{ID: r.ID, Status: "Enabled", Filter: newLifecycleFilter(r)}
 	if r.Disabled {
 		out.Status = "Disabled"
 	}
@@ -98,6 +162,23 @@ func newLifecycleRule(r api.LifecycleRule) lifecycleRule {
 		out.Expiration = &lifecycleExpiration{Date: isoTime(r.ExpireAt)}
 	}
 	return out
+}
+
+func newLifecycleFilter(r api.LifecycleRule) *lifecycleFilter {
+	all := lifecycleConditions{Tags: newTagging(r.Tags).Tags}
+	if r.Prefix != "" || !r.Filters() {
+		all.Prefix = &r.Prefix
+	}
+	if r.MinBytes > 0 {
+		all.Greater = ptr(r.MinBytes - 1)
+	}
+	if r.UnderBytes > 0 {
+		all.Less = &r.UnderBytes
+	}
+	if all.number() > 1 {
+		return &lifecycleFilter{And: &all}
+	}
+	return &lifecycleFilter{lifecycleConditions: all}
 }
 
 func (c *call) getLifecycle() error {
@@ -131,6 +212,9 @@ func (c *call) putLifecycle() error {
 		r, err := in.Rules[i].rule()
 		if err != nil {
 			return err
+		}
+		if slices.ContainsFunc(rules, func(other api.LifecycleRule) bool { return other.ID == r.ID }) {
+			return refuse("InvalidArgument", "rule ID must be unique. Found same ID for more than one rule")
 		}
 		rules = append(rules, r)
 	}

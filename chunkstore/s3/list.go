@@ -71,10 +71,15 @@ func (c *call) page(after string) (list, *meta.Page, encoding, error) {
 
 // number is a parameter from 0 on; more than most is most, and most is what it is when it is not given.
 func (c *call) number(name string, most int) (int, error) {
-	if !c.q.has(name) || c.q.get(name) == "" {
-		return most, nil
+	return number(c.q.get(name), name, most, most)
+}
+
+// number reads a number from 0 on; more than most is most, and none is what it is when there is none.
+func number(text, name string, none, most int) (int, error) {
+	if text == "" {
+		return none, nil
 	}
-	n, err := strconv.ParseUint(c.q.get(name), 10, 31)
+	n, err := strconv.ParseUint(text, 10, 31)
 	if err != nil {
 		return 0, refuse("InvalidArgument", "%s must be a number from 0 to 2147483647", name)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -252,5 +253,86 @@ func TestPartsAreCopied(t *testing.T) {
 	must(t, err)
 	if got := get(t, c, "k"); !bytes.Equal(got, append(bytes.Clone(data[5:5242885]), data[:10]...)) {
 		t.Errorf("%d bytes", len(got))
+	}
+}
+
+// An object is read by the parts that it was uploaded in, whatever numbers they had, and tells them.
+func TestReadingByPart(t *testing.T) {
+	w := newWorld(t)
+	c := w.bucket("assets")
+	data := [][]byte{noiseOf(1, api.MinPartBytes), noiseOf(2, api.MinPartBytes+1<<20+7), noiseOf(3, 100)}
+	id := begin(t, c, sdk.CreateMultipartUploadInput{ChecksumAlgorithm: "CRC32"})
+	var parts []types.CompletedPart
+	for i, b := range data {
+		p, err := part(c, t, id, int32(10*i+1), b, "CRC32")
+		must(t, err)
+		parts = append(parts, p)
+	}
+	_, err := complete(c, t, id, parts...)
+	must(t, err)
+	whole := int64(len(bytes.Join(data, nil)))
+	var from int64
+	for i, b := range data {
+		n := int32(i + 1)
+		out, err := c.GetObject(t.Context(), &sdk.GetObjectInput{Bucket: str("assets"), Key: str("k"), PartNumber: &n, ChecksumMode: types.ChecksumModeEnabled})
+		must(t, err)
+		got, err := io.ReadAll(out.Body)
+		must(t, err)
+		head, err := c.HeadObject(t.Context(), &sdk.HeadObjectInput{Bucket: str("assets"), Key: str("k"), PartNumber: &n})
+		must(t, err)
+		want := fmt.Sprintf("bytes %d-%d/%d", from, from+int64(len(b))-1, whole)
+		if !bytes.Equal(got, b) || *out.ContentRange != want || *head.ContentRange != want || *out.PartsCount != 3 || *head.PartsCount != 3 || *head.ContentLength != int64(len(b)) {
+			t.Errorf("part %d: %d bytes, %+v", n, len(got), head)
+		}
+		from += int64(len(b))
+	}
+	put(t, c, "once", []byte("once"))
+	put(t, c, "empty", nil)
+	for path, want := range map[string][2]string{
+		"/assets/k?partNumber=4": {"416", "InvalidPartNumber"}, "/assets/k?partNumber=0": {"400", "InvalidArgument"}, "/assets/k?partNumber=x": {"400", "InvalidArgument"}, "/assets/once?partNumber=1": {"206", ""},
+		"/assets/once?partNumber=2": {"416", "InvalidPartNumber"}, "/assets/empty?partNumber=1": {"200", ""}, "/assets/none?partNumber=1": {"404", "NoSuchKey"},
+	} {
+		status, err := strconv.Atoi(want[0])
+		must(t, err)
+		w.ask("GET", path, "").says(t, path, status, want[1])
+		if head := w.ask("HEAD", path, ""); head.StatusCode != status {
+			t.Errorf("HEAD %s: %d", path, head.StatusCode)
+		}
+	}
+	w.ask("GET", "/assets/k?partNumber=1", "", "Range", "bytes=0-1").says(t, "a range of a part", 400, "InvalidRequest")
+}
+
+// The attributes of an object list its parts, some at a time.
+func TestPartsAreAttributes(t *testing.T) {
+	c := newWorld(t).bucket("assets")
+	id := begin(t, c, sdk.CreateMultipartUploadInput{})
+	var parts []types.CompletedPart
+	for i, n := range []int{api.MinPartBytes, api.MinPartBytes + 1, 7} {
+		p, err := part(c, t, id, int32(i+1), noise(n), "")
+		must(t, err)
+		parts = append(parts, p)
+	}
+	_, err := complete(c, t, id, parts...)
+	must(t, err)
+	ask := func(marker *string, most int32) *types.GetObjectAttributesParts {
+		out, err := c.GetObjectAttributes(t.Context(), &sdk.GetObjectAttributesInput{Bucket: str("assets"), Key: str("k"), ObjectAttributes: []types.ObjectAttributes{"ObjectParts", "ObjectSize"}, PartNumberMarker: marker, MaxParts: &most})
+		must(t, err)
+		return out.ObjectParts
+	}
+	first := ask(nil, 2)
+	if len(first.Parts) != 2 || !*first.IsTruncated || *first.TotalPartsCount != 3 || *first.Parts[1].Size != api.MinPartBytes+1 || *first.NextPartNumberMarker != "2" {
+		t.Errorf("%+v", first)
+	}
+	rest := ask(first.NextPartNumberMarker, 2)
+	if len(rest.Parts) != 1 || *rest.IsTruncated || *rest.Parts[0].PartNumber != 3 || *rest.Parts[0].Size != 7 {
+		t.Errorf("%+v", rest)
+	}
+	if none := ask(nil, 0); len(none.Parts) != 0 || *none.IsTruncated {
+		t.Errorf("%+v", none)
+	}
+	put(t, c, "once", nil)
+	out, err := c.GetObjectAttributes(t.Context(), &sdk.GetObjectAttributesInput{Bucket: str("assets"), Key: str("once"), ObjectAttributes: []types.ObjectAttributes{"ObjectParts"}})
+	if must(t, err); out.ObjectParts != nil {
+		t.Errorf("%+v", out.ObjectParts)
 	}
 }

@@ -24,15 +24,28 @@ var overrides = map[string]string{
 }
 
 func (c *call) headObject() error {
-	o, err := c.d.backend.Stat(c.ctx(), c.bucket, c.key)
+	o, parts, err := c.stat()
 	if err != nil {
 		return err
 	}
-	_, err = c.headOf(o)
+	_, err = c.headOf(o, parts)
 	if err != nil || c.status != 0 {
 		return err
 	}
 	return c.respond(c.statusOf())
+}
+
+// stat finds an object, with its parts if the request asks for one of them.
+func (c *call) stat() (*api.Object, []int64, error) {
+	if !c.q.has("partNumber") {
+		o, err := c.d.backend.Stat(c.ctx(), c.bucket, c.key)
+		return o, nil, err
+	}
+	r, err := c.d.backend.Open(c.ctx(), c.bucket, c.key)
+	if err != nil {
+		return nil, nil, err
+	}
+	return r.Object(), r.Parts(), nil
 }
 
 func (c *call) getObject() error {
@@ -40,7 +53,11 @@ func (c *call) getObject() error {
 	if err != nil {
 		return err
 	}
-	part, err := c.headOf(r.Object())
+	var parts []int64
+	if c.q.has("partNumber") {
+		parts = r.Parts()
+	}
+	part, err := c.headOf(r.Object(), parts)
 	if err != nil || c.status != 0 {
 		return err
 	}
@@ -48,7 +65,7 @@ func (c *call) getObject() error {
 }
 
 // headOf writes the head of an answer with the object, or all of it when the client has what it asks for.
-func (c *call) headOf(o *api.Object) (span, error) {
+func (c *call) headOf(o *api.Object, parts []int64) (span, error) {
 	unmet, unchanged := conditionsOf(c.r.Header, "").on(o)
 	if unmet {
 		return span{}, refuse("PreconditionFailed", "at least one of the pre-conditions you specified did not hold")
@@ -58,11 +75,14 @@ func (c *call) headOf(o *api.Object) (span, error) {
 		c.describe(o)
 		return span{}, c.respond(http.StatusNotModified)
 	}
-	part, err := c.span(o)
+	part, err := c.span(o, parts)
 	if err != nil {
 		return span{}, err
 	}
 	c.describe(o)
+	if part.n == o.Size && c.r.Header.Get("Range") == "" && strings.EqualFold(c.r.Header.Get("X-Amz-Checksum-Mode"), "ENABLED") {
+		c.tellChecksum(o.Checksum)
+	}
 	for name, header := range overrides {
 		if c.q.has(name) {
 			h.Set(header, c.q.get(name))
@@ -105,9 +125,6 @@ func (c *call) describe(o *api.Object) {
 	if len(o.Tags) > 0 {
 		h.Set("X-Amz-Tagging-Count", strconv.Itoa(len(o.Tags)))
 	}
-	if strings.EqualFold(c.r.Header.Get("X-Amz-Checksum-Mode"), "ENABLED") && c.r.Header.Get("Range") == "" {
-		c.tellChecksum(o.Checksum)
-	}
 }
 
 // tellChecksum puts a checksum into the answer's head.
@@ -132,17 +149,10 @@ type span struct {
 }
 
 // span reads the Range header, or the number of a part.
-func (c *call) span(o *api.Object) (span, error) {
+func (c *call) span(o *api.Object, parts []int64) (span, error) {
 	whole := span{n: o.Size}
-	if number := c.q.get("partNumber"); number != "" {
-		switch {
-		case strings.Contains(o.ETag, "-"):
-			return whole, refuse("NotImplemented", "an object that was uploaded in parts can be read by Range, not by part: where they ended is not kept")
-		case number != "1":
-			return whole, refuse("InvalidPartNumber", "the requested partnumber is not satisfiable")
-		}
-		whole.partial = o.Size > 0
-		return whole, nil
+	if c.q.has("partNumber") {
+		return c.partOf(o, parts)
 	}
 	if tag := c.r.Header.Get("If-Range"); tag != "" && !rangeHolds(tag, o) {
 		return whole, nil

@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/cloudless/cloudless/api"
 )
@@ -129,8 +132,12 @@ func TestLifecycle(t *testing.T) {
 		code string
 	}{
 		"a transition": {types.LifecycleRule{Status: "Enabled", Filter: prefix, Transitions: []types.Transition{{Days: aws.Int32(1), StorageClass: "GLACIER"}}}, "NotImplemented"},
-		"a tag":        {types.LifecycleRule{Status: "Enabled", Filter: &types.LifecycleRuleFilter{Tag: &types.Tag{Key: str("a"), Value: str("b")}}, Expiration: days}, "NotImplemented"},
-		"a size":       {types.LifecycleRule{Status: "Enabled", Filter: &types.LifecycleRuleFilter{ObjectSizeLessThan: aws.Int64(1)}, Expiration: days}, "NotImplemented"},
+		"two in one":   {types.LifecycleRule{Status: "Enabled", Filter: &types.LifecycleRuleFilter{Prefix: str("a"), ObjectSizeLessThan: aws.Int64(1)}, Expiration: days}, "MalformedXML"},
+		"old and new":  {types.LifecycleRule{Status: "Enabled", Prefix: str("a"), Filter: prefix, Expiration: days}, "MalformedXML"},
+		"no size":      {types.LifecycleRule{Status: "Enabled", Filter: &types.LifecycleRuleFilter{ObjectSizeLessThan: aws.Int64(0)}, Expiration: days}, "InvalidArgument"},
+		"a large size": {types.LifecycleRule{Status: "Enabled", Filter: &types.LifecycleRuleFilter{ObjectSizeGreaterThan: aws.Int64(api.MaxLifecycleBytes)}, Expiration: days}, "InvalidArgument"},
+		"ends uploads": {types.LifecycleRule{Status: "Enabled", Filter: &types.LifecycleRuleFilter{Tag: &types.Tag{Key: str("a"), Value: str("b")}}, AbortIncompleteMultipartUpload: &types.AbortIncompleteMultipartUpload{DaysAfterInitiation: aws.Int32(1)}}, "InvalidRequest"},
+		"at once":      {types.LifecycleRule{Status: "Enabled", Filter: prefix, AbortIncompleteMultipartUpload: &types.AbortIncompleteMultipartUpload{DaysAfterInitiation: aws.Int32(0)}}, "InvalidArgument"},
 		"versions":     {types.LifecycleRule{Status: "Enabled", Filter: prefix, NoncurrentVersionExpiration: &types.NoncurrentVersionExpiration{NoncurrentDays: aws.Int32(1)}}, "NotImplemented"},
 		"no days":      {types.LifecycleRule{Status: "Enabled", Filter: prefix, Expiration: &types.LifecycleExpiration{Days: aws.Int32(0)}}, "InvalidArgument"},
 		"nothing":      {types.LifecycleRule{Status: "Enabled", Filter: prefix}, "InvalidArgument"},
@@ -139,10 +146,38 @@ func TestLifecycle(t *testing.T) {
 		t.Log(name)
 		wants(t, set(test.rule), test.code)
 	}
+	twice := types.LifecycleRule{ID: str("a"), Status: "Enabled", Filter: prefix, Expiration: days}
+	wants(t, set(twice, twice), "InvalidArgument")
 	_, err = c.DeleteBucketLifecycle(t.Context(), &sdk.DeleteBucketLifecycleInput{Bucket: str("assets")})
 	must(t, err)
 	_, err = c.GetBucketLifecycleConfiguration(t.Context(), &sdk.GetBucketLifecycleConfigurationInput{Bucket: str("assets")})
 	wants(t, err, "NoSuchLifecycleConfiguration")
+}
+
+// A rule for tags and sizes comes back in the form in which it was set, with an id.
+func TestFiltersOfRules(t *testing.T) {
+	c := newWorld(t).bucket("assets")
+	tagged := []types.Tag{{Key: str("a"), Value: str("b")}, {Key: str("c"), Value: str("")}}
+	filters := []types.LifecycleRuleFilter{
+		{Tag: &tagged[0]}, {ObjectSizeGreaterThan: aws.Int64(0)}, {ObjectSizeLessThan: aws.Int64(1)}, {Prefix: str("")},
+		{And: &types.LifecycleRuleAndOperator{Prefix: str("p/"), Tags: tagged, ObjectSizeGreaterThan: aws.Int64(5), ObjectSizeLessThan: aws.Int64(9)}},
+	}
+	var rules []types.LifecycleRule
+	for i := range filters {
+		rules = append(rules, types.LifecycleRule{Status: "Enabled", Filter: &filters[i], Expiration: &types.LifecycleExpiration{Days: aws.Int32(1)}})
+	}
+	_, err := c.PutBucketLifecycleConfiguration(t.Context(), &sdk.PutBucketLifecycleConfigurationInput{Bucket: str("assets"), LifecycleConfiguration: &types.BucketLifecycleConfiguration{Rules: rules}})
+	must(t, err)
+	out, err := c.GetBucketLifecycleConfiguration(t.Context(), &sdk.GetBucketLifecycleConfigurationInput{Bucket: str("assets")})
+	must(t, err)
+	for i, r := range out.Rules {
+		if d := cmp.Diff(filters[i], *r.Filter, cmpopts.IgnoreUnexported(types.LifecycleRuleFilter{}, types.LifecycleRuleAndOperator{}, types.Tag{})); d != "" || !strings.HasPrefix(*r.ID, "rule") {
+			t.Errorf("%s, %s", *r.ID, d)
+		}
+	}
+	if len(out.Rules) != len(filters) {
+		t.Errorf("%d rules", len(out.Rules))
+	}
 }
 
 func (w *world) preflight(origin, method, headers string) *http.Response {

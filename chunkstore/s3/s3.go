@@ -7,9 +7,9 @@
 // read; then the operation, each named as in S3's reference, asks the backend; errors.go says what failed
 // in S3's own words. What is not built is refused as NotImplemented, never ignored.
 //
-//	bucket.go list.go rules.go cors.go fixed.go   buckets
-//	object.go read.go write.go copy.go tagging.go objects
-//	multipart.go uploads.go                       uploads in parts
+//	bucket.go list.go lifecycle.go cors.go fixed.go      buckets
+//	read.go attributes.go write.go copy.go tagging.go    objects
+//	multipart.go uploads.go                             uploads in parts
 package s3
 
 import (

@@ -35,8 +35,12 @@ func (c *call) readTags() (map[string]string, error) {
 	if err := c.document(&in); err != nil {
 		return nil, err
 	}
+	return tagsOf(in.Tags)
+}
+
+func tagsOf(list []tag) (map[string]string, error) {
 	tags := map[string]string{}
-	for _, t := range in.Tags {
+	for _, t := range list {
 		if _, twice := tags[t.Key]; twice {
 			return nil, refuse("InvalidTag", "cannot provide multiple tags with the same key")
 		}

@@ -128,12 +128,9 @@ func (c *call) listParts() error {
 	if err != nil {
 		return err
 	}
-	after, err := c.number("part-number-marker", api.MaxParts)
+	after, err := number(c.q.get("part-number-marker"), "part-number-marker", 0, api.MaxParts)
 	if err != nil {
 		return err
-	}
-	if !c.q.has("part-number-marker") {
-		after = 0
 	}
 	a, err := c.read(meta.Query{Upload: ptr(c.ref())})
 	if err != nil {

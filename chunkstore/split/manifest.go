@@ -39,6 +39,8 @@ type Manifest struct {
 	// multipart one.
 	MD5   [md5.Size]byte
 	Parts int // 0: a plain upload
+	// Ends is, for each part, how many chunks there are up to its end; nil where that was not kept.
+	Ends []int
 	// SHA256 is that of the whole object, zero where nobody has computed it.
 	SHA256 [sha256.Size]byte
 }
@@ -58,6 +60,21 @@ func (m *Manifest) ETag() string {
 		return tag
 	}
 	return tag + "-" + strconv.Itoa(m.Parts)
+}
+
+// PartSizes are the lengths of the parts of which the object was made; nil for a plain upload, and where
+// their ends were not kept.
+func (m *Manifest) PartSizes() []int64 {
+	if m.Ends == nil {
+		return nil
+	}
+	sizes, i := make([]int64, len(m.Ends)), 0
+	for part, end := range m.Ends {
+		for ; i < end; i++ {
+			sizes[part] += int64(m.Chunks[i].Bytes)
+		}
+	}
+	return sizes
 }
 
 // Piece is the part of a chunk that lies in a range.
@@ -87,21 +104,33 @@ func (m *Manifest) Range(offset, n int64) iter.Seq[Piece] {
 	}
 }
 
-// manifestMagic begins an encoded manifest. The rest: number of chunks, parts, MD5, SHA-256, and for
-// each chunk its length and digest; then the CRC32C of all before. Numbers are uvarints in as few bytes
-// as they need, so that equal manifests are equal bytes.
-const manifestMagic = "CLM1"
+// manifestMagic or partsMagic begins an encoded manifest. The rest: number of chunks, parts, MD5, SHA-256,
+// with partsMagic how many chunks each part has, and for each chunk its length and digest; then the CRC32C
+// of all before. Numbers are uvarints in as few bytes as they need, so that equal manifests are equal bytes.
+const (
+	manifestMagic = "CLM1"
+	partsMagic    = "CLM2"
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Encode gives the bytes of a manifest.
 func (m *Manifest) Encode() []byte {
-	b := make([]byte, 0, len(manifestMagic)+16+md5.Size+sha256.Size+len(m.Chunks)*(sha256.Size+3)+4)
-	b = append(b, manifestMagic...)
+	b := make([]byte, 0, len(manifestMagic)+16+md5.Size+sha256.Size+len(m.Ends)*3+len(m.Chunks)*(sha256.Size+3)+4)
+	if m.Ends == nil {
+		b = append(b, manifestMagic...)
+	} else {
+		b = append(b, partsMagic...)
+	}
 	b = binary.AppendUvarint(b, uint64(len(m.Chunks)))
 	b = binary.AppendUvarint(b, uint64(m.Parts))
 	b = append(b, m.MD5[:]...)
 	b = append(b, m.SHA256[:]...)
+	start := 0
+	for _, end := range m.Ends {
+		b = binary.AppendUvarint(b, uint64(end-start))
+		start = end
+	}
 	for _, c := range m.Chunks {
 		b = binary.AppendUvarint(b, uint64(c.Bytes))
 		b = append(b, c.Digest[:]...)
@@ -112,7 +141,7 @@ func (m *Manifest) Encode() []byte {
 // Decode reads the bytes of a manifest. It takes only what Encode gives.
 func Decode(b []byte) (*Manifest, error) {
 	body := len(b) - 4
-	if body < len(manifestMagic) || string(b[:4]) != manifestMagic {
+	if body < len(manifestMagic) || string(b[:4]) != manifestMagic && string(b[:4]) != partsMagic {
 		return nil, damaged("it does not begin as one")
 	}
 	if crc32.Checksum(b[:body], castagnoli) != binary.BigEndian.Uint32(b[body:]) {
@@ -123,6 +152,9 @@ func Decode(b []byte) (*Manifest, error) {
 	m := &Manifest{Parts: parts}
 	d.bytes(m.MD5[:])
 	d.bytes(m.SHA256[:])
+	if string(b[:4]) == partsMagic {
+		m.Ends = d.ends(parts, count)
+	}
 	if d.failed || count*(sha256.Size+1) > len(d.b) { // before room is made for them
 		return nil, damaged("it is cut short")
 	}
@@ -161,6 +193,17 @@ func (d *decoder) number(limit int) int {
 	}
 	d.b = d.b[n:]
 	return int(x)
+}
+
+// ends reads how many of all chunks each part has. An object in parts has at least one, and they are all of it.
+func (d *decoder) ends(parts, all int) []int {
+	ends, end := make([]int, parts), 0
+	for i := range ends {
+		end += d.number(all - end)
+		ends[i] = end
+	}
+	d.failed = d.failed || parts == 0 || end != all
+	return ends
 }
 
 func (d *decoder) bytes(out []byte) {

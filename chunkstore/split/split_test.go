@@ -156,6 +156,26 @@ func TestManifestHasItsGoldenBytes(t *testing.T) {
 	}
 }
 
+// A manifest of parts says how long each was, those of no bytes too, and has its own bytes.
+func TestPartsOfAManifest(t *testing.T) {
+	m := &Manifest{Chunks: []Chunk{{[32]byte{1}, 10}, {[32]byte{2}, 20}, {[32]byte{3}, 30}}, Parts: 4, Ends: []int{2, 2, 3, 3}}
+	got, err := Decode(m.Encode())
+	if err != nil || !slices.Equal(got.Ends, m.Ends) || !slices.Equal(got.PartSizes(), []int64{30, 0, 30, 0}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, want := hex.EncodeToString(m.Encode()[:6]), hex.EncodeToString([]byte(partsMagic))+"0304"; got != want {
+		t.Errorf("begins with %s, want %s", got, want)
+	}
+	if got, want := hex.EncodeToString(m.Encode()[54:58]), "02000100"; got != want {
+		t.Errorf("has parts %s, want %s", got, want)
+	}
+	for _, unknown := range []*Manifest{{}, {Parts: 2}} {
+		if unknown.PartSizes() != nil {
+			t.Errorf("%+v has parts", unknown)
+		}
+	}
+}
+
 func TestManifestRoundTrip(t *testing.T) {
 	for _, n := range []int{0, 1, Small, 5*Small + 7} {
 		data := noise(4, n)
@@ -183,6 +203,10 @@ func TestADamagedManifestIsRefused(t *testing.T) {
 		"an empty chunk":      (&Manifest{Chunks: []Chunk{{Bytes: 0}}}).Encode(),
 		"a chunk too large":   (&Manifest{Chunks: []Chunk{{Bytes: MaxChunkBytes + 1}}}).Encode(),
 		"too many parts":      (&Manifest{Parts: maxParts + 1}).Encode(),
+		"parts of nothing":    (&Manifest{Ends: []int{}}).Encode(),
+		"a chunk of no part":  (&Manifest{Chunks: []Chunk{{Bytes: 1}, {Bytes: 1}}, Parts: 1, Ends: []int{1}}).Encode(),
+		"a part too many":     (&Manifest{Chunks: []Chunk{{Bytes: 1}}, Parts: 2, Ends: []int{1}}).Encode(),
+		"a part of more":      (&Manifest{Chunks: []Chunk{{Bytes: 1}}, Parts: 2, Ends: []int{0, 2}}).Encode(),
 		"more chunks than is": resum(append(slices.Concat([]byte(manifestMagic), []byte{0x80, 0x80, 0x40, 0}), make([]byte, 48+4)...)),
 	} {
 		if _, err := Decode(b); err == nil {
@@ -237,6 +261,7 @@ func resum(b []byte) []byte {
 func FuzzDecode(f *testing.F) {
 	f.Add((&Manifest{}).Encode())
 	f.Add(manifestOf(noise(7, 3*Small), Cutter{Size: Small}).Encode())
+	f.Add((&Manifest{Chunks: []Chunk{{Bytes: 1}}, Parts: 2, Ends: []int{0, 1}}).Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) >= 4 {
 			b = resum(b)

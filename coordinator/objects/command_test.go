@@ -22,7 +22,7 @@ func samples() map[string]Command {
 		ContentLanguage: "de", Expires: "0", Tags: map[string]string{"a": "b"}, Checksum: sum,
 	}
 	rules := api.Bucket{
-		Name: "assets", Replicas: 3, Tags: map[string]string{"a": "b"}, Lifecycle: []api.LifecycleRule{{ID: "r", Prefix: "p/", ExpireDays: 3, AbortDays: 7}, {Disabled: true, ExpireAt: day}},
+		Name: "assets", Replicas: 3, Tags: map[string]string{"a": "b"}, Lifecycle: []api.LifecycleRule{{ID: "r", Prefix: "p/", ExpireDays: 3, AbortDays: 7}, {Tags: map[string]string{"k": "v"}, MinBytes: 1, UnderBytes: 2, Disabled: true, ExpireAt: day}},
 		CORS: []api.CORSRule{{ID: "r", Origins: []string{"*"}, Methods: []string{"GET"}, Headers: []string{"*"}, ExposeHeaders: []string{"ETag"}, MaxAgeSeconds: 60}},
 	}
 	d := chunkNo(1).Digest

@@ -131,6 +131,7 @@ func (d *decision) join(u *api.Upload, c *CompleteUpload) (*split.Manifest, *api
 			return nil, nil, api.Errorf(api.CodeTooLarge, "the object would have more than %d chunks", split.MaxChunks).WithHint("store it as several objects")
 		}
 		m.Chunks = append(m.Chunks, part.Chunks...)
+		m.Ends = append(m.Ends, len(m.Chunks))
 		tag.Write(part.MD5[:])
 		sums = append(sums, checksum.Part{Value: sum, Bytes: part.Size()})
 	}

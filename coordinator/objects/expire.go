@@ -53,7 +53,7 @@ func expired(b *api.Bucket, o *api.Object, now time.Time) bool {
 		return true
 	}
 	return slices.ContainsFunc(b.Lifecycle, func(r api.LifecycleRule) bool {
-		return r.Covers(o.Key) && (overdue(o.Modified, days(r.ExpireDays), now) || !r.ExpireAt.IsZero() && !now.Before(r.ExpireAt))
+		return r.CoversObject(o) && (overdue(o.Modified, days(r.ExpireDays), now) || !r.ExpireAt.IsZero() && !now.Before(r.ExpireAt))
 	})
 }
 

@@ -124,9 +124,17 @@ func TestLifecycle(t *testing.T) {
 	date := day.Add(100 * time.Hour)
 	w.must(Command{CreateBucket: &api.Bucket{Name: "assets", Lifecycle: []api.LifecycleRule{
 		{Prefix: "days/", ExpireDays: 2}, {Prefix: "date/", ExpireAt: date}, {Prefix: "off/", ExpireDays: 1, Disabled: true}, {Prefix: "up/", AbortDays: 1},
+		{Prefix: "some/", ExpireDays: 2, Tags: map[string]string{"k": "v", "l": ""}, MinBytes: 2, UnderBytes: 4},
 	}}})
 	for _, key := range []string{"days/a", "date/a", "off/a", "up/a", "days"} {
 		w.must(small(key, "x", Condition{}))
+	}
+	for key, tags := range map[string]map[string]string{"some/xx": {"k": "v", "l": "", "m": ""}, "some/x": {"k": "v", "l": ""}, "some/xxx": {"k": "v", "l": ""}, "some/xxxx": {"k": "v", "l": ""}, "some/other": {"k": "w", "l": ""}, "some/one": {"k": "v"}} {
+		c := small(key, strings.Repeat("x", strings.Count(key, "x")), Condition{})
+		if c.Put.Head.Tags = tags; !strings.Contains(key, "x") {
+			c.Put.Inline = []byte("xx")
+		}
+		w.must(c)
 	}
 	expires := func(want ...string) {
 		t.Helper()
@@ -150,7 +158,7 @@ func TestLifecycle(t *testing.T) {
 	w.now = day.Add(48*time.Hour - 1)
 	expires()
 	w.now = day.Add(48 * time.Hour)
-	expires("days/a")
+	expires("days/a", "some/xx", "some/xxx")
 	w.now = date.Add(-1)
 	expires()
 	w.now = date
