@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -108,12 +107,16 @@ func (s *site) coordinator(id, addr string) *coordinator {
 	c := &coordinator{site: s, id: id, addr: ln.Addr().String(), group: run.New(context.Background()), changed: make(chan struct{}), artifacts: map[string]string{}}
 	c.mux = link.NewMux(ln, s.member(api.RoleServer, id), zerolog.Nop())
 	join, node, tunnel := c.mux.Handle(api.ALPNJoin), c.mux.Handle(api.ALPNNode, api.RoleNode), c.mux.Handle(api.ALPNTunnel, api.RoleNode)
+	lines := c.mux.Handle(api.ALPNMeta, api.RoleNode)
 	tunnels := link.NewTunnels(8, func(string) {}, func(string) {}, zerolog.Nop())
 	c.group.Go("join", func(ctx context.Context) error {
 		return link.ServeHTTP1(ctx, join, http.HandlerFunc(c.enrol), zerolog.Nop())
 	})
 	c.group.Go("node", func(ctx context.Context) error { return link.ServeHTTP2(ctx, node, c.nodeAPI(), zerolog.Nop()) })
 	c.group.Go("tunnel", func(ctx context.Context) error { return tunnels.Serve(ctx, tunnel) })
+	c.group.Go("lines", func(ctx context.Context) error {
+		return link.ServeLines(ctx, lines, api.MaxMetaBytes, c.answerLine, zerolog.Nop())
+	})
 	c.group.Go("port", c.mux.Serve)
 	s.Cleanup(c.stop)
 	return c
@@ -164,17 +167,7 @@ func (c *coordinator) nodeAPI() http.Handler {
 					return
 				}
 			}
-			answer := f(r)
-			if answer == nil {
-				writeError(w, api.Errorf(api.CodeNotFound, "there is no such thing"))
-				return
-			}
-			if packed, ok := answer.(encoding.BinaryMarshaler); ok {
-				b, _ := packed.MarshalBinary() // structs of strings and numbers
-				w.Write(b)
-				return
-			}
-			json.NewEncoder(w).Encode(answer)
+			json.NewEncoder(w).Encode(f(r))
 		})
 	}
 	post(api.PathRegister, func(r *http.Request) any {
@@ -213,14 +206,25 @@ func (c *coordinator) nodeAPI() http.Handler {
 			return c.table, c.table.Epoch, c.table.Index
 		})
 	})
-	post(api.PathMetaRead, func(r *http.Request) any {
-		q := decode[meta.Query](r)
-		if text, ok := c.artifacts["sha256:"+q.Object.Key]; ok && q.Object.Bucket == api.ArtifactBucket {
-			return meta.Answer{Object: &api.Object{Bucket: q.Object.Bucket, Key: q.Object.Key, Size: int64(len(text)), Inline: []byte(text)}}
-		}
-		return nil
-	})
 	return mux
+}
+
+// answerLine gives objects that are artifacts.
+func (c *coordinator) answerLine(_ context.Context, _ pki.Identity, _ byte, text []byte) (byte, []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var asked meta.Queries
+	json.Unmarshal(text, &asked)
+	var out meta.Answers
+	for _, q := range asked.Queries {
+		a := &meta.Answer{Err: api.Errorf(api.CodeNotFound, "there is no such thing")}
+		if text, ok := c.artifacts["sha256:"+q.Object.Key]; ok && q.Object.Bucket == api.ArtifactBucket {
+			a = &meta.Answer{Object: &api.Object{Bucket: q.Object.Bucket, Key: q.Object.Key, Size: int64(len(text)), Inline: []byte(text)}}
+		}
+		out.Answers = append(out.Answers, a)
+	}
+	b, _ := out.MarshalBinary() // structs of strings and numbers
+	return api.LineAnswer, b
 }
 
 func decode[T any](r *http.Request) (v T) {

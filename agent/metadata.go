@@ -8,7 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -19,151 +19,140 @@ import (
 
 // Bounds of asking for the object store's metadata.
 const (
-	metaTimeout    = 12 * time.Second // a coordinator gives up on an election before
-	maxMetaAnswer  = 32 << 20         // a page of the largest keys with the largest metadata
-	maxMetaWaiting = 1024             // callers whose changes wait for the request before them
-	maxBatchCmds   = 256              // of several callers in one request; a single one may ask for more
-	maxBatchBytes  = 1 << 20
+	metaTimeout   = 12 * time.Second // a coordinator gives up on an election before
+	maxMetaAnswer = 32 << 20         // a page of the largest keys with the largest metadata
 )
 
-// metadata is what the coordinators know of objects, as gateway.Meta. One request with changes is under
-// way at a time: what is asked for meanwhile goes with the next, all of it at once, so that many small
-// writes cost few round trips.
+// metadata is what the coordinators know of objects, as gateway.Meta. Changes gather, and reads of single rows
+// beside them, so that many small writes or reads cost few round trips.
 type metadata struct {
-	// ask sends a request to the first coordinator that answers it, see sessions.ask.
-	ask   func(ctx context.Context, path string, in, out any, repeat bool) error
-	group *run.Group
-
-	mu      sync.Mutex
-	waiting []*metaChange
-	sending bool
+	lines   askFunc[byte]   // see sessions.askLine
+	post    askFunc[string] // see sessions.ask
+	group   *run.Group
+	changes gather[[]meta.Command, *meta.Results]
+	reads   gather[meta.Query, *meta.Answer]
 }
 
-// metaChange is what one caller wants changed.
-type metaChange struct {
-	cmds    []meta.Command
-	bytes   int
-	results *meta.Results
-	err     error
-	done    chan struct{} // closed when one of the two above is set
-}
+// askFunc sends what is asked to the first coordinator that answers it.
+type askFunc[W any] func(ctx context.Context, what W, in, out any, repeat bool) error
 
-func newMetadata(ask func(ctx context.Context, path string, in, out any, repeat bool) error) *metadata {
-	return &metadata{ask: ask, group: run.New(context.Background())}
+func newMetadata(lines askFunc[byte], post askFunc[string]) *metadata {
+	m := &metadata{lines: lines, post: post, group: run.New(context.Background())}
+	m.changes = gather[[]meta.Command, *meta.Results]{name: "metadata changes", group: m.group, weigh: weighChange, send: m.sendChanges}
+	m.reads = gather[meta.Query, *meta.Answer]{name: "metadata reads", group: m.group, weigh: weighRead, send: m.sendReads}
+	return m
 }
 
 // Apply implements gateway.Meta.
 func (m *metadata) Apply(ctx context.Context, cmds ...meta.Command) (*meta.Results, error) {
-	c := &metaChange{cmds: cmds, bytes: weight(cmds), done: make(chan struct{})}
-	if err := m.add(c); err != nil {
-		return nil, err
-	}
-	select {
-	case <-c.done:
-		return c.results, c.err
-	case <-ctx.Done():
-		return nil, api.Errorf(api.CodeTimeout, "the coordinators have not answered in time: %w", ctx.Err()).WithHint("the change may still be made; look before you repeat it")
-	}
+	return m.changes.ask(ctx, cmds)
 }
 
-// weight is about how large commands are on the wire.
-func weight(cmds []meta.Command) int {
-	n := 0
+func weighChange(cmds []meta.Command) (parts, weight int) {
 	for _, c := range cmds {
-		n += 512
+		weight += 512
 		if c.Put != nil {
-			n += len(c.Put.Inline) + len(c.Put.Manifest)
+			weight += len(c.Put.Inline) + len(c.Put.Manifest)
 		}
 		if c.PutPart != nil {
-			n += len(c.PutPart.Manifest)
+			weight += len(c.PutPart.Manifest)
 		}
 	}
-	return n
+	return len(cmds), weight
 }
 
-func (m *metadata) add(c *metaChange) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.group.Context().Err() != nil || len(m.waiting) >= maxMetaWaiting {
-		return notSent("%d changes of this node wait for the coordinators already, or it ends", len(m.waiting))
+func (m *metadata) sendChanges(ctx context.Context, batch [][]meta.Command) ([]*meta.Results, error) {
+	cmds := slices.Concat(batch...)
+	var all meta.Results
+	err := m.lines(ctx, api.LineMetaApply, meta.Commands{Commands: cmds}, &all, false)
+	if err == nil && len(all.Results) != len(cmds) {
+		err = api.Errorf(api.CodeInternal, "%d changes gave %d results", len(cmds), len(all.Results))
 	}
-	m.waiting = append(m.waiting, c)
-	if !m.sending {
-		m.sending = true
-		m.group.Go("metadata", m.send)
-	}
-	return nil
-}
-
-// send sends what waits, a batch at a time, until nothing does.
-func (m *metadata) send(ctx context.Context) error {
-	for batch := m.take(); len(batch) > 0; batch = m.take() {
-		var cmds []meta.Command
-		for _, c := range batch {
-			cmds = append(cmds, c.cmds...)
-		}
-		var all meta.Results
-		err := m.ask(ctx, api.PathMetaApply, meta.Commands{Commands: cmds}, &all, false)
-		if err == nil && len(all.Results) != len(cmds) {
-			err = api.Errorf(api.CodeInternal, "%d changes gave %d results", len(cmds), len(all.Results))
-		}
-		for _, c := range batch {
-			if c.err = err; err == nil {
-				c.results = &meta.Results{Index: all.Index, Results: all.Results[:len(c.cmds)]}
-				all.Results = all.Results[len(c.cmds):]
-			}
-			close(c.done)
-		}
-	}
-	return nil
-}
-
-// take removes the next batch from what waits. When there is none, nobody sends any more.
-func (m *metadata) take() []*metaChange {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	n, cmds, size := 0, 0, 0
-	for _, c := range m.waiting {
-		cmds, size = cmds+len(c.cmds), size+c.bytes
-		if n > 0 && (cmds > maxBatchCmds || size > maxBatchBytes) {
-			break
-		}
-		n++
-	}
-	batch := m.waiting[:n:n]
-	m.waiting = append([]*metaChange(nil), m.waiting[n:]...)
-	m.sending = n > 0
-	return batch
-}
-
-// Read implements gateway.Meta. Whatever fails on one coordinator is asked of the next.
-func (m *metadata) Read(ctx context.Context, q meta.Query) (*meta.Answer, error) {
-	var a meta.Answer
-	err := m.ask(ctx, api.PathMetaRead, q, &a, true)
 	if err != nil {
 		return nil, err
 	}
-	return &a, nil
+	out := make([]*meta.Results, len(batch))
+	for i, cmds := range batch {
+		out[i] = &meta.Results{Index: all.Index, Results: all.Results[:len(cmds)]}
+		all.Results = all.Results[len(cmds):]
+	}
+	return out, nil
+}
+
+// Read implements gateway.Meta. What asks for one row goes with other such reads. A query that got no answer
+// among them, for the answers were long or the coordinator does not know, is asked by itself, of one
+// coordinator after the other.
+func (m *metadata) Read(ctx context.Context, q meta.Query) (*meta.Answer, error) {
+	if q.Object == nil && q.Bucket == "" && q.Upload == nil {
+		return m.readAlone(ctx, q)
+	}
+	a, err := m.reads.ask(ctx, q)
+	switch {
+	case err != nil:
+		return nil, err
+	case a == nil || a.Err != nil && !isAnswer(a.Err):
+		return m.readAlone(ctx, q)
+	case a.Err != nil:
+		return nil, a.Err
+	}
+	return a, nil
+}
+
+func (m *metadata) readAlone(ctx context.Context, q meta.Query) (*meta.Answer, error) {
+	var all meta.Answers
+	if err := m.post(ctx, api.PathMetaRead, meta.Queries{Queries: []meta.Query{q}}, &all, true); err != nil {
+		return nil, err
+	}
+	if len(all.Answers) != 1 {
+		return nil, api.Errorf(api.CodeInternal, "one query gave %d answers", len(all.Answers))
+	}
+	return all.Answers[0], nil
+}
+
+func weighRead(meta.Query) (parts, weight int) { return 1, 0 } // its names are short
+
+// sendReads gives nil for queries that were not answered.
+func (m *metadata) sendReads(ctx context.Context, batch []meta.Query) ([]*meta.Answer, error) {
+	var all meta.Answers
+	if err := m.lines(ctx, api.LineMetaRead, meta.Queries{Queries: batch}, &all, true); err != nil {
+		return nil, err
+	}
+	out := make([]*meta.Answer, len(batch))
+	copy(out, all.Answers)
+	return out, nil
 }
 
 func (m *metadata) close() error { return m.group.Close() }
 
-// notSent is an error of which it is certain that nothing has come.
-func notSent(format string, args ...any) error {
-	e := api.Errorf(api.CodeUnavailable, format, args...).WithHint("try again; 'cloudless status' shows the coordinators")
-	e.Err = meta.ErrNotSent
-	return e
-}
-
 // ask sends a request to the coordinators in turn, the leader first, until one answers. A refusal is an
 // answer. After another error the next one is asked if nothing was sent, or if the request may be repeated.
 func (ss *sessions) ask(ctx context.Context, path string, in, out any, repeat bool) error {
+	return ss.askEach(ctx, in, out, repeat, func(ctx context.Context, s *session, body []byte) ([]byte, error) { return s.post(ctx, path, body) })
+}
+
+// askLine is ask on the lines that are kept for what many callers ask.
+func (ss *sessions) askLine(ctx context.Context, kind byte, in, out any, repeat bool) error {
+	return ss.askEach(ctx, in, out, repeat, func(ctx context.Context, s *session, body []byte) ([]byte, error) { return s.askLine(ctx, kind, body) })
+}
+
+func (ss *sessions) askEach(ctx context.Context, in, out any, repeat bool, once func(ctx context.Context, s *session, body []byte) ([]byte, error)) error {
 	body, err := pack(in)
 	if err != nil {
 		return err
 	}
 	order := ss.inOrder()
-	return inTurn(ctx, len(order), repeat, func(i int) error { return order[i].askOnce(ctx, path, body, out) })
+	return inTurn(ctx, len(order), repeat, func(i int) error {
+		ctx, cancel := context.WithTimeout(ctx, metaTimeout)
+		defer cancel()
+		text, err := once(ctx, order[i], body)
+		if err == nil {
+			err = unpack(text, out)
+		}
+		if err != nil {
+			return unknown(order[i].member.Name, err)
+		}
+		return nil
+	})
 }
 
 // inTurn asks n coordinators as sessions.ask says.
@@ -171,7 +160,7 @@ func inTurn(ctx context.Context, n int, repeat bool, ask func(i int) error) erro
 	reached, last := false, error(nil)
 	for i := range n {
 		last = ask(i)
-		reached = reached || !link.IsDial(last)
+		reached = reached || !link.IsUnsent(last)
 		if last == nil || isAnswer(last) || reached && !repeat || ctx.Err() != nil {
 			return last
 		}
@@ -195,22 +184,28 @@ func isAnswer(err error) bool {
 	return true
 }
 
-func (s *session) askOnce(ctx context.Context, path string, body []byte, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, metaTimeout)
-	defer cancel()
+func (s *session) post(ctx context.Context, path string, body []byte) ([]byte, error) {
 	resp, err := s.do(ctx, http.MethodPost, path, bytes.NewReader(body))
 	if err != nil {
-		return unknown(s.member.Name, err)
+		return nil, err
 	}
 	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxMetaAnswer))
-	if err == nil {
-		err = unpack(text, out)
+	return io.ReadAll(io.LimitReader(resp.Body, maxMetaAnswer))
+}
+
+func (s *session) askLine(ctx context.Context, kind byte, body []byte) ([]byte, error) {
+	if len(body) > api.MaxMetaBytes {
+		return nil, api.Errorf(api.CodeTooLarge, "a request of %d bytes, at most %d are allowed", len(body), api.MaxMetaBytes)
 	}
-	if err != nil {
-		return unknown(s.member.Name, err)
+	outcome, text, err := s.lines[kind].Ask(ctx, kind, body)
+	if err != nil || outcome == api.LineAnswer {
+		return text, err
 	}
-	return nil
+	var refused api.ErrorBody
+	if err := json.Unmarshal(text, &refused); err != nil || refused.Error == nil {
+		return nil, api.Errorf(api.CodeUnavailable, "coordinator %s gave an answer of kind %d", s.member.Name, outcome)
+	}
+	return nil, refused.Error
 }
 
 // pack gives what is sent as the bytes that it says, or else as JSON; unpack is the way back.

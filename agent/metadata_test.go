@@ -12,35 +12,86 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/meta"
+	"github.com/cloudless/cloudless/internal/link"
+	"github.com/cloudless/cloudless/internal/run"
 )
 
-// coordinators answers changes, each with the key that it puts, and keeps how they came.
+// coordinators answers what is asked on lines: changes, each with the key that it puts, and reads, each with
+// the key that it asks for. It keeps how they came.
 type coordinators struct {
 	mu      sync.Mutex
 	batches []int
 	takes   time.Duration
 	err     error
+	answers func(q meta.Query) *meta.Answer // of a read; nil: an object. Without an answer it ends
+	alone   []meta.Query                    // that were asked by themselves
+}
+
+func (c *coordinators) open() *metadata { return newMetadata(c.askLine, c.ask) }
+
+func (c *coordinators) askLine(ctx context.Context, kind byte, in, out any, repeat bool) error {
+	if repeat != (kind == api.LineMetaRead) {
+		return errors.New("a change is asked for once, a read again")
+	}
+	switch in := in.(type) {
+	case meta.Commands:
+		for _, cmd := range in.Commands {
+			out.(*meta.Results).Results = append(out.(*meta.Results).Results, meta.Result{Object: &api.Object{Key: cmd.Put.Key}})
+		}
+		return c.answer(ctx, len(in.Commands))
+	case meta.Queries:
+		for _, q := range in.Queries {
+			a := c.answerTo(q)
+			if a == nil {
+				break
+			}
+			out.(*meta.Answers).Answers = append(out.(*meta.Answers).Answers, a)
+		}
+		return c.answer(ctx, len(in.Queries))
+	}
+	return errors.New("this is not asked on lines")
 }
 
 func (c *coordinators) ask(ctx context.Context, path string, in, out any, repeat bool) error {
-	if path != api.PathMetaApply || repeat {
-		return errors.New("not a change that is asked for once")
+	queries := in.(meta.Queries).Queries
+	if path != api.PathMetaRead || !repeat || len(queries) != 1 {
+		return errors.New("not one query")
 	}
-	cmds := in.(meta.Commands).Commands
 	c.mu.Lock()
-	c.batches = append(c.batches, len(cmds))
+	defer c.mu.Unlock()
+	c.alone = append(c.alone, queries[0])
+	out.(*meta.Answers).Answers = []*meta.Answer{objectOf(queries[0])}
+	return nil
+}
+
+// answer takes its time.
+func (c *coordinators) answer(ctx context.Context, n int) error {
+	c.mu.Lock()
+	c.batches = append(c.batches, n)
 	err := c.err
 	c.mu.Unlock()
-	select {
-	case <-time.After(c.takes):
-	case <-ctx.Done():
+	if run.Sleep(ctx, c.takes) != nil {
 		return ctx.Err()
-	}
-	for _, cmd := range cmds {
-		out.(*meta.Results).Results = append(out.(*meta.Results).Results, meta.Result{Object: &api.Object{Key: cmd.Put.Key}})
 	}
 	return err
 }
+
+func (c *coordinators) answerTo(q meta.Query) *meta.Answer {
+	if c.answers != nil {
+		return c.answers(q)
+	}
+	return objectOf(q)
+}
+
+// objectOf is an answer that tells to which query it is.
+func objectOf(q meta.Query) *meta.Answer {
+	if q.Object == nil {
+		return &meta.Answer{}
+	}
+	return &meta.Answer{Object: &api.Object{Key: q.Object.Key}}
+}
+
+func readOf(key string) meta.Query { return meta.Query{Object: &meta.ObjectRef{Bucket: "b", Key: key}} }
 
 func putOf(key string, bytes int) meta.Command {
 	return meta.Command{Put: &meta.Put{Bucket: "b", Key: key, Inline: make([]byte, bytes)}}
@@ -50,7 +101,7 @@ func putOf(key string, bytes int) meta.Command {
 func TestChangesOfManyShareRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &coordinators{takes: time.Second}
-		m := newMetadata(c.ask)
+		m := c.open()
 		var group sync.WaitGroup
 		ask := func(keys ...string) {
 			group.Go(func() {
@@ -90,15 +141,15 @@ func TestABatchIsBounded(t *testing.T) {
 		bytes, callers, each int
 		want                 []int
 	}{
-		"by its changes":       {10, 3, maxBatchCmds / 2, []int{maxBatchCmds / 2, maxBatchCmds}},
-		"and one over them":    {10, 3, maxBatchCmds/2 + 1, []int{maxBatchCmds/2 + 1, maxBatchCmds/2 + 1, maxBatchCmds/2 + 1}},
-		"by its bytes":         {maxBatchBytes, 3, 1, []int{1, 1, 1}},
-		"but one may be large": {10, 2, 2 * maxBatchCmds, []int{2 * maxBatchCmds, 2 * maxBatchCmds}},
+		"by its changes":       {10, 3, maxBatchParts / 2, []int{maxBatchParts / 2, maxBatchParts}},
+		"and one over them":    {10, 3, maxBatchParts/2 + 1, []int{maxBatchParts/2 + 1, maxBatchParts/2 + 1, maxBatchParts/2 + 1}},
+		"by its bytes":         {maxBatchWeight, 3, 1, []int{1, 1, 1}},
+		"but one may be large": {10, 2, 2 * maxBatchParts, []int{2 * maxBatchParts, 2 * maxBatchParts}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := &coordinators{takes: time.Second}
-				m := newMetadata(c.ask)
+				m := c.open()
 				var group sync.WaitGroup
 				for range tt.callers {
 					group.Go(func() {
@@ -124,7 +175,7 @@ func TestABatchIsBounded(t *testing.T) {
 
 func TestACallerNeedNotWaitForItsChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMetadata((&coordinators{takes: time.Hour}).ask)
+		m := (&coordinators{takes: time.Hour}).open()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := m.Apply(ctx, putOf("k", 1)); api.CodeOf(err) != api.CodeTimeout || errors.Is(err, meta.ErrNotSent) {
@@ -141,11 +192,11 @@ func TestACallerNeedNotWaitForItsChange(t *testing.T) {
 
 func TestTooManyChangesAreSentAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := newMetadata((&coordinators{takes: time.Second}).ask)
+		m := (&coordinators{takes: time.Second}).open()
 		var group sync.WaitGroup
 		var refused int
 		var mu sync.Mutex
-		for range 1 + maxMetaWaiting + 1 { // one is sent at once
+		for range 1 + maxGathered + 1 { // one is sent at once
 			group.Go(func() {
 				if _, err := m.Apply(t.Context(), putOf("k", 1)); err != nil {
 					mu.Lock()
@@ -165,10 +216,102 @@ func TestTooManyChangesAreSentAway(t *testing.T) {
 	})
 }
 
+// Reads that come while one is under way go with the next, and each gets its own answer, or why there is none.
+func TestReadsOfManyShareRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &coordinators{takes: time.Second, answers: func(q meta.Query) *meta.Answer {
+			if q.Object.Key == "none" {
+				return &meta.Answer{Err: api.Errorf(api.CodeNotFound, "there is none")}
+			}
+			return objectOf(q)
+		}}
+		m := c.open()
+		var group sync.WaitGroup
+		read := func(key string, want api.Code) {
+			group.Go(func() {
+				a, err := m.Read(t.Context(), readOf(key))
+				if api.CodeOf(err) != want || err == nil && a.Object.Key != key {
+					t.Errorf("%s: %+v, %v", key, a, err)
+				}
+			})
+			synctest.Wait()
+		}
+		read("first", "")
+		for i := range maxBatchParts {
+			read(fmt.Sprint(i), "")
+		}
+		read("none", api.CodeNotFound)
+		group.Wait()
+		if fmt.Sprint(c.batches) != fmt.Sprint([]int{1, maxBatchParts, 1}) || len(c.alone) > 0 {
+			t.Errorf("requests of %v reads, %d alone", c.batches, len(c.alone))
+		}
+		_ = m.close()
+	})
+}
+
+// What a coordinator has left, or cannot tell, is asked by itself, and so is what may take long.
+func TestWhatGotNoAnswerIsAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, tt := range map[string]struct {
+			q       meta.Query
+			answer  *meta.Answer
+			alone   bool
+			batches int
+		}{
+			"it was left":      {readOf("k"), nil, true, 1},
+			"it is not known":  {readOf("k"), &meta.Answer{Err: api.Errorf(api.CodeInternal, "the row is damaged")}, true, 1},
+			"it was answered":  {readOf("k"), objectOf(readOf("k")), false, 1},
+			"it may take long": {meta.Query{List: &meta.List{Bucket: "b"}}, nil, true, 0},
+		} {
+			c := &coordinators{answers: func(meta.Query) *meta.Answer { return tt.answer }}
+			m := c.open()
+			if a, err := m.Read(t.Context(), tt.q); err != nil || tt.q.Object != nil && a.Object.Key != "k" {
+				t.Errorf("%s: %+v, %v", name, a, err)
+			}
+			if len(c.batches) != tt.batches || (len(c.alone) == 1) != tt.alone {
+				t.Errorf("%s: %d requests of several, %d of one", name, len(c.batches), len(c.alone))
+			}
+			_ = m.close()
+		}
+	})
+}
+
+// A read is never answered by a request that had begun before it, and one that nobody waits for is not sent.
+func TestAReadIsSentAfterItWasAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var written int
+		c := &coordinators{takes: time.Second, answers: func(meta.Query) *meta.Answer { return &meta.Answer{Index: uint64(written)} }}
+		m := c.open()
+		var group sync.WaitGroup
+		group.Go(func() { _, _ = m.Read(t.Context(), readOf("k")) })
+		synctest.Wait()
+		written = 1 // acknowledged while the first read is under way
+		gone, cancel := context.WithCancel(t.Context())
+		group.Go(func() {
+			if _, err := m.Read(gone, readOf("k")); api.CodeOf(err) != api.CodeTimeout {
+				t.Error(err)
+			}
+		})
+		group.Go(func() {
+			if a, err := m.Read(t.Context(), readOf("k")); err != nil || a.Index != 1 {
+				t.Errorf("%+v, %v: the answer is older than what had been written", a, err)
+			}
+		})
+		synctest.Wait()
+		cancel()
+		group.Wait()
+		if fmt.Sprint(c.batches) != "[1 1]" {
+			t.Errorf("requests of %v reads", c.batches)
+		}
+		_ = m.close()
+	})
+}
+
 // What may have been done is not asked for twice; what is sure not to have been is, and so is a question.
 func TestOnlyWhatIsSafeIsAskedAgain(t *testing.T) {
 	dial := &net.OpError{Op: "dial", Err: errors.New("refused")}
 	broken := &net.OpError{Op: "read", Err: errors.New("reset")}
+	unread := fmt.Errorf("the line ended: %w", link.ErrUnread)
 	said := api.Errorf(api.CodeConflict, "it is there")
 	unsure := api.Errorf(api.CodeUnavailable, "there is no leader")
 	for name, tt := range map[string]struct {
@@ -180,6 +323,7 @@ func TestOnlyWhatIsSafeIsAskedAgain(t *testing.T) {
 		"the first answers":                  {[]error{nil, nil}, false, 1, nil},
 		"a refusal is an answer":             {[]error{said, nil}, true, 1, said},
 		"one cannot be reached":              {[]error{dial, nil}, false, 2, nil},
+		"one has hung up":                    {[]error{unread, nil}, false, 2, nil},
 		"nobody can":                         {[]error{dial, dial}, false, 2, meta.ErrNotSent},
 		"a change broke off":                 {[]error{broken, nil}, false, 1, broken},
 		"a question broke off":               {[]error{broken, nil}, true, 2, nil},

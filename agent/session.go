@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -46,6 +47,7 @@ type session struct {
 	a      *Agent
 	member api.Member
 	client *http.Client
+	lines  map[byte]*link.Line // by what is asked on them, so that reads wait for no change
 	cancel context.CancelFunc
 }
 
@@ -105,6 +107,12 @@ func (ss *sessions) open(m api.Member) *session {
 	ctx, cancel := context.WithCancel(ss.a.group.Context())
 	s := &session{a: ss.a, member: m, cancel: cancel}
 	s.client = ss.a.dialer.MemberHTTPClient(api.ALPNNode, want, s.addrs)
+	s.lines = map[byte]*link.Line{}
+	for _, kind := range []byte{api.LineMetaApply, api.LineMetaRead} {
+		s.lines[kind] = link.NewLine(ctx, ss.a.group, maxMetaAnswer, func(ctx context.Context) (net.Conn, error) {
+			return ss.a.dialer.DialAny(ctx, s.addrs(), api.ALPNMeta, want)
+		})
+	}
 	for name, f := range map[string]func(context.Context) error{
 		"tunnel": s.tunnel, "heartbeat": s.heartbeat, "assignments": s.watchAssignments, "endpoints": s.watchEndpoints,
 	} {
@@ -169,6 +177,7 @@ func (s *session) heartbeat(ctx context.Context) error {
 		hb = s.a.fillHeartbeat(hb, has, sent)
 		var ack api.HeartbeatAck
 		if err := s.call(ctx, api.PathHeartbeat, hb, &ack); err != nil {
+			s.cutLines()
 			return err
 		}
 		hb.RTTMillis = float64(time.Since(sent).Microseconds()) / 1000
@@ -183,6 +192,14 @@ func (s *session) heartbeat(ctx context.Context) error {
 		if err := run.Sleep(ctx, api.HeartbeatInterval); err != nil {
 			return err
 		}
+	}
+}
+
+// cutLines gives up what is asked of a coordinator that does not answer heartbeats: it may be frozen, and
+// another one knows.
+func (s *session) cutLines() {
+	for _, line := range s.lines {
+		line.Cut()
 	}
 }
 

@@ -60,7 +60,7 @@ type store struct {
 // openStore opens what this node keeps of the object store, and its gateway to all of it.
 func (a *Agent) openStore(context.Context) error {
 	s := &store{
-		meta: newMetadata(a.sessions.ask),
+		meta: newMetadata(a.sessions.askLine, a.sessions.ask),
 		short: newShorts(func(ctx context.Context, short api.StoreShort) error {
 			return a.sessions.call(ctx, api.PathStoreShort, short, &struct{}{})
 		}),

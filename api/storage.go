@@ -5,10 +5,24 @@ import "time"
 // ALPNChunks carries chunks: node|server → node; HTTP/1.1, which moves bulk faster than HTTP/2.
 const ALPNChunks = "cloudless-chunks/1"
 
+// ALPNMeta carries what nodes ask of the object store's metadata all the time: node → server; lines
+// (internal/link), on which a question and its answer have a kind.
+const ALPNMeta = "cloudless-meta/1"
+
+// Kinds of messages on a line.
+const (
+	LineMetaApply byte = 1 // meta.Commands, packed → meta.Results; forwarded to the leader
+	LineMetaRead  byte = 2 // as PathMetaRead
+	LineAnswer    byte = 3 // what was asked for
+	LineError     byte = 4 // ErrorBody
+)
+
+// MaxMetaBytes bounds commands that are sent at once: what an entry of the log may have, and what is round it.
+const MaxMetaBytes = 8<<20 + 1<<10
+
 // Paths of the object store on a coordinator (ALPNNode).
 const (
-	PathMetaApply    = "/node/v1/meta/apply"    // POST meta.Commands, packed → meta.Results; forwarded to the leader
-	PathMetaRead     = "/node/v1/meta/read"     // POST meta.Query → meta.Answer, packed; any coordinator, strongly consistent
+	PathMetaRead     = "/node/v1/meta/read"     // POST meta.Queries → meta.Answers, packed; any coordinator, strongly consistent
 	PathStoreMembers = "/node/v1/store/members" // GET ?revision= → StoreMembers, or 204 when they are the same
 	PathStoreShort   = "/node/v1/store/short"   // POST StoreShort → {}: chunks that need a repair soon
 	PathStoreKey     = "/node/v1/store/key"     // POST SigningKeyRequest → SigningKey

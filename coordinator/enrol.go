@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"time"
 
@@ -105,13 +106,25 @@ func (s *Server) renew(id pki.Identity, csr string) (*api.RenewResponse, error) 
 
 // readJSON decodes a bounded body strictly; on failure it has answered.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) bool {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, api.MaxBodyBytes))
+	err := readStrictly(http.MaxBytesReader(w, r.Body, api.MaxBodyBytes), v)
+	if err != nil {
+		writeError(w, err)
+	}
+	return err == nil
+}
+
+// readStrictly reads JSON, and refuses fields that it does not know.
+func readStrictly(r io.Reader, v any) error {
+	dec := json.NewDecoder(r)
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
-		writeError(w, api.Errorf(api.CodeInvalid, "the body is not what was expected: %v", err))
-		return false
+		return unexpected(err)
 	}
-	return true
+	return nil
+}
+
+func unexpected(err error) error {
+	return api.Errorf(api.CodeInvalid, "the body is not what was expected: %v", err)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"time"
 
@@ -23,12 +22,41 @@ const (
 // readMeta answers a query of the object store's metadata. The answer is as new as every change that was
 // acknowledged, by any coordinator, before the call.
 func (s *Server) readMeta(ctx context.Context, q meta.Query) (*meta.Answer, error) {
+	answers, err := s.readMetas(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	if failed := answers[0].Err; failed != nil {
+		return nil, failed
+	}
+	return answers[0], nil
+}
+
+// readMetas is readMeta of several queries, which share the question whether this coordinator is up to date. It
+// answers as many of them as meta.Answers says.
+func (s *Server) readMetas(ctx context.Context, queries ...meta.Query) ([]*meta.Answer, error) {
 	if err := s.fresh(ctx); err != nil {
 		return nil, err
 	}
 	v := s.objects.View()
-	a, err := objects.Ask(v, q)
-	return a, errors.Join(err, v.Close())
+	answers := answerAll(queries, func(q meta.Query) (*meta.Answer, error) { return objects.Ask(v, q) })
+	return answers, v.Close()
+}
+
+// answerAll answers queries until the answers are long.
+func answerAll(queries []meta.Query, ask func(meta.Query) (*meta.Answer, error)) []*meta.Answer {
+	answers := make([]*meta.Answer, 0, len(queries))
+	for size := 0; len(answers) < len(queries) && size < meta.MaxAnswersBytes; {
+		a, err := ask(queries[len(answers)])
+		if err != nil {
+			a = &meta.Answer{Err: api.AsError(err)}
+		}
+		if a.Object != nil {
+			size += len(a.Object.Inline) + len(a.Object.Manifest)
+		}
+		answers = append(answers, a)
+	}
+	return answers
 }
 
 // fresh returns when this coordinator has applied everything that was acknowledged before the call.

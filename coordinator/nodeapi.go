@@ -47,7 +47,6 @@ func (s *Server) nodeRoutes() map[string]func(w http.ResponseWriter, r *http.Req
 		"POST " + api.PathRenew:       s.handleRenew,
 		"GET " + api.PathTrust:        s.handleTrust,
 		"POST " + api.PathStoreKey:    s.handleStoreKey,
-		"POST " + api.PathMetaApply:   s.handleMetaApply,
 		"POST " + api.PathMetaRead:    s.handleMetaRead,
 		"GET " + api.PathStoreMembers: s.handleStoreMembers,
 		"POST " + api.PathStoreShort:  s.handleStoreShort,

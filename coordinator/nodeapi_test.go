@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding"
 	"encoding/json"
 	"encoding/pem"
 	"io"
@@ -98,9 +99,6 @@ func askNode(s *Server, cert *x509.Certificate, pattern, path string, body any) 
 		path = route
 	}
 	data, _ := json.Marshal(body) // structs of the API
-	if c, ok := body.(meta.Commands); ok {
-		data, _ = c.MarshalBinary()
-	}
 	r := httptest.NewRequest(method, path, bytes.NewReader(data))
 	r.TLS = nil
 	if cert != nil {
@@ -109,6 +107,26 @@ func askNode(s *Server, cert *x509.Certificate, pattern, path string, body any) 
 	rec := httptest.NewRecorder()
 	s.nodeAPI().ServeHTTP(rec, r)
 	return rec
+}
+
+// askLine asks what a node would ask on a line.
+func askLine(s *Server, node string, kind byte, in any, out encoding.BinaryUnmarshaler) error {
+	body, _ := json.Marshal(in) // structs of the API
+	if c, ok := in.(meta.Commands); ok {
+		body, _ = c.MarshalBinary()
+	}
+	outcome, text := s.answerLine(context.Background(), pki.Identity{Cluster: s.id.ClusterID, Role: api.RoleNode, ID: node}, kind, body)
+	if outcome == api.LineError {
+		var refused api.ErrorBody
+		if err := json.Unmarshal(text, &refused); err != nil {
+			return err
+		}
+		return refused.Error
+	}
+	if out == nil {
+		return nil
+	}
+	return out.UnmarshalBinary(text)
 }
 
 // Security 8: on every route of the node API, node A can do nothing to node B's objects and learns
@@ -154,8 +172,7 @@ func TestANodeActsForItselfAlone(t *testing.T) {
 		"POST " + api.PathRenew:       {"", api.RenewRequest{CSR: string(csr)}, 200, ""},
 		"GET " + api.PathTrust:        {"", nil, 200, "PRIVATE KEY"},
 		"POST " + api.PathStoreKey:    {"", api.SigningKeyRequest{AccessKey: s3Key.ID, Date: time.Now().UTC().Format(signingDay)}, 200, s3Key.Secret},
-		"POST " + api.PathMetaApply:   {"", meta.Commands{Commands: []meta.Command{bucket("assets")}}, 200, ""},
-		"POST " + api.PathMetaRead:    {"", meta.Query{Buckets: true}, 200, ""},
+		"POST " + api.PathMetaRead:    {"", meta.Queries{Queries: []meta.Query{{Buckets: true}}}, 200, ""},
 		"GET " + api.PathStoreMembers: {"", nil, 200, ""},
 		"POST " + api.PathStoreShort:  {"", api.StoreShort{Chunks: []string{digest}}, 200, ""},
 	}
@@ -172,6 +189,19 @@ func TestANodeActsForItselfAlone(t *testing.T) {
 		}
 		if diff := cmp.Diff(before, rowsOf(s, b)); diff != "" {
 			t.Errorf("%s as node A changed node B:\n%s", pattern, diff)
+		}
+	}
+	lines := map[byte]any{
+		api.LineMetaApply: meta.Commands{Commands: []meta.Command{bucket("assets")}},
+		api.LineMetaRead:  meta.Queries{Queries: []meta.Query{{Bucket: "assets"}}},
+	}
+	for kind := range byte(10) {
+		body, known := lines[kind]
+		if err := askLine(s, a, kind, body, nil); known != (err == nil) {
+			t.Errorf("a question of kind %d: %v", kind, err)
+		}
+		if diff := cmp.Diff(before, rowsOf(s, b)); diff != "" {
+			t.Errorf("a question of kind %d of node A changed node B:\n%s", kind, diff)
 		}
 	}
 	told, _ := s.events.match(api.EventQuery{})
@@ -198,6 +228,11 @@ func TestANodeActsForItselfAlone(t *testing.T) {
 		for pattern := range s.nodeRoutes() {
 			if rec := askNode(s, certA, pattern, cases[pattern].path, nil); rec.Code != http.StatusForbidden {
 				t.Errorf("%s as a removed node: %d", pattern, rec.Code)
+			}
+		}
+		for kind, body := range lines {
+			if err := askLine(s, a, kind, body, nil); api.CodeOf(err) != api.CodeForbidden {
+				t.Errorf("a question of kind %d of a removed node: %v", kind, err)
 			}
 		}
 	})

@@ -75,11 +75,16 @@ func (s *Server) handlePropose(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) handlePeerMeta(w http.ResponseWriter, r *http.Request) {
 	var req meta.Commands
-	if !readPacked(w, r, &req) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, api.MaxMetaBytes))
+	if err == nil {
+		err = req.UnmarshalBinary(body)
+	}
+	if err != nil {
+		writeError(w, unexpected(err))
 		return
 	}
 	var res *meta.Results
-	err := s.leaderOnly(func() (err error) {
+	err = s.leaderOnly(func() (err error) {
 		res, err = s.applyMetaHere(r.Context(), req.Commands)
 		return err
 	})

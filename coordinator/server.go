@@ -273,10 +273,13 @@ func (s *Server) members() []api.Member {
 func (s *Server) serveLink(context.Context) error {
 	ctx, g := s.group.Context(), s.group
 	join, node, peer := s.mux.Handle(api.ALPNJoin), s.mux.Handle(api.ALPNNode, api.RoleNode), s.mux.Handle(api.ALPNPeer, api.RoleServer)
-	tunnel, relay := s.mux.Handle(api.ALPNTunnel, api.RoleNode), s.mux.Handle(api.ALPNRelay, api.RoleNode, api.RoleServer)
+	tunnel, relay, lines := s.mux.Handle(api.ALPNTunnel, api.RoleNode), s.mux.Handle(api.ALPNRelay, api.RoleNode, api.RoleServer), s.mux.Handle(api.ALPNMeta, api.RoleNode)
 	g.Go("join API", func(context.Context) error { return link.ServeHTTP1(ctx, join, s.joinAPI(), s.log) })
 	g.Go("node API", func(context.Context) error { return link.ServeHTTP2(ctx, node, s.nodeAPI(), s.log) })
 	g.Go("peer API", func(context.Context) error { return link.ServeHTTP2(ctx, peer, s.peerAPI(), s.log) })
+	g.Go("metadata lines", func(context.Context) error {
+		return link.ServeLines(ctx, lines, api.MaxMetaBytes, s.answerLine, s.log)
+	})
 	g.Go("tunnels", func(context.Context) error { return s.tunnels.Serve(ctx, tunnel) })
 	g.Go("relay", func(context.Context) error { return link.ServeRelay(ctx, relay, s.tunnels, maxRelayStreams, s.log) })
 	g.Go("mTLS port", func(ctx context.Context) error { return s.mux.Serve(ctx) })

@@ -1,68 +1,96 @@
 package coordinator
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/meta"
-	"github.com/cloudless/cloudless/coordinator/objects"
+	"github.com/cloudless/cloudless/internal/pki"
 )
 
-// maxMetaBody bounds the commands of one call: what an entry of the log may have, and the frame.
-const maxMetaBody = objects.MaxEntryBytes + 1<<10
+// answerLine answers what a node asks on a line.
+func (s *Server) answerLine(ctx context.Context, from pki.Identity, kind byte, body []byte) (byte, []byte) {
+	answer, err := s.askedOnLine(ctx, from, kind, body)
+	if err == nil {
+		return api.LineAnswer, answer
+	}
+	refusal, _ := json.Marshal(api.ErrorBody{Error: api.AsError(err)}) // strings can be written
+	return api.LineError, refusal
+}
 
-// handleMetaApply takes commands from a node. What expires, and which chunks are kept as a group, is for the leader to say; what is restored for
+func (s *Server) askedOnLine(ctx context.Context, from pki.Identity, kind byte, body []byte) ([]byte, error) {
+	if err := s.verifyPeer(from); err != nil { // a line that was open when the node was removed
+		return nil, err
+	}
+	switch kind {
+	case api.LineMetaApply:
+		return s.metaApplied(ctx, body)
+	case api.LineMetaRead:
+		return s.metaAnswers(ctx, body)
+	}
+	return nil, api.Errorf(api.CodeInvalid, "a question of kind %d is not known", kind)
+}
+
+// metaApplied takes commands from a node. What expires, and which chunks are kept as a group, is for the leader to say; what is restored for
 // an admin, and what workloads run comes in by the REST API alone, not by an S3 door or a guest.
-func (s *Server) handleMetaApply(w http.ResponseWriter, r *http.Request, _ string) {
+func (s *Server) metaApplied(ctx context.Context, body []byte) ([]byte, error) {
 	var req meta.Commands
-	if !readPacked(w, r, &req) {
-		return
+	if err := req.UnmarshalBinary(body); err != nil {
+		return nil, unexpected(err)
 	}
 	for _, c := range req.Commands {
 		if c.ExpireObjects != nil || c.ExpireSessions != nil || c.SealGroup != nil || c.Restore != nil {
-			writeError(w, api.Errorf(api.CodeForbidden, "a node cannot say what has expired, nor what is kept as a group, nor restore a backup"))
-			return
+			return nil, api.Errorf(api.CodeForbidden, "a node cannot say what has expired, nor what is kept as a group, nor restore a backup")
 		}
 		if err := own(c.Bucket()); err != nil {
-			writeError(w, err)
-			return
+			return nil, err
 		}
 	}
-	res, err := s.applyMeta(r.Context(), req.Commands...)
-	answer(w, res, forNodes(err))
+	res, err := s.applyMeta(ctx, req.Commands...)
+	if err != nil {
+		return nil, forNodes(err)
+	}
+	return json.Marshal(res)
 }
 
-func (s *Server) handleMetaRead(w http.ResponseWriter, r *http.Request, _ string) {
-	var q meta.Query
-	if !readJSON(w, r, &q) {
-		return
+// metaAnswers answers queries of a node.
+func (s *Server) metaAnswers(ctx context.Context, body []byte) ([]byte, error) {
+	var req meta.Queries
+	if err := readStrictly(bytes.NewReader(body), &req); err != nil {
+		return nil, err
 	}
-	a, err := s.readMeta(r.Context(), q)
+	if n := len(req.Queries); n < 1 || n > meta.MaxQueries {
+		return nil, api.Errorf(api.CodeInvalid, "%d queries at once, 1 to %d are allowed", n, meta.MaxQueries)
+	}
+	answers, err := s.readMetas(ctx, req.Queries...)
+	if err == nil && len(req.Queries) == 1 && answers[0].Err != nil {
+		err = answers[0].Err
+	}
 	if err != nil {
-		writeError(w, forNodes(err))
+		return nil, forNodes(err)
+	}
+	return meta.Answers{Answers: answers}.MarshalBinary()
+}
+
+// handleMetaRead is for what a node asks by itself, which may take long.
+func (s *Server) handleMetaRead(w http.ResponseWriter, r *http.Request, _ string) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, api.MaxBodyBytes))
+	if err != nil {
+		writeError(w, unexpected(err))
 		return
 	}
-	packed, err := a.MarshalBinary()
+	packed, err := s.metaAnswers(r.Context(), body)
 	if err != nil {
 		writeError(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	_, _ = w.Write(packed) // the node is gone; nobody is left to tell
-}
-
-// readPacked reads commands; see meta.Commands.
-func readPacked(w http.ResponseWriter, r *http.Request, c *meta.Commands) bool {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMetaBody))
-	if err == nil {
-		err = c.UnmarshalBinary(body)
-	}
-	if err != nil {
-		writeError(w, api.Errorf(api.CodeInvalid, "the body is not what was expected: %v", err))
-	}
-	return err == nil
 }
 
 // forNodes gives an error as a node is to see it: what is safe to try again was tried for it already.

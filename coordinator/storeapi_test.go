@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,9 +17,16 @@ import (
 // A node asks for changes and reads them; what only a leader or an admin decides it cannot ask for.
 func TestWhatANodeMayAskOfTheMetadata(t *testing.T) {
 	t.Parallel()
+	const changes, reads = "changes", "reads" // on lines
 	s := openServer(t)
-	_, cert := enrolled(t, s, "a")
+	id, cert := enrolled(t, s, "a")
 	ask := func(path string, body any) (int, string) {
+		if kind, ok := map[string]byte{changes: api.LineMetaApply, reads: api.LineMetaRead}[path]; ok {
+			if err := askLine(s, id, kind, body, nil); err != nil {
+				return api.CodeOf(err).HTTPStatus(), err.Error()
+			}
+			return http.StatusOK, ""
+		}
 		rec := askNode(s, cert, "POST "+path, "", body)
 		return rec.Code, rec.Body.String()
 	}
@@ -30,7 +38,7 @@ func TestWhatANodeMayAskOfTheMetadata(t *testing.T) {
 		return c
 	}
 	one := func(c meta.Command) meta.Commands { return meta.Commands{Commands: []meta.Command{c}} }
-	if code, body := ask(api.PathMetaApply, one(bucket("assets"))); code != http.StatusOK {
+	if code, body := ask(changes, one(bucket("assets"))); code != http.StatusOK {
 		t.Fatalf("%d %s", code, body)
 	}
 	for name, c := range map[string]struct {
@@ -38,22 +46,28 @@ func TestWhatANodeMayAskOfTheMetadata(t *testing.T) {
 		body   any
 		status int
 	}{
-		"what has expired":             {api.PathMetaApply, one(meta.Command{ExpireObjects: &meta.ExpireObjects{Bucket: "assets"}}), 403},
-		"which sessions have expired":  {api.PathMetaApply, one(meta.Command{ExpireSessions: &meta.ExpireSessions{}}), 403},
-		"what is kept as a group":      {api.PathMetaApply, one(meta.Command{SealGroup: &meta.SealGroup{Session: "s1"}}), 403},
-		"a restore":                    {api.PathMetaApply, one(meta.Command{Restore: &meta.Restore{ID: "r1", Last: true}}), 403},
-		"to put what workloads run":    {api.PathMetaApply, one(meta.Command{Put: &meta.Put{Bucket: api.ArtifactBucket, Key: "k", Inline: []byte("x")}}), 403},
-		"to delete it":                 {api.PathMetaApply, one(meta.Command{Delete: &meta.Delete{Bucket: api.ArtifactBucket, Key: "k"}}), 403},
-		"to copy over it":              {api.PathMetaApply, one(meta.Command{Copy: &meta.Copy{FromBucket: "assets", FromKey: "k", Bucket: api.ArtifactBucket, Key: "k"}}), 403},
-		"nothing":                      {api.PathMetaApply, meta.Commands{}, 400},
-		"as much as an entry may have": {api.PathMetaApply, many(objects.MaxEntryCommands), 200},
-		"more than an entry may have":  {api.PathMetaApply, many(objects.MaxEntryCommands + 1), 400},
-		"what this version has not":    {api.PathMetaApply, map[string]any{"fly": true}, 400},
-		"two things at once":           {api.PathMetaRead, meta.Query{Bucket: "assets", Buckets: true}, 400},
-		"an object that is not there":  {api.PathMetaRead, meta.Query{Object: &meta.ObjectRef{Bucket: "assets", Key: "none"}}, 404},
-		"as many sessions as it may":   {api.PathMetaRead, meta.Query{Sessions: make([]string, meta.MaxAsked)}, 200},
-		"too many sessions":            {api.PathMetaRead, meta.Query{Sessions: make([]string, meta.MaxAsked+1)}, 413},
-		"a digest of other bytes":      {api.PathMetaRead, meta.Query{Unreferenced: [][]byte{{1}}}, 400},
+		"what has expired":             {changes, one(meta.Command{ExpireObjects: &meta.ExpireObjects{Bucket: "assets"}}), 403},
+		"which sessions have expired":  {changes, one(meta.Command{ExpireSessions: &meta.ExpireSessions{}}), 403},
+		"what is kept as a group":      {changes, one(meta.Command{SealGroup: &meta.SealGroup{Session: "s1"}}), 403},
+		"a restore":                    {changes, one(meta.Command{Restore: &meta.Restore{ID: "r1", Last: true}}), 403},
+		"to put what workloads run":    {changes, one(meta.Command{Put: &meta.Put{Bucket: api.ArtifactBucket, Key: "k", Inline: []byte("x")}}), 403},
+		"to delete it":                 {changes, one(meta.Command{Delete: &meta.Delete{Bucket: api.ArtifactBucket, Key: "k"}}), 403},
+		"to copy over it":              {changes, one(meta.Command{Copy: &meta.Copy{FromBucket: "assets", FromKey: "k", Bucket: api.ArtifactBucket, Key: "k"}}), 403},
+		"nothing":                      {changes, meta.Commands{}, 400},
+		"as much as an entry may have": {changes, many(objects.MaxEntryCommands), 200},
+		"more than an entry may have":  {changes, many(objects.MaxEntryCommands + 1), 400},
+		"what this version has not":    {changes, map[string]any{"fly": true}, 400},
+		"two things at once":           {api.PathMetaRead, meta.Queries{Queries: []meta.Query{{Bucket: "assets", Buckets: true}}}, 400},
+		"an object that is not there":  {api.PathMetaRead, meta.Queries{Queries: []meta.Query{{Object: &meta.ObjectRef{Bucket: "assets", Key: "none"}}}}, 404},
+		"as many sessions as it may":   {api.PathMetaRead, meta.Queries{Queries: []meta.Query{{Sessions: make([]string, meta.MaxAsked)}}}, 200},
+		"too many sessions":            {api.PathMetaRead, meta.Queries{Queries: []meta.Query{{Sessions: make([]string, meta.MaxAsked+1)}}}, 413},
+		"a digest of other bytes":      {api.PathMetaRead, meta.Queries{Queries: []meta.Query{{Unreferenced: [][]byte{{1}}}}}, 400},
+		"as many things as it may":     {reads, meta.Queries{Queries: slices.Repeat([]meta.Query{{Bucket: "assets"}}, meta.MaxQueries)}, 200},
+		"more things":                  {reads, meta.Queries{Queries: slices.Repeat([]meta.Query{{Bucket: "assets"}}, meta.MaxQueries+1)}, 400},
+		"no thing":                     {reads, meta.Queries{}, 400},
+		"one that is not there":        {reads, meta.Queries{Queries: []meta.Query{{Bucket: "none"}}}, 404},
+		"one of them not there":        {reads, meta.Queries{Queries: []meta.Query{{Bucket: "assets"}, {Bucket: "none"}}}, 200},
+		"what is no query":             {reads, map[string]any{"fly": true}, 400},
 		"what is no digest":            {api.PathStoreShort, api.StoreShort{Chunks: []string{"x"}}, 400},
 	} {
 		if code, body := ask(c.path, c.body); code != c.status {
@@ -98,6 +112,41 @@ func TestANodeIsToldOfOtherMembersOnly(t *testing.T) {
 		table, code := get(empty.Revision)
 		if code != http.StatusOK || len(table.Members) != 1 || table.Members[0].ID != id || table.Members[0].Weight != 1024 {
 			t.Errorf("%d %+v", code, table)
+		}
+	}
+}
+
+// Each of several queries is answered for itself.
+func TestQueriesAreAnsweredTogether(t *testing.T) {
+	t.Parallel()
+	s := openServer(t)
+	id, _ := enrolled(t, s, "a")
+	if _, err := s.applyMeta(t.Context(), bucket("assets"), small("a", "bytes of a"), small("b", "bytes of b")); err != nil {
+		t.Fatal(err)
+	}
+	object := func(key string) meta.Query { return meta.Query{Object: &meta.ObjectRef{Bucket: "assets", Key: key}} }
+	var got meta.Answers
+	if err := askLine(s, id, api.LineMetaRead, meta.Queries{Queries: []meta.Query{object("a"), object("none"), {Bucket: "assets"}, object("b")}}, &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Answers) != 4 {
+		t.Fatalf("%d answers", len(got.Answers))
+	}
+	a, none, assets, b := got.Answers[0], got.Answers[1], got.Answers[2], got.Answers[3]
+	if string(a.Object.Inline) != "bytes of a" || string(b.Object.Inline) != "bytes of b" || assets.Bucket.Name != "assets" || api.ReasonOf(none.Err) != api.ReasonNoObject {
+		t.Errorf("%+v %+v %+v %+v", a, none, assets, b)
+	}
+}
+
+// What would be too long is left for another request, but one answer there always is.
+func TestAnswersAreBounded(t *testing.T) {
+	for bytes, want := range map[int]int{0: 9, meta.MaxAnswersBytes/3 - 1: 4, meta.MaxAnswersBytes / 2: 2, meta.MaxAnswersBytes - 1: 2, meta.MaxAnswersBytes: 1, 2 * meta.MaxAnswersBytes: 1} {
+		manifest := make([]byte, bytes)
+		got := answerAll(make([]meta.Query, 9), func(meta.Query) (*meta.Answer, error) {
+			return &meta.Answer{Object: &api.Object{Manifest: manifest}}, nil
+		})
+		if len(got) != want {
+			t.Errorf("with %d bytes each there are %d answers, want %d", bytes, len(got), want)
 		}
 	}
 }

@@ -151,29 +151,47 @@ func (a *Answer) blobs() []*[]byte {
 	return []*[]byte{&a.Object.Inline, &a.Object.Manifest}
 }
 
-// MarshalBinary implements encoding.BinaryMarshaler.
-func (a Answer) MarshalBinary() ([]byte, error) {
+// bare is a copy of an answer whose places may be changed.
+func (a Answer) bare() *Answer {
 	if a.Object != nil {
 		o := *a.Object
 		a.Object = &o
 	}
-	blobs := takeBlobs(nil, a.blobs())
-	text, err := json.Marshal(a)
+	return &a
+}
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (a Answers) MarshalBinary() ([]byte, error) {
+	bare := make([]*Answer, len(a.Answers))
+	var blobs []byte
+	for i, answer := range a.Answers {
+		bare[i] = answer.bare()
+		blobs = takeBlobs(blobs, bare[i].blobs())
+	}
+	text, err := json.Marshal(bare)
 	return Pack(text, blobs), err
 }
 
 // UnmarshalBinary implements encoding.BinaryUnmarshaler; what it reads must not change. Of what a newer
 // coordinator says more it takes no notice.
-func (a *Answer) UnmarshalBinary(b []byte) error {
+func (a *Answers) UnmarshalBinary(b []byte) error {
 	text, blobs, err := Unpack(b)
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(text, a); err != nil {
+	if err := json.Unmarshal(text, &a.Answers); err != nil {
 		return err
 	}
-	if blobs, err = giveBlobs(blobs, a.blobs()); err == nil && len(blobs) > 0 {
-		err = errPacked
+	for _, answer := range a.Answers {
+		if answer == nil {
+			return errPacked
+		}
+		if blobs, err = giveBlobs(blobs, answer.blobs()); err != nil {
+			return err
+		}
 	}
-	return err
+	if len(blobs) > 0 {
+		return errPacked
+	}
+	return nil
 }

@@ -36,18 +36,37 @@ func TestPackingLosesNothing(t *testing.T) {
 	if d := cmp.Diff(in, out); d != "" {
 		t.Error(d)
 	}
-	for _, o := range []*api.Object{nil, {Key: "a", Inline: []byte("x")}, {Key: "b", Manifest: []byte("m")}, {Key: "empty"}} {
-		in := Answer{Index: 7, Object: o, Sessions: []string{"s"}}
-		b, err := in.MarshalBinary()
-		if err != nil {
-			t.Fatal(err)
+	answers := func() Answers {
+		return Answers{Answers: []*Answer{
+			{Index: 7, Sessions: []string{"s"}},
+			{Index: 7, Object: &api.Object{Key: "a", Inline: []byte("x")}},
+			{Err: api.Errorf(api.CodeNotFound, "there is none").WithHint("look")},
+			{Index: 7, Object: &api.Object{Key: "b", Manifest: []byte("m")}},
+			{Index: 7, Object: &api.Object{Key: "empty"}},
+		}}
+	}
+	told := answers()
+	if b, err = told.MarshalBinary(); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(answers(), told); d != "" {
+		t.Errorf("packing changed what was packed:\n%s", d)
+	}
+	var heard Answers
+	if err := heard.UnmarshalBinary(b); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(told, heard); d != "" {
+		t.Error(d)
+	}
+	for i := range b {
+		if err := new(Answers).UnmarshalBinary(b[:i]); err == nil {
+			t.Errorf("answers that are cut after %d bytes are taken", i)
 		}
-		var out Answer
-		if err := out.UnmarshalBinary(b); err != nil {
-			t.Fatal(err)
-		}
-		if d := cmp.Diff(in, out); d != "" {
-			t.Error(d)
+	}
+	for name, b := range map[string][]byte{"bytes after the end": append(append([]byte{}, b...), 0), "no answer": Pack([]byte(`[null]`), nil)} {
+		if err := new(Answers).UnmarshalBinary(b); err == nil {
+			t.Errorf("%s: it is taken", name)
 		}
 	}
 }
@@ -95,6 +114,6 @@ func FuzzUnpack(f *testing.F) {
 		if err := d.UnmarshalBinary(again); err != nil {
 			t.Errorf("what was read cannot be packed and read again: %v", err)
 		}
-		_ = new(Answer).UnmarshalBinary(b)
+		_ = new(Answers).UnmarshalBinary(b)
 	})
 }

@@ -23,8 +23,26 @@ type Query struct {
 // MaxAsked is how many chunks or sessions one query may ask about.
 const MaxAsked = 1_000
 
-// Answer is what a query gave; Index is the log's up to which it counts.
+// Queries asks several things in one request, each of which is answered for itself.
+type Queries struct {
+	Queries []Query `json:"queries"`
+}
+
+const (
+	MaxQueries = 256 // in one request
+	// MaxAnswersBytes is after how much of manifests and inline bytes a request gets no more answers.
+	MaxAnswersBytes = 4 << 20
+)
+
+// Answers answers Queries in their order, the first of them at least. What comes after the last answer is to be
+// asked again. If there is only one query, what was wrong with it is the error of the request.
+type Answers struct {
+	Answers []*Answer `json:"answers"`
+}
+
+// Answer is what a query gave, or why it gave nothing; Index is the log's up to which it counts.
 type Answer struct {
+	Err      *api.Error       `json:"error,omitempty"`
 	Index    uint64           `json:"index"`
 	Bucket   *api.Bucket      `json:"bucket,omitempty"`
 	Usage    *api.BucketUsage `json:"usage,omitempty"`

@@ -44,7 +44,7 @@ func TestARevokedNodeIsCutOffWithinFiveSeconds(t *testing.T) {
 		{"the ingress of the other agent", other.node, api.ALPNIngress, api.RoleNode},
 	}
 	for _, c := range s.coords {
-		for _, alpn := range []string{api.ALPNNode, api.ALPNTunnel, api.ALPNRelay} {
+		for _, alpn := range []string{api.ALPNNode, api.ALPNTunnel, api.ALPNRelay, api.ALPNMeta} {
 			targets = append(targets, target{alpn + " of " + c.name, c.node, alpn, api.RoleServer})
 		}
 	}

@@ -58,7 +58,7 @@ func TestTheNodePortAdmitsOnlyTheWantedRole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, alpn := range []string{api.ALPNRaft, api.ALPNPeer, api.ALPNNode, api.ALPNTunnel, api.ALPNRelay} {
+	for _, alpn := range []string{api.ALPNRaft, api.ALPNPeer, api.ALPNNode, api.ALPNTunnel, api.ALPNRelay, api.ALPNMeta} {
 		nobody := as(node, alpn)
 		nobody.GetClientCertificate = nil
 		if !refused(t, c.node, nobody) {
