@@ -115,7 +115,7 @@ func (a *Agent) saveKeys(cert, key, ca []byte) error {
 // keepCertificate renews the leaf when a third of its life is left, by any coordinator that answers.
 // Open connections are not touched.
 func (a *Agent) keepCertificate(ctx context.Context) error {
-	for run.Sleep(ctx, max(time.Until(a.creds.RenewAt()), time.Second)) == nil {
+	for a.creds.AwaitRenewal(ctx) == nil {
 		a.trustMu.Lock()
 		err := a.renewBy(func(in, out any) error { return a.sessions.call(ctx, api.PathRenew, in, out) })
 		a.trustMu.Unlock()

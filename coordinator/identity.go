@@ -16,7 +16,6 @@ import (
 	"github.com/cloudless/cloudless/internal/gossip"
 	"github.com/cloudless/cloudless/internal/link"
 	"github.com/cloudless/cloudless/internal/pki"
-	"github.com/cloudless/cloudless/internal/run"
 )
 
 // identity is who a coordinator is, kept in its data folder. Members are the last known
@@ -184,12 +183,10 @@ func (s *Server) enrol(ctx context.Context) error {
 // keepCertificate renews the own leaf when a third of its life is left. Connections that are open
 // stay open.
 func (s *Server) keepCertificate(ctx context.Context) error {
-	for {
-		if err := run.Sleep(ctx, max(time.Until(s.creds.RenewAt()), time.Second)); err != nil {
-			return nil
-		}
+	for s.creds.AwaitRenewal(ctx) == nil {
 		if err := s.issueOwn(s.trust.Load()); err != nil {
 			s.log.Error().Err(err).Msg("certificate not renewed; trying again")
 		}
 	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -50,6 +51,54 @@ func TestAClockThatIsHoursOffIsTold(t *testing.T) {
 			t.Errorf("%s: with the right clock: %v", name, err)
 		}
 	}
+}
+
+// A renewal falls due by the clock, however little of the wait has gone by: that of a machine that was
+// asleep for two days has jumped. Here the certificate is exchanged for one that is two days older.
+func TestARenewalIsDueByTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, err := NewCA("c-test", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, csr, err := NewKeyCSR()
+		if err != nil {
+			t.Fatal(err)
+		}
+		issued := func(at time.Time) []byte {
+			cert, err := ca.Issue(csr, Identity{Cluster: "c-test", Role: api.RoleNode, ID: "n-1"}, nil, at, api.LeafLifetime)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return cert
+		}
+		creds, err := NewCredentials(issued(time.Now()), key, ca.CertPEM())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait := func() time.Duration {
+			began := time.Now()
+			if err := creds.AwaitRenewal(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(began)
+		}
+		usual := time.Until(creds.RenewAt())
+		if took := wait(); took < usual || took > usual+renewLook {
+			t.Errorf("due after %s, was due in %s", took, usual)
+		}
+		if err := creds.Update(issued(time.Now()), key, ca.CertPEM()); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(time.Hour, func() {
+			if err := creds.Update(issued(time.Now().Add(-48*time.Hour)), key, ca.CertPEM()); err != nil {
+				t.Error(err)
+			}
+		})
+		if took := wait(); took < time.Hour || took > time.Hour+renewLook {
+			t.Errorf("due after %s, the clock jumped after an hour", took)
+		}
+	})
 }
 
 func parse(t *testing.T, text []byte) *x509.Certificate {

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/run"
 )
 
 // Credentials are a member's certificate and key and the CAs that it trusts. They can be replaced
@@ -134,6 +136,24 @@ func (c *Credentials) NotAfter() time.Time { return c.current.Load().cert.Leaf.N
 func (c *Credentials) RenewAt() time.Time {
 	leaf := c.current.Load().cert.Leaf
 	return leaf.NotAfter.Add(-leaf.NotAfter.Sub(leaf.NotBefore) / 3)
+}
+
+// renewLook is how often AwaitRenewal looks at the clock. A timer of days would stand still while the
+// machine sleeps, and the certificate's end would not.
+const renewLook = time.Minute
+
+// AwaitRenewal returns when it is time to ask for a new certificate, in a second at the earliest, or with
+// ctx's error.
+func (c *Credentials) AwaitRenewal(ctx context.Context) error {
+	for {
+		left := time.Until(c.RenewAt())
+		if err := run.Sleep(ctx, min(max(left, time.Second), renewLook)); err != nil {
+			return err
+		}
+		if time.Until(c.RenewAt()) <= 0 {
+			return nil
+		}
+	}
 }
 
 // Issuer is the hash of the CA that signed the certificate.
