@@ -126,6 +126,20 @@ func TestEveryDependencyIsInTheTable(t *testing.T) {
 // A link within the project leads to a file that is there.
 func TestLinksLeadToFiles(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#:\s]+)(?:#[^)]*)?\)`)
+	leadSomewhere(t, link, 10, filepath.Dir)
+}
+
+// A path in a document is of a file or folder that is there: `coordinator/leader.go`, `agent/supervise`.
+func TestDocumentsNamePathsThatExist(t *testing.T) {
+	path := regexp.MustCompile("`((?:agent|api|chunkstore|cli|coordinator|deploy|docs|internal|sandbox|test|wasm-examples|web)" +
+		`(?:/[\w-]+)+(?:\.(?:go|md|yaml|yml|json|service|sh|txtar))?)/?` + "`")
+	leadSomewhere(t, path, 50, func(string) string { return filepath.Join("..", "..") })
+}
+
+// leadSomewhere looks for the files that a pattern finds in the documents, below the folder that from
+// gives for a document; the pattern must find at least so many.
+func leadSomewhere(t *testing.T, pattern *regexp.Regexp, least int, from func(page string) string) {
+	t.Helper()
 	root := filepath.Join("..", "..")
 	pages, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	if err != nil {
@@ -137,14 +151,14 @@ func TestLinksLeadToFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+		for _, m := range pattern.FindAllStringSubmatch(string(text), -1) {
 			found++
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
-				t.Errorf("%s links to %s, which is not there", page, m[1])
+			if _, err := os.Stat(filepath.Join(from(page), m[1])); err != nil {
+				t.Errorf("%s names %s, which is not there", page, m[1])
 			}
 		}
 	}
-	if found < 10 {
-		t.Fatalf("found only %d links: the pattern is wrong", found)
+	if found < least {
+		t.Fatalf("found only %d: the pattern is wrong", found)
 	}
 }
