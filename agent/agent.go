@@ -35,6 +35,13 @@ import (
 	"github.com/cloudless/cloudless/sandbox"
 )
 
+// What a stop does with what runs here.
+const (
+	OnStopRestart = "restart" // ends wasm replicas and leaves containers, to be adopted by the next start
+	OnStopDrain   = "drain"   // moves everything away first
+	OnStopKill    = "kill"    // ends everything
+)
+
 // Config is what one agent needs to know. Listener is its mTLS port and Ingress its HTTP port, both
 // already bound, as is S3; PublishHost is where published tcp ports listen, "" to publish none.
 type Config struct {
@@ -54,7 +61,7 @@ type Config struct {
 	Join          []string
 	Token         string
 	Version       string
-	OnStop        string // restart (default) | drain | kill
+	OnStop        string // one of the OnStop values; "" is OnStopRestart
 	AccessLog     bool   // a line in the log for each request of the ingress
 	Storage       Storage
 	Tel           *telemetry.Telemetry
@@ -329,7 +336,7 @@ func (a *Agent) running() int {
 func (a *Agent) close() error {
 	var errs []error
 	onStop := a.settings.Load().OnStop
-	if a.sessions != nil && a.sup != nil && onStop == "drain" {
+	if a.sessions != nil && a.sup != nil && onStop == OnStopDrain {
 		a.drainSelf() // has a time of its own
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
@@ -338,14 +345,14 @@ func (a *Agent) close() error {
 		a.sessions.goodbye(ctx)
 	}
 	if a.sup != nil {
-		mode := "restart"
-		if onStop == "kill" {
-			mode = "kill"
+		mode := supervise.StopRestart
+		if onStop == OnStopKill {
+			mode = supervise.StopKill
 		}
 		errs = append(errs, a.sup.Stop(ctx, mode))
 	}
 	if a.volumes != nil {
-		errs = append(errs, a.volumes.Close(onStop == "kill"))
+		errs = append(errs, a.volumes.Close(onStop == OnStopKill))
 	}
 	a.group.Stop()
 	if a.ingress != nil {

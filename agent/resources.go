@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/internal/gossip"
 	"github.com/cloudless/cloudless/internal/run"
 	"github.com/cloudless/cloudless/internal/telemetry"
 )
@@ -121,7 +122,7 @@ func (a *Agent) keepGossipJoined(ctx context.Context) error {
 		var addrs []string
 		seen := false
 		for _, m := range a.knownCoordinators() {
-			seen = seen || a.gossip.Status(m.ID) == "alive"
+			seen = seen || a.gossip.Status(m.ID) == gossip.StatusAlive
 			if m.GossipAddr != "" && !slices.Contains(addrs, m.GossipAddr) {
 				addrs = append(addrs, m.GossipAddr)
 			}

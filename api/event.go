@@ -84,7 +84,6 @@ const (
 	EventTokenRefused      = "security.token.refused"
 	EventStrangerGossip    = "security.gossip.stranger"
 	EventNameClaimed       = "security.gossip.claim"
-	EventIdentityRefused   = "security.identity.refused"
 	EventPolicySet         = "security.policy.set"
 	EventPolicyDeleted     = "security.policy.deleted"
 	EventVolumeSkipped     = "volume.skipped"  // a key of a mounted bucket cannot be a file's name

@@ -134,9 +134,6 @@ func (n *Node) Effective() NodeState {
 	return NodeReady
 }
 
-// Schedulable tells whether the node takes new replicas.
-func (n *Node) Schedulable() bool { return n.Effective() == NodeReady }
-
 // Runs tells whether the node can run variant v.
 func (n *Node) Runs(v Variant) bool {
 	if v == VariantContainer {

@@ -252,8 +252,8 @@ func TestNodeStates(t *testing.T) {
 		NodeReady: {Liveness: NodeReady}, NodeDraining: {Liveness: NodeReady, Drain: &Drain{}, Cordoned: true}, NodeCordoned: {Liveness: NodeReady, Cordoned: true},
 		NodeLost: {Liveness: NodeLost, Drain: &Drain{}}, NodeSuspect: {Liveness: NodeSuspect, Cordoned: true},
 	} {
-		if n.Effective() != want || n.Schedulable() != (want == NodeReady) {
-			t.Errorf("%+v is %s, takes new replicas: %v", n, n.Effective(), n.Schedulable())
+		if n.Effective() != want {
+			t.Errorf("%+v is %s", n, n.Effective())
 		}
 	}
 }

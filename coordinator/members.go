@@ -256,7 +256,7 @@ func (s *Server) keepGossipJoined(ctx context.Context) error {
 			addrs = s.someoneAlive()
 		}
 		for _, m := range s.everKnown() {
-			if m.ID != s.id.ID && m.GossipAddr != "" && s.gossip.Status(m.ID) != "alive" && !slices.Contains(addrs, m.GossipAddr) {
+			if m.ID != s.id.ID && m.GossipAddr != "" && s.gossip.Status(m.ID) != gossip.StatusAlive && !slices.Contains(addrs, m.GossipAddr) {
 				addrs = append(addrs, m.GossipAddr)
 			}
 		}
@@ -304,7 +304,7 @@ func (s *Server) membersNow() []api.Member {
 	for i := range out {
 		m := &out[i]
 		m.Voter, m.Leader = voters[m.ID], m.ID == leader
-		m.Healthy = m.ID == s.id.ID || s.gossip.Status(m.ID) == "alive"
+		m.Healthy = m.ID == s.id.ID || s.gossip.Status(m.ID) == gossip.StatusAlive
 	}
 	return out
 }

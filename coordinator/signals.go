@@ -242,11 +242,11 @@ func (s *Server) onGossip(e gossip.Event) {
 	_, isNode := v.Node(id)
 	_, isMember := v.Member(id)
 	switch {
-	case e.Kind == "claim":
+	case e.Kind == gossip.EventClaim:
 		s.ownEvent(api.EventNameClaimed, api.SeverityWarning, "gossip/"+id, "the name "+id+" is claimed from a second address, "+e.Member.Addr)
 		return
 	case !isNode && !isMember:
-		if e.Kind == "join" && v.Meta().ClusterID != "" && id != s.id.ID {
+		if e.Kind == gossip.EventJoin && v.Meta().ClusterID != "" && id != s.id.ID {
 			s.ownEvent(api.EventStrangerGossip, api.SeverityWarning, "gossip/"+id, "a member that is not enrolled gossips: "+id+" at "+e.Member.Addr)
 		}
 		return
@@ -255,7 +255,7 @@ func (s *Server) onGossip(e gossip.Event) {
 	}
 	s.signals.update(id, func(n *nodeSignal) {
 		n.Gossip = e.Member.Status
-		n.Seen = n.Seen || e.Member.Status == "alive"
+		n.Seen = n.Seen || e.Member.Status == gossip.StatusAlive
 	})
 	s.wake()
 }

@@ -51,7 +51,6 @@ const (
 	MarkEvents    = tEvents
 	MarkTokens    = tTokens
 	MarkMembers   = tMembers
-	MarkArtifacts = tArtifacts
 	MarkRevoked   = tRevoked
 	MarkRotations = tRotations
 	MarkPolicies  = tPolicies
