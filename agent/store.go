@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,8 @@ const (
 	storePart = 0.8
 	// smallMemory is below what a node is a small board, whose store keeps less in memory.
 	smallMemory = api.Bytes(1 << 30)
+	// smallGarbage is by how many percent the heap may grow there before it is collected: half of Go's.
+	smallGarbage = 50
 
 	storeInterval  = time.Second           // between two looks at the store, and two questions who its members are
 	firstInterval  = 50 * time.Millisecond // between these questions until one is answered: nothing is stored before
@@ -66,7 +69,9 @@ func (a *Agent) openStore(context.Context) error {
 		}),
 	}
 	s.members.Store(&api.StoreMembers{})
-	s.small = memInfo("MemTotal") < smallMemory
+	if s.small = memInfo("MemTotal") < smallMemory; s.small {
+		debug.SetGCPercent(smallGarbage)
+	}
 	a.store = s
 	if !a.cfg.Storage.Off {
 		if err := a.openChunks(); err != nil { // what runs here does not need it

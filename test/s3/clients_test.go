@@ -119,6 +119,14 @@ func same(t *testing.T, want, got string) {
 	}
 }
 
+// clientRounds is how often an agent is killed while a client writes.
+func clientRounds() int {
+	if long() {
+		return 5
+	}
+	return 1
+}
+
 // Clients that others wrote keep and give back every byte, in quiet and while an agent is killed.
 func TestClientsOfOthers(t *testing.T) {
 	k := newCluster(t)
@@ -127,7 +135,10 @@ func TestClientsOfOthers(t *testing.T) {
 	if url == "" {
 		t.Fatal("the ready line has no s3")
 	}
-	first, second := files(t, 1), files(t, 2)
+	dirs := make([]string, 1+clientRounds())
+	for i := range dirs {
+		dirs[i] = files(t, byte(i))
+	}
 	newTool(t, url, access, secret).must("aws", "--endpoint-url", url, "s3", "mb", "s3://backups")
 	for name, use := range map[string]func(*testing.T, tool, string) (write func(string) error, check func(string)){
 		"aws": awsCLI, "rclone": rclone, "restic": restic, "s3cmd": s3cmd,
@@ -135,10 +146,12 @@ func TestClientsOfOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newTool(t, url, access, secret)
 			write, check := use(t, c, url)
-			must(t, write(first))
-			check(first)
-			k.whileKilled(func() error { return write(second) })
-			check(second)
+			must(t, write(dirs[0]))
+			check(dirs[0])
+			for _, dir := range dirs[1:] {
+				k.whileKilled(func() error { return write(dir) })
+				check(dir)
+			}
 		})
 	}
 }
