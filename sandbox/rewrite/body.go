@@ -15,7 +15,7 @@ type body struct {
 	callees   []callee
 	calls     bool
 	amounts   bool   // it has instructions that are charged by what they move
-	block     []byte // type of the block that a guarded body is put into
+	block     []byte // type of the block that a body with loops is put into
 }
 
 // callee is a function that is called by name in a region.
@@ -34,7 +34,9 @@ type edit struct {
 type editKind uint8
 
 const (
-	editFunc       editKind = iota // the instruction's function index: arg
+	editFunc       editKind = iota // the index of the function arg
+	editCall                       // a call of the function arg
+	editIndirect                   // nothing, before a call of any function
 	editReturn                     // becomes a branch out of arg blocks
 	editLoop                       // becomes a loop that counts the rounds of region arg, in blocksOfLoop blocks
 	editEnd                        // ends these
@@ -130,14 +132,15 @@ func (d *decoder) instruction() {
 		d.leave()
 	case op == opReturn:
 		d.edit(at, editReturn, uint32(len(d.open)-1)+d.top().added)
-	case op == opCall, op == opRefFunc:
+	case op == opRefFunc:
+		d.edit(at+1, editFunc, d.index("function", d.m.allFuncs()))
+	case op == opCall:
 		f := d.index("function", d.m.allFuncs())
-		d.edit(at+1, editFunc, f)
-		if op == opCall {
-			d.b.calls = true
-			d.b.callees = append(d.b.callees, callee{d.here(), f})
-		}
+		d.edit(at, editCall, f)
+		d.b.calls = true
+		d.b.callees = append(d.b.callees, callee{d.here(), f})
 	case op == opCallIndirect:
+		d.b.edits = append(d.b.edits, edit{at, at, editIndirect, 0})
 		d.b.calls = true
 		d.index("type", len(d.m.types))
 		d.u32()

@@ -36,7 +36,7 @@ type meter struct {
 	m           *module
 	wide, small uint32  // an i64 and an i32
 	lap         uint32  // an i32: what loops may use before it is charged
-	outer       uint32  // an i32: the stack's budget before the call
+	left        uint32  // an i32: what is left of the stack
 	costs       []int64 // of each region
 }
 
@@ -65,13 +65,15 @@ func (t meter) chargeAmount(b []byte, kind uint32) []byte {
 
 // settle takes (fuel, cost) from the stack.
 func (t meter) settle(b []byte) []byte {
-	b = append(b, opI64Sub)
-	b = op(b, opLocalTee, t.wide)
-	b = op(b, opGlobalSet, t.m.fuel)
-	b = op(b, opLocalGet, t.wide)
+	b = op(t.spend(b), opLocalGet, t.wide)
 	b = append(b, opI64Const, 0, opI64LtS, opIf, blockEmpty)
 	b = op(b, opCall, t.m.tick)
 	return append(b, opEnd)
+}
+
+// spend is settle without the tick; what is left is in wide.
+func (t meter) spend(b []byte) []byte {
+	return op(op(append(b, opI64Sub), opLocalTee, t.wide), opGlobalSet, t.m.fuel)
 }
 
 // beginLoop begins a loop that counts its rounds. When they are many it is left for code behind it, which
@@ -149,42 +151,42 @@ func (t meter) payLaps(b []byte) []byte {
 	return op(append(t.fuelAndLaps(b), opI64Sub), opGlobalSet, t.m.fuel)
 }
 
-// enter takes a frame off the stack's budget and traps when it is used up. What there was before is kept:
-// to add the frame again would have each call wait for what the last has written.
-func (t meter) enter(b []byte, frame int64) []byte {
+// enter takes a frame off what the caller has left of the stack, and the cost off the fuel. It ticks when either
+// is used up, and traps when that was the stack. One branch looks at both signs: every call goes by here.
+func (t meter) enter(b []byte, frame, cost int64) []byte {
 	b = op(b, opGlobalGet, t.m.stack)
-	b = op(b, opLocalTee, t.outer)
 	b = append(appendS64(append(b, opI32Const), frame), opI32Sub)
-	b = op(b, opLocalTee, t.small)
-	b = op(b, opGlobalSet, t.m.stack)
-	b = op(b, opLocalGet, t.small)
-	b = append(b, opI32Const, 0, opI32LtS, opIf, blockEmpty)
-	b = op(b, opCall, t.m.tick) // it may say why
-	return append(b, opUnreachable, opEnd)
+	b = op(b, opLocalSet, t.left)
+	b = op(b, opGlobalGet, t.m.fuel)
+	b = t.spend(appendS64(append(b, opI64Const), cost))
+	b = append(op(op(b, opLocalGet, t.wide), opLocalGet, t.left), opI64ExtendS, opI64Or)
+	b = append(b, opI64Const, 0, opI64LtS, opIf, blockEmpty)
+	b = op(t.lend(b), opCall, t.m.tick) // it may say why
+	b = append(op(b, opLocalGet, t.left), opI32Const, 0, opI32LtS, opIf, blockEmpty)
+	return append(b, opUnreachable, opEnd, opEnd)
 }
 
-// leave gives the frame back.
-func (t meter) leave(b []byte) []byte {
-	return op(op(b, opLocalGet, t.outer), opGlobalSet, t.m.stack)
+// lend tells who is called next how much of the stack is left. Nobody gives it back: whoever calls says it
+// anew, which costs less than to put it right at every end of a function.
+func (t meter) lend(b []byte) []byte {
+	return op(op(b, opLocalGet, t.left), opGlobalSet, t.m.stack)
 }
 
-// function is the code of function i, with its locals. What must be done at its end is put behind a
-// block that holds all of its code: what left the function leaves the block.
+// function is the code of function i, with its locals. What loops have used is paid at its end, behind a block
+// that holds all of its code: what left the function leaves the block.
 func (m *module) function(i int) []byte {
 	src := &m.bodies[i]
 	b := make([]byte, 0, src.end-src.start+64+32*len(src.edits))
 	b, t := m.declare(b, src)
-	guarded, loops := m.guards(src), src.loops()
-	if guarded {
-		b = t.enter(b, int64(frameBytes+localBytes*(src.params+src.locals)))
-	}
-	if !src.leaf() {
+	loops := src.loops()
+	switch {
+	case m.guards(src):
+		b = t.enter(b, int64(frameBytes+localBytes*(src.params+src.locals)), t.costs[0])
+	case !src.leaf():
 		b = t.charge(b, t.costs[0])
 	}
 	if loops {
 		b = t.allowLaps(b)
-	}
-	if src.block != nil {
 		b = append(append(b, opBlock), src.block...)
 	}
 	at := src.localsEnd
@@ -194,13 +196,7 @@ func (m *module) function(i int) []byte {
 	}
 	b = append(b, m.code[at:src.end]...)
 	if loops {
-		b = t.payLaps(b)
-	}
-	if guarded {
-		b = t.leave(b)
-	}
-	if src.block != nil {
-		b = append(b, opEnd)
+		b = append(t.payLaps(b), opEnd)
 	}
 	return b
 }
@@ -229,9 +225,9 @@ func (m *module) declare(b []byte, src *body) ([]byte, meter) {
 	}
 	t := meter{m: m, costs: m.costs(src)}
 	t.wide = local(!src.leaf(), typeI64)
-	t.small = local(m.guards(src) || src.amounts, typeI32)
+	t.small = local(src.amounts, typeI32)
 	t.lap = local(src.loops(), typeI32)
-	t.outer = local(m.guards(src), typeI32)
+	t.left = local(m.guards(src), typeI32)
 	r := reader{data: m.code, pos: src.start, end: src.localsEnd}
 	r.u32()
 	b = appendU32(b, uint32(groups))
@@ -244,6 +240,10 @@ func (m *module) apply(b []byte, t meter, src *body, e edit) []byte {
 	switch e.kind {
 	case editFunc:
 		return appendU32(b, m.funcIndex(e.arg))
+	case editCall:
+		return op(m.lends(b, t, e.arg), opCall, m.funcIndex(e.arg))
+	case editIndirect:
+		return m.lendsAny(b, t)
 	case editLoop:
 		return t.beginLoop(b, m.code[e.from+1:e.to], t.costs[e.arg])
 	case editEnd:
@@ -267,6 +267,22 @@ func (m *module) apply(b []byte, t meter, src *body, e edit) []byte {
 		return op(b, opBr, e.arg)
 	}
 	return append(b, opReturn)
+}
+
+// lends lends the stack to a function that is called by name, if that looks at it.
+func (m *module) lends(b []byte, t meter, fn uint32) []byte {
+	if fn < m.importedFuncs || !m.guards(&m.bodies[fn-m.importedFuncs]) {
+		return b
+	}
+	return t.lend(b)
+}
+
+// lendsAny lends it to a function that only the running module knows.
+func (m *module) lendsAny(b []byte, t meter) []byte {
+	if !m.guarded {
+		return b
+	}
+	return t.lend(b)
 }
 
 // costs are what a round of each region costs, with the leaves that it calls.

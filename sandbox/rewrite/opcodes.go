@@ -40,8 +40,10 @@ const (
 	opI32Sub       = 0x6b
 	opI64Add       = 0x7c
 	opI64Sub       = 0x7d
+	opI64Or        = 0x84
 	opI64Shl       = 0x86
 	opI64ShrU      = 0x88
+	opI64ExtendS   = 0xac
 	opI64ExtendU   = 0xad
 	opLastNumeric  = 0xc4
 	opRefNull      = 0xd0

@@ -7,8 +7,9 @@
 //     and the head of each loop, and calls the import cl.tick when none is left. No loop and no chain
 //     of calls runs for long without a tick, which may refill the global, or trap;
 //   - charges memory and table instructions by the amount that they move, and moves memory in pieces;
-//   - counts the stack down in a second global where a function calls others; when none is left it
-//     calls cl.tick, which finds that global negative, and traps, long before the engine's own limit;
+//   - counts the stack down where a function calls others, and lends what is left in a second global to who
+//     is called; when none is left it calls cl.tick, which finds that global negative, and traps, long before
+//     the engine's own limit;
 //   - exports its mutable globals, so that the host can restore them, and counts the pages of a memory
 //     that grows in one more, so that the guest's size can be restored too;
 //   - has no table that can grow past a limit, and no custom section but its names.
@@ -30,7 +31,7 @@ import (
 )
 
 // Version counts the changes of what this package emits; caches of its output are keyed by it.
-const Version = 4
+const Version = 5
 
 // The import that is added; a guest may not have it.
 const (
@@ -76,7 +77,9 @@ type Options struct {
 type Output struct {
 	Module []byte
 	Fuel   string // export of the fuel global, i64; it starts at 0, so that the first call ticks
-	Stack  string // export of the stack global, i32, which starts at StackBytes; "" without a guard
+	// Stack is the export of the stack global, i32, which starts at StackBytes; "" without a guard. The host sets
+	// it before each call: it is what the function that runs has left, and nobody puts it back.
+	Stack string
 	// Pages is the export of the global that counts the pages which the guest sees, i32; "" for a
 	// module whose memory cannot grow. See pages.go.
 	Pages string
@@ -144,7 +147,7 @@ func (m *module) plan(o Options, out *Output) {
 		m.copy = m.addFunc(bulk, m.copying())
 	}
 	for i := range m.bodies {
-		if b := &m.bodies[i]; m.guards(b) || b.loops() {
+		if b := &m.bodies[i]; b.loops() {
 			b.block = m.blockOf(m.types[m.funcs[i]].results)
 		}
 	}

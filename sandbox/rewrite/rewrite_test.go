@@ -202,20 +202,23 @@ func TestRecursionEndsAtTheStacksBudget(t *testing.T) {
 	}
 }
 
-func TestTheStackIsGivenBack(t *testing.T) {
-	early := fn(opBlock, blockEmpty, opCall, 1, opI32Const, 1, opBrIf, 1, opReturn, opEnd) // leaves by a branch
-	two := funcDef{typ: 2, code: []byte{opCall, 1, opI32Const, 1, opI32Const, 2, opReturn, opEnd}}
-	g := load(t, export0(moduleDef{funcs: []funcDef{early, fn(), two}}), func(g *guest) { g.fuel().Set(1000) })
-	for range 3 {
-		if _, err := g.call("f0"); err != nil {
-			t.Fatal(err)
-		}
-		if got, err := g.call("f2"); err != nil || !slices.Equal(got, []uint64{1, 2}) {
-			t.Fatal(got, err)
-		}
+// TestOnlyFramesBelowCount: a function may call others any number of times, by name or through a table, however
+// these end.
+func TestOnlyFramesBelowCount(t *testing.T) {
+	deep := fn(opBlock, blockEmpty, opCall, 1, opI32Const, 1, opBrIf, 1, opReturn, opEnd) // leaves by a branch
+	each := func(call ...byte) funcDef {                                                  // calls 100,000 times: more frames than the stack has
+		code := []byte{opI32Const, 0xa0, 0x8d, 0x06, opLocalSet, 0, opLoop, blockEmpty}
+		code = append(code, call...)
+		code = append(code, opLocalGet, 0, opI32Const, 1, opI32Sub, opLocalTee, 0, opBrIf, 0, opEnd, opEnd)
+		return funcDef{locals: []byte{1, 1, typeI32}, code: code}
 	}
-	if left := g.ExportedGlobal(g.out.Stack).Get(); left != 1<<20 {
-		t.Errorf("%d bytes of stack are left of %d", left, 1<<20)
+	d := export0(moduleDef{funcs: []funcDef{deep, fn(opCall, 2), fn(), each(opCall, 0), each(opI32Const, 0, opCallIndirect, 0, 0)}})
+	d.tables, d.elems = vec([]byte{typeFuncref, 0, 1}), vec([]byte{0, opI32Const, 0, opEnd, 1, 0})
+	g := load(t, d, func(g *guest) { g.fuel().Set(1 << 40) })
+	for _, name := range []string{"f3", "f4"} {
+		if _, err := g.call(name); err != nil {
+			t.Error(name, err)
+		}
 	}
 }
 

@@ -161,13 +161,9 @@ func (i *instance) bindGlobals(m wapi.Module) {
 	}
 }
 
-// begin and finish surround a call into the guest. A call that the guest ended from deep down, by an
-// exit, has given none of its stack back.
+// begin and finish surround a call into the guest.
 func (i *instance) begin() {
 	i.tank.fill()
-	if i.stack != nil { // a start section runs before the globals are known
-		i.stack.Set(stackBytes)
-	}
 	i.clock.start()
 }
 
@@ -187,6 +183,7 @@ func (i *instance) call(bounds context.Context, all ...wapi.Function) (err error
 	}
 	i.begin()
 	for n := 0; n < len(all) && err == nil; n++ {
+		i.stack.Set(stackBytes)
 		err = all[n].CallWithStack(i.ctx, nil)
 	}
 	i.finish()
