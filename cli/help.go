@@ -123,7 +123,7 @@ const exitCodes = `Exit codes:
   7  the cluster cannot be reached
 
 plan and diff with --detailed-exitcode: 0 no changes, 1 error, 2 changes.
-exec gives the code of the command that ran. After Ctrl-C it is 130.`
+exec gives the code of the command that ran. After Ctrl-C it is 130, but 0 for --follow, which ends in no other way.`
 
 const environment = `Client settings, the first that is set wins:
   flags        --address --token --ca-cert --client-cert --client-key --context --namespace

@@ -1,8 +1,9 @@
-// The dashboard: a token, then three live views, and the object store (storage.js). Workloads and nodes come by blocking reads, events
-// by server-sent events over fetch, which unlike EventSource can send the token. Everything from
-// the cluster is put into the page as text, never as HTML.
+// The dashboard: a token, then three live views, why the replicas of a workload are where they are (why.js), and the object store
+// (storage.js). Workloads and nodes come by blocking reads, events by server-sent events over fetch, which unlike EventSource can
+// send the token. Everything from the cluster is put into the page as text, never as HTML.
 
-import { storage } from "./storage.js";
+import { size, storage } from "./storage.js";
+import { why } from "./why.js";
 
 const tokenKey = "cloudless-token";
 const eventsShown = 100;
@@ -74,6 +75,15 @@ const tones = {
 };
 const toned = (text) => ({ text, tone: tones[text] });
 const counts = {};
+let explain; // shows why a workload runs where it does
+
+function button(text, act) {
+  const b = document.createElement("button");
+  b.type = "button";
+  b.textContent = text;
+  b.addEventListener("click", act);
+  return b;
+}
 
 function summarise() {
   byId("summary").textContent = Object.entries(counts).map(([what, n]) => `${n} ${what}`).join(", ");
@@ -81,31 +91,31 @@ function summarise() {
 
 function showWorkloads(items) {
   byId("workloads").replaceChildren(...items.map(({ metadata, status }) => row([
-    metadata.namespace, metadata.name, toned(status?.phase ?? ""),
+    metadata.namespace, button(metadata.name, () => explain.open(metadata)), toned(status?.phase ?? ""),
     `${status?.ready ?? 0}/${status?.desired ?? 0}`,
     [...new Set((status?.replicas ?? []).map((r) => r.node))].join(", "),
     status?.message,
   ])));
+  explain.changed(items);
   counts.workloads = items.length;
   summarise();
 }
+
+const chunks = (s) => s && `${s.chunks}, ${size(s.used)} of ${size(s.capacity)}${s.full ? ", full" : ""}`;
 
 function showNodes(items) {
   byId("nodes").replaceChildren(...items.map((n) => row([
     n.name, toned(n.state), n.region, n.zone, n.arch,
     [n.runtimes.wasmEngine && "wasm", n.runtimes.containers && "containers"].filter(Boolean).join(", "),
-    n.status?.replicas,
+    n.status?.replicas, chunks(n.status?.chunkStore), n.reason,
   ])));
   counts.nodes = items.length;
   summarise();
 }
 
 function showEvent(event) {
-  const li = document.createElement("li");
-  li.textContent = [event.time, event.severity, event.type, event.resource, event.message].join("  ");
-  if (tones[event.severity]) li.className = tones[event.severity];
   const list = byId("events");
-  list.prepend(li);
+  list.prepend(row([event.time.replace(/[.][0-9]+Z$/, "Z"), toned(event.severity), event.type, event.resource, event.message]));
   while (list.children.length > eventsShown) list.lastChild.remove();
 }
 
@@ -147,10 +157,11 @@ function enter() {
   byId("login").hidden = true;
   byId("cluster").hidden = byId("leave").hidden = false;
   byId("events").replaceChildren();
+  explain = why({ request, row, toned, byId }, running.signal);
   watch("/v1/workloads", showWorkloads, running.signal);
   watch("/v1/nodes", showNodes, running.signal);
   follow(running.signal);
-  storage({ request, keep, pause, row, byId }, running.signal);
+  storage({ request, keep, pause, row, button, byId }, running.signal);
 }
 
 function leave(message = "") {

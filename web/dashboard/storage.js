@@ -6,23 +6,24 @@ const healthEvery = 10_000;
 const objectsShown = 200;
 
 const units = [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]];
-function size(bytes) {
+export function size(bytes) {
   const [name, unit] = units.find(([, u]) => bytes >= u) ?? ["B", 1];
   return `${unit === 1 ? bytes : (bytes / unit).toFixed(1)} ${name}`;
 }
 
+// upkeep tells what is wrong with copies, and what is being done about it.
+function upkeep(u) {
+  if (!u) return [];
+  return [
+    u.missing && `${u.missing} copies of ${u.short} chunks missing`, u.lost && `${u.lost} chunks lost`,
+    u.copying && `${u.copying} being copied, ${u.copied} done`, u.misplaced && `${u.misplaced} to move`,
+  ].filter(Boolean);
+}
+
 const pathOf = (o) => `/v1/objects/${encodeURIComponent(o.bucket)}/${encodeURIComponent(o.key)}`;
 
-export function storage({ request, keep, pause, row, byId }, signal) {
+export function storage({ request, keep, pause, row, button, byId }, signal) {
   let place = { bucket: "", prefix: "" };
-
-  function button(text, act) {
-    const b = document.createElement("button");
-    b.type = "button";
-    b.textContent = text;
-    b.addEventListener("click", act);
-    return b;
-  }
 
   // attempt runs what a click asks for, and tells what went wrong with it.
   async function attempt(act) {
@@ -70,7 +71,7 @@ export function storage({ request, keep, pause, row, byId }, signal) {
     const rows = [
       ...(page.prefixes ?? []).map((p) => row([button(p.slice(prefix.length), () => go(bucket, p))])),
       ...page.items.map((o) => row([
-        o.key.slice(prefix.length), size(o.size), o.modified, o.contentType,
+        o.key.slice(prefix.length), size(o.size), o.modified.replace(/[.][0-9]+Z$/, "Z"), o.contentType,
         button("Download", () => attempt(() => download(o))), button("Delete", () => attempt(() => remove(o))),
       ])),
     ];
@@ -100,7 +101,8 @@ export function storage({ request, keep, pause, row, byId }, signal) {
     const r = await json("/v1/storage");
     wentWell();
     byId("storage").textContent = [
-      `${r.health}: ${r.objects} objects, ${size(r.used)} of ${size(r.capacity)} used on ${r.nodes.length} nodes`, ...(r.reasons ?? []),
+      `${r.health}: ${r.objects} objects, ${size(r.used)} of ${size(r.capacity)} used on ${r.nodes.length} nodes`,
+      ...upkeep(r.upkeep), ...(r.reasons ?? []),
     ].join("; ");
     byId("storage").className = { ok: "good", degraded: "warn", unavailable: "bad" }[r.health] ?? "";
     await pause(healthEvery, signal);

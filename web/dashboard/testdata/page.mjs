@@ -1,5 +1,5 @@
 // Runs app.js in a page that is only as real as it needs, against answers of a cluster, and prints what the
-// page shows as JSON: the rows of its tables, the events, the summary, and what it asked of the store.
+// page shows as JSON: the rows of its tables, the summary, why the first workload runs where it does, and what it asked of the store.
 import { readFileSync } from "node:fs";
 
 class Element {
@@ -14,7 +14,7 @@ class Element {
   set innerHTML(_) { throw new Error("HTML was written"); }
 }
 
-const { workloads, nodes, events, buckets, objects, report } = JSON.parse(readFileSync(0, "utf8"));
+const { workloads, nodes, events, buckets, objects, report, explanation } = JSON.parse(readFileSync(0, "utf8"));
 const byId = {};
 globalThis.document = { getElementById: (id) => (byId[id] ??= new Element()), createElement: () => new Element() };
 globalThis.sessionStorage = { getItem: () => "cl_t_s", setItem() {}, removeItem() {} };
@@ -26,6 +26,7 @@ globalThis.fetch = async (path, { headers, method }) => {
   if (headers.Authorization !== "Bearer cl_t_s") throw new Error("no token");
   if (path === "/v1/storage") return Response.json(report);
   if (path.startsWith("/v1/buckets?")) return Response.json({ items: buckets, index: 1 });
+  if (path.endsWith("/explain")) return Response.json(explanation);
   if (path.startsWith("/v1/buckets/") || path.startsWith("/v1/objects/")) {
     ofStore.push(`${method} ${path} ${headers["If-Match"] ?? ""}`);
     return path.startsWith("/v1/buckets/") ? Response.json(objects) : new Response(null, { status: 204 });
@@ -51,8 +52,11 @@ const press = (tr, text) => byId.objects.children[tr].children.flatMap((td) => t
 await press(0, buckets[0].name);
 const inBucket = rows("objects");
 await press(1, "Delete");
+await byId.workloads.children[0].children.flatMap((td) => td.children)[0].click();
+const why = { title: byId["why-title"].textContent, replicas: rows("why-replicas"), nodes: rows("why-nodes"), hidden: byId.why.hidden };
+byId["why-close"].onclick();
 console.log(JSON.stringify({
-  workloads: rows("workloads"), nodes: rows("nodes"), events: byId.events.children.map((li) => li.textContent), summary: byId.summary.textContent,
-  storage: byId.storage.textContent, buckets: inBuckets, objects: inBucket, place: byId.place.children.map((b) => b.textContent), asked: ofStore,
+  workloads: rows("workloads"), nodes: rows("nodes"), events: rows("events"), summary: byId.summary.textContent,
+  storage: byId.storage.textContent, buckets: inBuckets, objects: inBucket, place: byId.place.children.map((b) => b.textContent), asked: ofStore, why, closed: byId.why.hidden,
 }));
 process.exit(0);
