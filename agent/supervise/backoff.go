@@ -14,7 +14,7 @@ type backoff struct{ min, max, last time.Duration }
 // jitter keeps replicas that fell together from rising together: a pause is up to a fifth shorter.
 const jitter = 0.2
 
-func (b *backoff) next(e ending) time.Duration {
+func (b *backoff) next(e *ending) time.Duration {
 	lo := max(b.min, time.Millisecond)
 	hi := max(b.max, lo)
 	switch {

@@ -16,9 +16,9 @@ type ending struct {
 	ran        time.Duration
 }
 
-func (e ending) well() bool { return e.err == nil && e.sick == "" && e.exit.Code == 0 }
+func (e *ending) well() bool { return e.err == nil && e.sick == "" && e.exit.Code == 0 }
 
-func (e ending) reason() string {
+func (e *ending) reason() string {
 	switch {
 	case e.err != nil:
 		return e.err.Error()
@@ -30,7 +30,7 @@ func (e ending) reason() string {
 	return "exited with code " + strconv.Itoa(e.exit.Code)
 }
 
-func (e ending) code() *int {
+func (e *ending) code() *int {
 	if e.err != nil {
 		return nil
 	}

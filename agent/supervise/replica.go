@@ -184,7 +184,7 @@ func (r *replica) leave() {
 }
 
 // over tells whether the policy lets the replica rest after e, and if so says how it ended.
-func (r *replica) over(e ending) bool {
+func (r *replica) over(e *ending) bool {
 	policy := r.spec.Restart.Policy
 	state := api.ReplicaFailed
 	switch {
@@ -203,7 +203,7 @@ func (r *replica) over(e ending) bool {
 }
 
 // once starts the replica and watches it to its end.
-func (r *replica) once(adopt bool) ending {
+func (r *replica) once(adopt bool) *ending {
 	h, e := r.begin(adopt)
 	if h == nil {
 		return e
@@ -215,24 +215,24 @@ func (r *replica) once(adopt bool) ending {
 }
 
 // begin adopts the replica or starts it.
-func (r *replica) begin(adopt bool) (sandbox.Handle, ending) {
+func (r *replica) begin(adopt bool) (sandbox.Handle, *ending) {
 	driver, ok := r.s.cfg.Drivers[r.assignment.Variant]
 	if !ok {
-		return nil, ending{err: api.Errorf(api.CodeUnsupported, "this node runs no %s replicas", r.assignment.Variant)}
+		return nil, &ending{err: api.Errorf(api.CodeUnsupported, "this node runs no %s replicas", r.assignment.Variant)}
 	}
 	if adopt {
 		h, err := r.adopt(driver)
 		if err == nil {
-			return h, ending{}
+			return h, &ending{}
 		}
 		if api.CodeOf(err) != api.CodeNotFound {
-			return nil, ending{err: err, retryAdopt: true}
+			return nil, &ending{err: err, retryAdopt: true}
 		}
 	}
 	r.change(func(rep *api.ReplicaReport) { rep.State, rep.Ready = api.ReplicaStarting, false })
 	r.save(r.status())
 	h, err := r.start(driver)
-	return h, ending{err: err}
+	return h, &ending{err: err}
 }
 
 func (r *replica) adopt(driver sandbox.Driver) (sandbox.Handle, error) {
@@ -272,20 +272,26 @@ func (r *replica) start(driver sandbox.Driver) (sandbox.Handle, error) {
 	return h, nil
 }
 
-// watch is a replica's time between its start and its end.
-func (r *replica) watch(h sandbox.Handle) ending {
+// watch is a replica's time between its start and its end, which may be long: what it and its callers
+// hold on the stack meanwhile, each replica of the node holds, and a stack is four times that.
+func (r *replica) watch(h sandbox.Handle) *ending {
 	r.mu.Lock()
 	r.handle = h
 	r.mu.Unlock()
-	probes := run.New(r.ctx)
+	probes, e := run.New(r.ctx), new(ending)
 	sick := make(chan string, 1)
 	r.probe(probes, h, sick)
-	var e ending
 	select {
 	case <-h.Done():
 	case e.sick = <-sick:
 	case <-r.ctx.Done():
 	}
+	r.unwatch(h, probes, e)
+	return e
+}
+
+// unwatch ends what looks after a replica, and the replica, unless it is to run on without the agent.
+func (r *replica) unwatch(h sandbox.Handle, probes *run.Group, e *ending) {
 	probes.Stop()
 	left, _ := context.Cause(r.ctx).(leaveOrder)
 	r.down(e.sick)
@@ -297,7 +303,6 @@ func (r *replica) watch(h sandbox.Handle) ending {
 		r.s.cfg.Log.Error().Err(err).Str("replica", r.id).Msg("probe failed")
 	}
 	r.logs.Close()
-	return e
 }
 
 // down takes the replica out of traffic at once. What is to be told follows when it has ended, but
