@@ -125,14 +125,16 @@ func (s sheet) chosen(only string) ([]row, error) {
 // lab is what all rows share: the binary, the guests, and a folder that is removed at the end.
 type lab struct {
 	options
-	dir     string
-	guest   []byte // the small module
-	idle    *idleFigures
-	idleErr error
-	goBench map[string]figures // of benchmarks by their package and name
-	rounds  *rounds
-	stored  *storeFigures
-	million *millionFigures
+	dir      string
+	guest    []byte // the small module
+	idle     *idleFigures
+	idleErr  error
+	crowd    *crowdFigures
+	crowdErr error
+	goBench  map[string]figures // of benchmarks by their package and name
+	rounds   *rounds
+	stored   *storeFigures
+	million  *millionFigures
 }
 
 func newLab(o options) (*lab, error) {

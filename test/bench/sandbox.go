@@ -55,6 +55,8 @@ var sandboxSheet = sheet{"sandbox", "make bench-sandbox-report", "workerd", sand
 	{"idle-go", "the same, Go", "≤ 1 MiB", "", goal{median: 1 << 20}, kibibytes, figure(idleInstance, "Go", "B/instance")},
 	{"modules", "10,000 idle modules on one driver: resident memory of the process", "≤ 200 MB", "", goal{median: 200e6}, megabytes, figure(idleModules, "", "rss-B")},
 	{"modules-start", "the same: time to start them, known to the disk cache", "≤ 3 s", "", goal{median: 3}, seconds, figure(idleModules, "", "start-s")},
+	{"agent", "10,000 idle modules on one agent: resident memory of the agent", "≤ 200 MB", "", goal{median: 200e6}, megabytes, crowd(func(f *crowdFigures) sample { return f.memory })},
+	{"agent-start", "the same: from the start of the agent until it has started them all", "≤ 3 s", "", goal{median: 3}, seconds, crowd(func(f *crowdFigures) sample { return f.start })},
 }}
 
 const sandboxNotes = `CPU is processor time of all threads of the process that serves, the collector's too, so that what else the machine
