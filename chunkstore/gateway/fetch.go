@@ -16,19 +16,12 @@ import (
 	"github.com/cloudless/cloudless/chunkstore/split"
 )
 
-const (
-	// readHedge is how long a node may take to give a chunk before another is asked too.
-	readHedge = 2 * time.Second
-	// maxAsked is how many are asked at once: where all are slow, more make all of them slower.
-	maxAsked = 2
-)
-
 // fetch reads a chunk of o into buf, which it owns, from whoever has it: this node, then the nodes of its
 // zone that are to have it, then the others in the chunk's order. It is the one place where a chunk is
 // looked for. What it gives is verified; a node that is to have the chunk and has not, or has other
 // bytes, is told to Short.
 func (g *Gateway) fetch(ctx context.Context, o *api.Object, c split.Chunk, buf *buffer) (*buffer, error) {
-	f := &fetching{g: g, chunk: c, digest: c.Name(), object: o, failed: map[string]error{}}
+	f := g.fetching(o, c)
 	if self := g.cfg.Self; self != "" { // without a goroutine: it is most of what is read where agents serve
 		err := f.get(ctx, self, buf)
 		if err == nil {
@@ -41,17 +34,19 @@ func (g *Gateway) fetch(ctx context.Context, o *api.Object, c split.Chunk, buf *
 	if o.Class == api.ClassCold && c.Bytes >= erasure.MinBytes && len(f.members) >= erasure.Shards {
 		f.findGroup(ctx, g.cfg.Meta) // it is most likely in one, and then on one node
 	}
-	got, err := f.race(ctx)
-	if err == nil || ctx.Err() != nil {
-		return got, err
-	}
-	return f.rebuild(ctx, err)
+	f.remake = true
+	return f.race(ctx)
+}
+
+func (g *Gateway) fetching(o *api.Object, c split.Chunk) *fetching {
+	return &fetching{g: g, chunk: c, digest: c.Name(), object: o, failed: map[string]error{}, most: maxAsked}
 }
 
 // locate says in which order the nodes are asked.
 func (f *fetching) locate() {
 	f.members = f.g.cfg.Members().Members
 	f.order = nearest(placed(f.digest, f.members), f.members, f.object.Replicas, f.g.cfg.Zone)
+	f.likely = len(f.order)
 }
 
 // placed are all nodes in the order in which the chunk would go to them if all took chunks, as they did
@@ -95,13 +90,16 @@ type fetching struct {
 	object  *api.Object
 	members []api.StoreMember
 	order   []string // all nodes, as they are asked
-	begun   int
+	begun   int      // how many of them have been
+	most    int      // that are asked at once
+	likely  int      // how many of order come before it is made of its group
+	remake  bool     // it is to be, and has not been tried
 	failed  map[string]error
 	group   *meta.Group // nil: none, or it was not asked for
 	home    string      // the node of the group that is to have the chunk when all nodes are well
 }
 
-// got is what a node gave.
+// got is what a node gave, "" for what was made of the group.
 type got struct {
 	node string
 	buf  *buffer
@@ -110,6 +108,7 @@ type got struct {
 
 // get asks one node. A chunk of another length than the manifest says is another chunk.
 func (f *fetching) get(ctx context.Context, node string, buf *buffer) error {
+	began := time.Now()
 	bytes, err := f.g.cfg.Peers.Get(ctx, node, f.digest, buf.bytes[:0])
 	if err == nil && len(bytes) != f.chunk.Bytes {
 		err = api.Errorf(api.CodeInternal, "chunk %s has %d bytes, its manifest says %d", f.digest, len(bytes), f.chunk.Bytes)
@@ -118,24 +117,26 @@ func (f *fetching) get(ctx context.Context, node string, buf *buffer) error {
 		return err
 	}
 	buf.bytes = bytes
+	f.g.tempos.note(node, time.Since(began))
 	return nil
 }
 
 // race asks one node after the other, the next when one fails or takes too long, and gives the first
-// answer.
+// answer. When none that is likely to have the chunk gives it in time, it is made of its group meanwhile.
 func (f *fetching) race(ctx context.Context) (*buffer, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	answers := make(chan got, len(f.order))
+	answers := make(chan got, len(f.order)+1)
+	hedge := time.NewTimer(hedgeFirst)
+	defer hedge.Stop()
 	running := 0
 	next := func() {
-		if f.ask(ctx, answers) {
+		if patience := f.ask(ctx, answers, running); patience > 0 {
 			running++
+			hedge.Reset(patience)
 		}
 	}
 	next()
-	hedge := time.NewTimer(readHedge)
-	defer hedge.Stop()
 	for running > 0 {
 		select {
 		case a := <-answers:
@@ -148,12 +149,8 @@ func (f *fetching) race(ctx context.Context) (*buffer, error) {
 			a.buf.drop()
 			f.failed[a.node] = a.err
 			next()
-			hedge.Reset(readHedge)
 		case <-hedge.C:
-			if running < maxAsked {
-				next()
-				hedge.Reset(readHedge)
-			}
+			next()
 		case <-ctx.Done():
 			f.discard(running, answers)
 			return nil, cutOff(ctx)
@@ -163,19 +160,30 @@ func (f *fetching) race(ctx context.Context) (*buffer, error) {
 	return nil, f.lost()
 }
 
-// ask asks the next node that was not asked yet; false when there is none.
-func (f *fetching) ask(ctx context.Context, answers chan<- got) bool {
-	for f.begun < len(f.order) {
+// ask asks the next node that was not asked yet, or begins to make the chunk of its group, and says how
+// long that may take before somebody else is asked too; 0 when nobody is to be asked now.
+func (f *fetching) ask(ctx context.Context, answers chan<- got, running int) time.Duration {
+	for f.begun < f.likely || !f.remake && f.begun < len(f.order) {
 		node := f.order[f.begun]
-		f.begun++
 		if _, asked := f.failed[node]; asked {
+			f.begun++
 			continue
 		}
+		if running >= f.most {
+			return 0
+		}
+		f.begun++
 		a := got{node, newBuffer(f.chunk.Bytes), errEnded}
 		f.g.spawn("fetch a chunk", func(context.Context) { a.err = f.get(ctx, node, a.buf) }, func() { answers <- a })
-		return true
+		return f.g.tempos.patience(node)
 	}
-	return false
+	if !f.remake {
+		return 0
+	}
+	f.remake = false
+	a, group := got{err: errEnded}, f.group
+	f.g.spawn("make a chunk of its group", func(context.Context) { a.buf, a.err = f.rebuild(ctx, group) }, func() { answers <- a })
+	return hedgeMost
 }
 
 // discard gives back what comes of the nodes that were asked in vain.
@@ -224,6 +232,9 @@ func (f *fetching) lost() error {
 		if err := f.failed[m.ID]; err != nil {
 			why = append(why, fmt.Sprintf("%s: %s", nameOf(m), firstLine(err)))
 		}
+	}
+	if err := f.failed[""]; err != nil && !errors.Is(err, errNoGroup) {
+		why = append(why, firstLine(err))
 	}
 	return api.Errorf(api.CodeUnavailable, "chunk %s cannot be read from any node; %s", f.digest, strings.Join(why, ", ")).
 		WithHint("bring back the nodes that have it: 'cloudless node list' shows them")

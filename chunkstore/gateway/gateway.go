@@ -91,6 +91,7 @@ type Gateway struct {
 	coding     *semaphore.Weighted // groups that are in memory at once
 	stragglers *stragglers
 	buckets    bucketCache
+	tempos     tempos
 
 	mu     sync.Mutex // guards the group's Go against Close
 	closed bool

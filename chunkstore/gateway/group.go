@@ -124,34 +124,28 @@ func groupOf(ctx context.Context, m Meta, c split.Chunk) (*meta.Group, error) {
 	return answer.Group, nil
 }
 
-// reconstruct makes a chunk of the first of the others that can be read. It knows by the digest that it
-// is the right one.
+// reconstruct makes a chunk of the others of its group that come first. It knows by the digest that it is
+// the right one.
 func (g *Gateway) reconstruct(ctx context.Context, group *meta.Group, c split.Chunk) (*buffer, error) {
 	if err := g.coding.Acquire(ctx, 1); err != nil {
 		return nil, cutOff(ctx)
 	}
 	defer g.coding.Release(1)
-	var shards [erasure.Shards][]byte
-	have, missing := 0, group.Shard(c.Digest)
-	for i, s := range group.Shards {
-		if i == missing || have == erasure.Data {
-			continue
+	missing := group.Shard(c.Digest)
+	others, err := g.others(ctx, group, missing)
+	defer func() {
+		for _, buf := range others {
+			buf.drop()
 		}
-		buf, err := g.shard(split.Chunk{Digest: [sha256.Size]byte(s.Digest), Bytes: s.Bytes}, group).race(ctx)
-		if ctx.Err() != nil {
-			return nil, cutOff(ctx)
-		}
-		if err != nil {
-			g.cfg.Log.Debug().Err(err).Msg("a chunk of a group cannot be read")
-			continue
-		}
-		defer buf.drop()
-		shards[i] = buf.bytes
-		have++
+	}()
+	if err != nil {
+		return nil, err
 	}
-	if have < erasure.Data {
-		return nil, api.Errorf(api.CodeUnavailable, "%w: %d, and %d are needed", ErrGroupLost, have, erasure.Data).
-			WithHint("bring back the nodes that have them: 'cloudless node list' shows them")
+	var shards [erasure.Shards][]byte
+	for i, buf := range others {
+		if buf != nil {
+			shards[i] = buf.bytes
+		}
 	}
 	data, err := erasure.Rebuild(shards, missing, c.Bytes)
 	if err == nil && sha256.Sum256(data) != c.Digest {
@@ -165,9 +159,90 @@ func (g *Gateway) reconstruct(ctx context.Context, group *meta.Group, c split.Ch
 	return out, nil
 }
 
+// shardGot is what came of a chunk of a group.
+type shardGot struct {
+	at  int
+	buf *buffer
+	err error
+}
+
+// others reads as many chunks of a group as are needed to make the missing one, side by side. Where one
+// fails, or takes longer than its node mostly does, one more is read. Those that came are given back,
+// whatever the error. Each is asked of one node at a time, so that no more is in memory than the group.
+func (g *Gateway) others(ctx context.Context, group *meta.Group, missing int) (out [erasure.Shards]*buffer, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan shardGot, erasure.Shards)
+	have, running, at := 0, 0, 0
+	hedge := time.NewTimer(hedgeMost)
+	defer hedge.Stop()
+	next := func() {
+		if at == missing {
+			at++
+		}
+		if at < erasure.Shards {
+			hedge.Reset(g.askShard(ctx, group, at, answers))
+			at, running = at+1, running+1
+		}
+	}
+	for range erasure.Data {
+		next()
+	}
+	for have < erasure.Data && running > 0 {
+		select {
+		case a := <-answers:
+			if running--; a.err == nil {
+				out[a.at], have = a.buf, have+1
+				continue
+			}
+			g.cfg.Log.Debug().Err(a.err).Msg("a chunk of a group cannot be read")
+			next()
+		case <-hedge.C:
+			next()
+		case <-ctx.Done():
+			g.discardShards(running, answers)
+			return out, cutOff(ctx)
+		}
+	}
+	g.discardShards(running, answers)
+	switch {
+	case ctx.Err() != nil:
+		return out, cutOff(ctx)
+	case have < erasure.Data:
+		return out, api.Errorf(api.CodeUnavailable, "%w: %d, and %d are needed", ErrGroupLost, have, erasure.Data).
+			WithHint("bring back the nodes that have them: 'cloudless node list' shows them")
+	}
+	return out, nil
+}
+
+// askShard reads one chunk of a group, and says how long that may take before another is read.
+func (g *Gateway) askShard(ctx context.Context, group *meta.Group, at int, answers chan<- shardGot) time.Duration {
+	s := group.Shards[at]
+	f := g.shard(split.Chunk{Digest: [sha256.Size]byte(s.Digest), Bytes: s.Bytes}, group)
+	f.most = 1
+	a := shardGot{at: at, err: errEnded}
+	g.spawn("read a chunk of a group", func(context.Context) { a.buf, a.err = f.race(ctx) }, func() { answers <- a })
+	if len(f.order) == 0 {
+		return hedgeFirst
+	}
+	return g.tempos.patience(f.order[0])
+}
+
+// discardShards gives back what comes in vain.
+func (g *Gateway) discardShards(running int, answers <-chan shardGot) {
+	if running == 0 {
+		return
+	}
+	g.spawn("discard chunks of a group", func(context.Context) {}, func() {
+		for range running {
+			(<-answers).buf.drop()
+		}
+	})
+}
+
 // shard looks for a chunk as one of a group, nil if it is in none yet.
 func (g *Gateway) shard(c split.Chunk, group *meta.Group) *fetching {
-	f := &fetching{g: g, chunk: c, digest: c.Name(), object: shardOf, failed: map[string]error{}}
+	f := g.fetching(shardOf, c)
 	if f.locate(); group != nil {
 		f.join(group)
 	}
@@ -176,16 +251,19 @@ func (g *Gateway) shard(c split.Chunk, group *meta.Group) *fetching {
 
 // findGroup asks in which group the chunk is. When nobody says it is looked for as one of none.
 func (f *fetching) findGroup(ctx context.Context, m Meta) {
+	if group, err := f.askGroup(ctx, m); err == nil && group != nil {
+		f.join(group)
+	}
+}
+
+func (f *fetching) askGroup(ctx context.Context, m Meta) (*meta.Group, error) {
 	within, cancel := context.WithTimeout(ctx, groupTime)
 	defer cancel()
 	group, err := groupOf(within, m, f.chunk)
 	if err != nil {
 		f.g.cfg.Log.Debug().Err(err).Str("chunk", f.digest).Msg("nobody says in which group a chunk is")
-		return
 	}
-	if group != nil {
-		f.join(group)
-	}
+	return group, err
 }
 
 // join has the chunk looked for first where it is as one of a group: at home, then where it is while
@@ -206,19 +284,24 @@ func (f *fetching) join(group *meta.Group) {
 		return 2 // and a home that is lost stays where nearest put it, at the end
 	}
 	slices.SortStableFunc(f.order, func(a, b string) int { return rank(a) - rank(b) })
+	if f.likely = slices.IndexFunc(f.order, func(id string) bool { return rank(id) == 2 }); f.likely < 0 {
+		f.likely = len(f.order)
+	}
 }
 
-// rebuild makes a chunk that nobody gave of the others of its group; none is the error if it has none.
-func (f *fetching) rebuild(ctx context.Context, none error) (*buffer, error) {
-	if f.group == nil {
-		f.findGroup(ctx, f.g.Meta())
+// errNoGroup is why a chunk cannot be made of others.
+var errNoGroup = errors.New("it is in no group")
+
+// rebuild makes the chunk of the others of its group, which is asked for if it is not known.
+func (f *fetching) rebuild(ctx context.Context, group *meta.Group) (*buffer, error) {
+	if group == nil {
+		var err error
+		if group, err = f.askGroup(ctx, f.g.Meta()); err != nil {
+			return nil, err
+		}
 	}
-	if f.group == nil {
-		return nil, none
+	if group == nil {
+		return nil, errNoGroup
 	}
-	buf, err := f.g.reconstruct(ctx, f.group, f.chunk)
-	if err != nil {
-		return nil, api.Errorf(api.CodeUnavailable, "%s; %s", firstLine(none), firstLine(err)).WithHint("%s", api.AsError(none).Hint)
-	}
-	return buf, nil
+	return f.g.reconstruct(ctx, group, f.chunk)
 }

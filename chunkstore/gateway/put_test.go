@@ -459,7 +459,7 @@ func TestWhereAllAreSlowOneMoreIsAsked(t *testing.T) {
 		if n := w.count("put") - before; n != 3 {
 			t.Errorf("%d nodes were asked to store, want 3", n)
 		}
-		ctx, cancel = context.WithTimeout(t.Context(), 10*readHedge)
+		ctx, cancel = context.WithTimeout(t.Context(), 10*hedgeMost)
 		defer cancel()
 		_, err = content(ctx, g, "key", 0, -1)
 		mustFail(t, err, api.CodeTimeout)
