@@ -72,9 +72,9 @@ func (s *Server) admitWorkload(ctx context.Context, v state.View, w *api.Workloa
 	return err
 }
 
-// admitRollback is admitWorkload of an earlier version, 0 for the one before. What is not there is for
-// the log to refuse.
-func (s *Server) admitRollback(ctx context.Context, v state.View, ref api.Ref, version uint64) error {
+// admitRollback refuses an earlier version, 0 for the one before, that the caller could not apply now. What
+// is not there is for the log to refuse.
+func (s *Server) admitRollback(ctx context.Context, c api.Caller, v state.View, ref api.Ref, version uint64) error {
 	w, ok := v.Workload(ref)
 	if !ok {
 		return nil
@@ -85,6 +85,9 @@ func (s *Server) admitRollback(ctx context.Context, v state.View, ref api.Ref, v
 	}
 	back := w.Workload
 	back.Spec = old.Spec
+	if err := checkPrivileges(c, &back); err != nil {
+		return err
+	}
 	return s.admitWorkload(ctx, v, &back)
 }
 

@@ -89,7 +89,7 @@ func (s *Server) RestartWorkload(ctx context.Context, c api.Caller, ns, name str
 // RollbackWorkload makes an earlier spec current again.
 func (s *Server) RollbackWorkload(ctx context.Context, c api.Caller, ns, name string, version, ifMatch uint64) (api.WriteResult, error) {
 	ref := api.Ref{Namespace: ns, Name: name}
-	if err := s.admitRollback(ctx, s.store.View(), ref, version); err != nil {
+	if err := s.admitRollback(ctx, c, s.store.View(), ref, version); err != nil {
 		return api.WriteResult{}, err
 	}
 	return s.writeWorkload(ctx, c, ref, state.Command{RollbackWork: &state.RollbackWork{Ref: ref, Version: version, IfMatch: ifMatch}})

@@ -87,3 +87,28 @@ func TestAPolicyIsCheckedAtApplyAndPlan(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What an operator may not apply an operator may not go back to either.
+func TestPrivilegesNeedRoleAdmin(t *testing.T) {
+	t.Parallel()
+	s := newCluster(t, 1).servers[0]
+	operator := api.Caller{TokenID: "t-operator", Role: api.RoleOperator}
+	w := api.Workload{APIVersion: api.APIVersion, Kind: api.KindWorkload, Metadata: api.Metadata{Name: "web", Namespace: "default"}}
+	for _, root := range []bool{true, false} {
+		w.Spec.Container = &api.ContainerSpec{Image: "web:1", RunAsRoot: root}
+		if _, err := s.PutWorkload(t.Context(), operator, w, false, 0); root != (api.CodeOf(err) == api.CodeForbidden) {
+			t.Errorf("an operator applies, as root %t: %v", root, err)
+		}
+		if _, err := s.PutWorkload(t.Context(), admin, w, false, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, version := range []uint64{0, 1} {
+		if _, err := s.RollbackWorkload(t.Context(), operator, "default", "web", version, 0); api.CodeOf(err) != api.CodeForbidden {
+			t.Errorf("an operator goes back to root (version %d): %v", version, err)
+		}
+	}
+	if _, err := s.RollbackWorkload(t.Context(), admin, "default", "web", 0, 0); err != nil {
+		t.Errorf("an admin goes back: %v", err)
+	}
+}
