@@ -17,34 +17,41 @@ import (
 
 // watchLeadership runs lead while this coordinator leads; it ends with the coordinator.
 func (s *Server) watchLeadership(ctx context.Context) error {
-	var term *run.Group
-	end := func() error {
-		if term == nil {
-			return nil
-		}
-		err := term.Close()
-		term = nil
-		return err
-	}
+	return terms(ctx, s.raft.Leadership(), s.lead)
+}
+
+// terms runs lead from each true of changes, which alternate, to the false that follows. It ends with ctx,
+// with changes, or with the error of a lead: who cannot do all that leading means must not go on leading.
+func terms(ctx context.Context, changes <-chan bool, lead func(context.Context) error) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return end()
-		case leading, ok := <-s.raft.Leadership():
-			if err := end(); err != nil || !ok {
-				return err
+			return nil
+		case leads, ok := <-changes:
+			if !ok {
+				return nil
 			}
-			s.tel().IsLeader.Set(boolFloat(leading))
-			if leading {
-				term = run.New(ctx)
-				term.Go("leader", s.lead)
+			if !leads {
+				continue
 			}
+		}
+		term := run.New(ctx)
+		term.Go("leader", lead)
+		select {
+		case <-term.Context().Done():
+		case <-changes:
+		}
+		if err := term.Close(); err != nil {
+			return err
 		}
 	}
 }
 
-// lead is what leading means. Everything it starts ends with ctx, which ends with the leadership.
+// lead is what leading means. Everything it starts ends with ctx, which ends with the leadership; if one
+// part fails, all of it ends.
 func (s *Server) lead(ctx context.Context) error {
+	s.tel().IsLeader.Set(1)
+	defer s.tel().IsLeader.Set(0)
 	for s.raft.Barrier(ctx) != nil {
 		if run.Sleep(ctx, 50*time.Millisecond) != nil {
 			return nil
@@ -56,14 +63,20 @@ func (s *Server) lead(ctx context.Context) error {
 		}
 	}
 	s.log.Info().Str("server", s.id.ID).Msg("leading")
-	voters := run.New(ctx)
-	voters.Go("voters", s.keepVoters)
-	voters.Go("rotations", s.keepRotations)
-	voters.Go("artifacts", s.keepArtifacts)
-	voters.Go("expiry", s.keepExpiry)
-	voters.Go("chunks", s.keepChunks)
-	defer func() { _ = voters.Close() }() // they return nil
+	duties := run.New(ctx)
+	duties.Go("voters", s.keepVoters)
+	duties.Go("rotations", s.keepRotations)
+	duties.Go("artifacts", s.keepArtifacts)
+	duties.Go("expiry", s.keepExpiry)
+	duties.Go("chunks", s.keepChunks)
+	duties.Go("plans", s.keepPlans)
 	s.recordElection(ctx)
+	return duties.Wait()
+}
+
+// keepPlans plans after every change of the state and the signals, and carries the plans out. It ends with
+// the leadership.
+func (s *Server) keepPlans(ctx context.Context) error {
 	for {
 		v := s.store.View()
 		next, err := s.reconcileOnce(ctx, v)

@@ -182,10 +182,3 @@ func samples(counts map[string]float64) []telemetry.Sample {
 	}
 	return out
 }
-
-func boolFloat(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
-}
