@@ -21,7 +21,6 @@ func digestOf(data []byte) string {
 // What is under a digest has it, on whichever coordinator it is asked for, and only what was stored can
 // be named.
 func TestAnArtifactIsNamedWhenItIsStored(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 3)
 	digest, err := upload(t, c.servers[1], "a module")
 	if err != nil {

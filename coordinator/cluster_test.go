@@ -27,6 +27,8 @@ type cluster struct {
 	seed    string // where the first one was when the token was made
 }
 
+// newCluster founds a cluster of n. A test of one coordinator may run beside others, for it waits for
+// nobody; several lose their leader on a machine that is too busy, so theirs run one by one.
 func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
 	c := &cluster{t: t}

@@ -16,7 +16,6 @@ import (
 // Whoever was written to, and whoever is asked: the writer finds its own write, and others do from the
 // index that it was answered with.
 func TestAReaderOfAnotherCoordinatorSeesItsOwnWrite(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 3)
 	one := 1
 	for i, s := range c.servers {
@@ -46,7 +45,6 @@ func TestAReaderOfAnotherCoordinatorSeesItsOwnWrite(t *testing.T) {
 // A token is good on every coordinator as soon as it was made on one. A coordinator that cannot know
 // says so with a code upon which clients ask another one, and never that the token is wrong.
 func TestATokenIsGoodEverywhereAtOnce(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 3)
 	for range 20 {
 		tok, err := c.servers[c.leader()].CreateToken(t.Context(), admin, api.TokenRequest{Role: api.RoleViewer})
@@ -77,7 +75,6 @@ func TestATokenIsGoodEverywhereAtOnce(t *testing.T) {
 
 // A coordinator that was removed, the leader too, stops, and its folder is refused from then on.
 func TestARemovedCoordinatorStopsAndStaysOut(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 3)
 	for _, left := range []int{2, 1} {
 		gone, asked := c.leader(), 0
@@ -124,7 +121,6 @@ func TestARemovedCoordinatorStopsAndStaysOut(t *testing.T) {
 // A command that certainly did not enter the log is told apart from one that may have: only the first
 // is tried again by itself.
 func TestOnlyWhatWasCertainlyNotSentIsTriedAgain(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 2)
 	follower := c.servers[c.followers()[0]]
 	leader := c.servers[c.leader()]
@@ -163,7 +159,6 @@ func TestOnlyWhatWasCertainlyNotSentIsTriedAgain(t *testing.T) {
 
 // What one coordinator alone has seen is read at every other one.
 func TestEventsOfOneCoordinatorAreReadAtAnother(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 2)
 	c.servers[0].ownEvent(api.EventNameClaimed, api.SeverityWarning, "gossip/x", "seen here")
 	c.eventually("the event at the other", func() bool {
@@ -176,7 +171,6 @@ func TestEventsOfOneCoordinatorAreReadAtAnother(t *testing.T) {
 // each is believed on where to look for it; a wrong address is tried and left, and another's word for it
 // is refused.
 func TestACoordinatorsOwnWordIsAnAddressToTry(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 3)
 	at := c.followers()
 	moved, other := c.servers[at[0]], c.servers[at[1]]

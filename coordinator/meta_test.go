@@ -50,7 +50,6 @@ func content(t *testing.T, s *Server, key string) string {
 
 // A put that was answered, by whichever coordinator, is read at once by every other.
 func TestAPutIsReadAtOnceByEveryCoordinator(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 3)
 	must(t, c.servers[0], bucket("assets"))
 	for round := range 20 {

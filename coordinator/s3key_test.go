@@ -178,7 +178,6 @@ func TestAnS3KeyIsNoBearerToken(t *testing.T) {
 
 // Every coordinator holds the sealing key, also after a restart, and each can tell of any key.
 func TestTheSealingKeyGoesToEveryCoordinator(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 3)
 	now := time.Now()
 	for i := range c.servers {
@@ -197,7 +196,6 @@ func TestTheSealingKeyGoesToEveryCoordinator(t *testing.T) {
 
 // A key that fewer than half of the coordinators hold could be lost with them: nothing is sealed with it.
 func TestNothingIsSealedWithAKeyThatCouldBeLost(t *testing.T) {
-	t.Parallel()
 	c := newCluster(t, 3)
 	c.eventually("a sealing key", func() bool { return c.servers[0].sealHeld() != "" })
 	id := c.servers[0].sealHeld()
