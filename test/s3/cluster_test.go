@@ -1,5 +1,5 @@
 // Package s3 has clients that others wrote use the S3 doors of a real cluster: the AWS CLI, rclone, restic
-// and s3cmd, as Debian packages them, each in quiet and while an agent is killed.
+// and s3cmd, as Debian packages them, and Amazon's client for Go, each in quiet and while an agent is killed.
 package s3
 
 import (
@@ -56,7 +56,8 @@ type cluster struct {
 	agents []*process.Process
 }
 
-func newCluster(t *testing.T) *cluster {
+// newCluster starts a cluster, its agents with more flags.
+func newCluster(t *testing.T, flags ...string) *cluster {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "cls3-") // the paths of sockets are short
 	must(t, err)
@@ -80,8 +81,8 @@ func newCluster(t *testing.T) *cluster {
 	must(t, os.WriteFile(file, []byte(tok.Secret), 0o600))
 	for i := range agents {
 		name := fmt.Sprint("a", i)
-		k.agents = append(k.agents, k.start("agent", name, "--zone", name, "--containerd", "off", "--ingress-addr", "127.0.0.1:0", "--s3-addr", "127.0.0.1:0",
-			"--join", k.coord.Get("node"), "--token", "@"+file))
+		k.agents = append(k.agents, k.start("agent", name, append([]string{"--zone", name, "--containerd", "off", "--ingress-addr", "127.0.0.1:0", "--s3-addr", "127.0.0.1:0",
+			"--join", k.coord.Get("node"), "--token", "@" + file}, flags...)...))
 	}
 	k.awaitStore(agents)
 	return k

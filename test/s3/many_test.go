@@ -30,12 +30,12 @@ func manyKeys() int {
 const maxCoordinator = 256 << 20
 
 // sdk is Amazon's own client of an agent's door.
-func (k *cluster) sdk(agent int) *s3.Client {
+func (k *cluster) sdk(agent int, change ...func(*s3.Options)) *s3.Client {
 	k.t.Helper()
 	access, secret := k.key(api.TokenRequest{})
 	return s3.New(s3.Options{
 		BaseEndpoint: aws.String(k.agents[agent].Get("s3")), UsePathStyle: true, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider(access, secret, ""),
-	})
+	}, change...)
 }
 
 // read reads an object to its end.
