@@ -29,7 +29,7 @@ const (
 // have every digest that the request names; what was made of them is not to be kept otherwise.
 type body struct {
 	r       io.Reader
-	size    int64
+	size    int64 // -1: it was not announced
 	read    int64
 	checks  []check
 	sum     *api.Checksum // its value is there at the end; nil if the request has none
@@ -58,7 +58,7 @@ func (b *body) Read(p []byte) (int, error) {
 		c.hash.Write(p[:n])
 	}
 	switch {
-	case b.read > b.size:
+	case b.size >= 0 && b.read > b.size:
 		b.err = refuse("IncompleteBody", "the body is longer than the %d bytes announced", b.size)
 		n = 0
 	case errors.Is(err, io.EOF):
@@ -82,7 +82,7 @@ func (b *body) Checksum() *api.Checksum { return b.sum }
 
 // finish tells whether the bytes are those that were announced: io.EOF.
 func (b *body) finish() error {
-	if b.read != b.size {
+	if b.size >= 0 && b.read != b.size {
 		return refuse("IncompleteBody", "the body has %d of the %d bytes announced", b.read, b.size)
 	}
 	for _, c := range b.checks {
@@ -257,7 +257,11 @@ func (c *call) document(v any) error {
 		return err
 	}
 	if err := xml.Unmarshal(data, v); err != nil {
-		return refuse("MalformedXML", "the XML you provided was not well-formed or did not validate against our published schema")
+		return badXML()
 	}
 	return nil
+}
+
+func badXML() error {
+	return refuse("MalformedXML", "the XML you provided was not well-formed or did not validate against our published schema")
 }

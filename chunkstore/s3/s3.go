@@ -10,6 +10,7 @@
 //	bucket.go list.go lifecycle.go cors.go fixed.go      buckets
 //	read.go attributes.go write.go copy.go tagging.go    objects
 //	multipart.go uploads.go                             uploads in parts
+//	form.go policy.go                                   forms of browsers
 package s3
 
 import (
@@ -107,6 +108,9 @@ func (d *door) serve(c *call) error {
 		return err
 	}
 	defer d.turns.Release(1)
+	if c.isForm() {
+		return c.postObject()
+	}
 	if err := c.authenticate(); err != nil {
 		return err
 	}

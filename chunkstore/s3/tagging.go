@@ -26,14 +26,25 @@ func newTagging(tags map[string]string) tagging {
 	return out
 }
 
+type taggingRequest struct {
+	XMLName xml.Name `xml:"Tagging"`
+	Tags    []tag    `xml:"TagSet>Tag"`
+}
+
 // readTags reads tags from the body.
 func (c *call) readTags() (map[string]string, error) {
-	var in struct {
-		XMLName xml.Name `xml:"Tagging"`
-		Tags    []tag    `xml:"TagSet>Tag"`
-	}
+	var in taggingRequest
 	if err := c.document(&in); err != nil {
 		return nil, err
+	}
+	return tagsOf(in.Tags)
+}
+
+// tagsOfDocument reads them from a field of a form.
+func tagsOfDocument(data []byte) (map[string]string, error) {
+	var in taggingRequest
+	if err := xml.Unmarshal(data, &in); err != nil {
+		return nil, badXML()
 	}
 	return tagsOf(in.Tags)
 }
