@@ -162,11 +162,16 @@ func (a Answer) bare() *Answer {
 
 // MarshalBinary implements encoding.BinaryMarshaler.
 func (a Answers) MarshalBinary() ([]byte, error) {
-	bare := make([]*Answer, len(a.Answers))
-	var blobs []byte
+	bare, size := make([]*Answer, len(a.Answers)), 0
 	for i, answer := range a.Answers {
 		bare[i] = answer.bare()
-		blobs = takeBlobs(blobs, bare[i].blobs())
+		for _, p := range bare[i].blobs() {
+			size += binary.MaxVarintLen32 + len(*p)
+		}
+	}
+	blobs := make([]byte, 0, size)
+	for _, answer := range bare {
+		blobs = takeBlobs(blobs, answer.blobs())
 	}
 	text, err := json.Marshal(bare)
 	return Pack(text, blobs), err

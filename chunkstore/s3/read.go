@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -105,16 +106,13 @@ func (c *call) statusOf() int {
 // describe sets the headers that say what an object is.
 func (c *call) describe(o *api.Object) {
 	h := c.w.Header()
-	for name, value := range map[string]string{
-		"Content-Type": o.ContentType, "Cache-Control": o.CacheControl, "Content-Disposition": o.ContentDisposition, "Content-Encoding": o.ContentEncoding,
-		"Content-Language": o.ContentLanguage, "Expires": o.Expires,
+	for _, f := range [...]struct{ name, value string }{
+		{"Content-Type", cmp.Or(o.ContentType, defaultContentType)}, {"Cache-Control", o.CacheControl}, {"Content-Disposition", o.ContentDisposition},
+		{"Content-Encoding", o.ContentEncoding}, {"Content-Language", o.ContentLanguage}, {"Expires", o.Expires},
 	} {
-		if value != "" {
-			h.Set(name, value)
+		if f.value != "" {
+			h.Set(f.name, f.value)
 		}
-	}
-	if o.ContentType == "" {
-		h.Set("Content-Type", defaultContentType)
 	}
 	for name, value := range o.Metadata {
 		h.Set(metadataPrefix+name, value)
