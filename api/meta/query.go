@@ -14,14 +14,18 @@ type Query struct {
 	Upload  *UploadRef `json:"upload,omitempty"` // a multipart upload that is under way
 	// Unreferenced asks which of these chunks (digests of 32 bytes) nobody names; at most MaxAsked.
 	Unreferenced [][]byte `json:"unreferenced,omitempty"`
-	// Group asks in which group the chunk of this digest is, of 32 bytes; none is no error.
-	Group []byte `json:"group,omitempty"`
+	// Groups asks in which groups these chunks are (digests of 32 bytes), at most MaxGroups. That one is
+	// in none is no error.
+	Groups [][]byte `json:"groups,omitempty"`
 	// Sessions asks which of these upload sessions live; at most MaxAsked.
 	Sessions []string `json:"sessions,omitempty"`
 }
 
 // MaxAsked is how many chunks or sessions one query may ask about.
 const MaxAsked = 1_000
+
+// MaxGroups is of how many chunks one query may ask for the groups.
+const MaxGroups = 64
 
 // Queries asks several things in one request, each of which is answered for itself.
 type Queries struct {
@@ -53,7 +57,7 @@ type Answer struct {
 	Upload   *api.Upload      `json:"upload,omitempty"`
 	Parts    []*api.Part      `json:"parts,omitempty"`
 	Chunks   [][]byte         `json:"chunks,omitempty"`
-	Group    *Group           `json:"group,omitempty"`
+	Groups   []*Group         `json:"groups,omitempty"` // each once
 	Sessions []string         `json:"sessions,omitempty"`
 }
 

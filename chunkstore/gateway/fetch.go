@@ -20,7 +20,7 @@ import (
 // zone that are to have it, then the others in the chunk's order. It is the one place where a chunk is
 // looked for. What it gives is verified; a node that is to have the chunk and has not, or has other
 // bytes, is told to Short.
-func (g *Gateway) fetch(ctx context.Context, o *api.Object, c split.Chunk, buf *buffer) (*buffer, error) {
+func (g *Gateway) fetch(ctx context.Context, o *api.Object, c split.Chunk, buf *buffer, group func(context.Context) *meta.Group) (*buffer, error) {
 	f := g.fetching(o, c)
 	if self := g.cfg.Self; self != "" { // without a goroutine: it is most of what is read where agents serve
 		err := f.get(ctx, self, buf)
@@ -32,7 +32,9 @@ func (g *Gateway) fetch(ctx context.Context, o *api.Object, c split.Chunk, buf *
 	buf.drop()
 	f.locate()
 	if o.Class == api.ClassCold && c.Bytes >= erasure.MinBytes && len(f.members) >= erasure.Shards {
-		f.findGroup(ctx, g.cfg.Meta) // it is most likely in one, and then on one node
+		if known := group(ctx); known != nil { // it is most likely in one, and then on one node
+			f.join(known)
+		}
 	}
 	f.remake = true
 	return f.race(ctx)

@@ -117,11 +117,21 @@ func (g *Gateway) Rebuild(ctx context.Context, node string, c split.Chunk) error
 }
 
 func groupOf(ctx context.Context, m Meta, c split.Chunk) (*meta.Group, error) {
-	answer, err := m.Read(ctx, meta.Query{Group: c.Digest[:]})
+	answer, err := m.Read(ctx, meta.Query{Groups: [][]byte{c.Digest[:]}})
 	if err != nil {
 		return nil, err
 	}
-	return answer.Group, nil
+	return groupIn(answer.Groups, c), nil
+}
+
+// groupIn is that of the groups in which the chunk is; nil if there is none.
+func groupIn(groups []*meta.Group, c split.Chunk) *meta.Group {
+	for _, g := range groups {
+		if g.Shard(c.Digest) >= 0 {
+			return g
+		}
+	}
+	return nil
 }
 
 // reconstruct makes a chunk of the others of its group that come first. It knows by the digest that it is
@@ -249,23 +259,6 @@ func (g *Gateway) shard(c split.Chunk, group *meta.Group) *fetching {
 	return f
 }
 
-// findGroup asks in which group the chunk is. When nobody says it is looked for as one of none.
-func (f *fetching) findGroup(ctx context.Context, m Meta) {
-	if group, err := f.askGroup(ctx, m); err == nil && group != nil {
-		f.join(group)
-	}
-}
-
-func (f *fetching) askGroup(ctx context.Context, m Meta) (*meta.Group, error) {
-	within, cancel := context.WithTimeout(ctx, groupTime)
-	defer cancel()
-	group, err := groupOf(within, m, f.chunk)
-	if err != nil {
-		f.g.cfg.Log.Debug().Err(err).Str("chunk", f.digest).Msg("nobody says in which group a chunk is")
-	}
-	return group, err
-}
-
 // join has the chunk looked for first where it is as one of a group: at home, then where it is while
 // that node is not well.
 func (f *fetching) join(group *meta.Group) {
@@ -293,10 +286,12 @@ func (f *fetching) join(group *meta.Group) {
 var errNoGroup = errors.New("it is in no group")
 
 // rebuild makes the chunk of the others of its group, which is asked for if it is not known.
-func (f *fetching) rebuild(ctx context.Context, group *meta.Group) (*buffer, error) {
+func (f *fetching) rebuild(ctx context.Context, group *meta.Group) (buf *buffer, err error) {
 	if group == nil {
-		var err error
-		if group, err = f.askGroup(ctx, f.g.Meta()); err != nil {
+		within, cancel := context.WithTimeout(ctx, groupTime)
+		defer cancel()
+		if group, err = groupOf(within, f.g.Meta(), f.chunk); err != nil {
+			f.g.cfg.Log.Debug().Err(err).Str("chunk", f.digest).Msg("nobody says in which group a chunk is")
 			return nil, err
 		}
 	}
@@ -304,4 +299,40 @@ func (f *fetching) rebuild(ctx context.Context, group *meta.Group) (*buffer, err
 		return nil, errNoGroup
 	}
 	return f.g.reconstruct(ctx, group, f.chunk)
+}
+
+// groupBook knows in which groups the chunks of an object are. It asks for many at once, beginning with the
+// one that is read, and once: when nobody answers they are looked for as chunks of none. It is for one
+// reader.
+type groupBook struct {
+	g        *Gateway
+	chunks   []split.Chunk
+	from, to int // those that were asked for
+	groups   []*meta.Group
+}
+
+// of is the group of a chunk; nil if it is in none, or nobody says.
+func (b *groupBook) of(ctx context.Context, i int) *meta.Group {
+	if i < b.from || i >= b.to {
+		b.ask(ctx, i)
+	}
+	return groupIn(b.groups, b.chunks[i])
+}
+
+func (b *groupBook) ask(ctx context.Context, from int) {
+	ctx, cancel := context.WithTimeout(ctx, groupTime)
+	defer cancel()
+	b.from, b.to, b.groups = from, min(from+meta.MaxGroups, len(b.chunks)), nil
+	var q meta.Query
+	for i := b.from; i < b.to; i++ {
+		if b.chunks[i].Bytes >= erasure.MinBytes {
+			q.Groups = append(q.Groups, b.chunks[i].Digest[:])
+		}
+	}
+	answer, err := b.g.cfg.Meta.Read(ctx, q)
+	if err != nil {
+		b.g.cfg.Log.Debug().Err(err).Int("chunks", len(q.Groups)).Msg("nobody says in which groups chunks are")
+		return
+	}
+	b.groups = answer.Groups
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -208,6 +209,54 @@ func TestASealThatFailsLeavesNothing(t *testing.T) {
 			w.on(id, nil)
 		}
 		mustGet(t, g, "key", bytes.Clone(noise(1, 4<<20)))
+	})
+}
+
+// asking counts the questions for groups.
+type asking struct {
+	Meta
+	questions atomic.Int64
+	fails     error
+}
+
+func (a *asking) Read(ctx context.Context, q meta.Query) (*meta.Answer, error) {
+	if q.Groups == nil {
+		return a.Meta.Read(ctx, q)
+	}
+	a.questions.Add(1)
+	if a.fails != nil {
+		return nil, a.fails
+	}
+	return a.Meta.Read(ctx, q)
+}
+
+// A reader asks once in which groups the chunks of a cold object are, and again only behind those; also
+// when nobody answers, and reads all the same.
+func TestAColdReadAsksForManyGroupsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := withGroup(t)
+		for _, fails := range []error{nil, errAway} {
+			m := &asking{Meta: w.meta, fails: fails}
+			g := w.gateway(func(c *Config) { c.Meta = m })
+			mustGet(t, g, "key", w.data)
+			if n := m.questions.Load(); n != 1 {
+				t.Errorf("asked %d times for four chunks (%v)", n, fails)
+			}
+		}
+		m := &asking{Meta: w.meta}
+		book := groupBook{g: w.gateway(func(c *Config) { c.Meta = m }), chunks: make([]split.Chunk, 2*meta.MaxGroups+1)}
+		for i := range book.chunks {
+			book.chunks[i] = split.Chunk{Digest: [32]byte{byte(i)}, Bytes: erasure.MinBytes}
+		}
+		copy(book.chunks[meta.MaxGroups-2:], w.chunks[:])
+		for i, c := range book.chunks {
+			if known := book.of(t.Context(), i); (known != nil) != slices.Contains(w.chunks[:], c) {
+				t.Errorf("the group of chunk %d is %v", i, known)
+			}
+		}
+		if n := m.questions.Load(); n != 3 {
+			t.Errorf("asked %d times for %d chunks", n, len(book.chunks))
+		}
 	})
 }
 

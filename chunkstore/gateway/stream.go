@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/api/meta"
 	"github.com/cloudless/cloudless/chunkstore/split"
 )
 
@@ -21,6 +22,7 @@ type stream struct {
 	read   int64
 
 	object  *api.Object
+	groups  groupBook // used by one fetch at a time
 	current *buffer
 	rest    []byte       // of current, not read yet
 	found   *split.Piece // the next one, when it is known and not on its way
@@ -37,7 +39,7 @@ type fetched struct {
 }
 
 func (r *Reader) stream(ctx context.Context, offset, n int64) *stream {
-	s := &stream{g: r.g, began: time.Now(), object: r.object}
+	s := &stream{g: r.g, began: time.Now(), object: r.object, groups: groupBook{g: r.g, chunks: r.manifest.Chunks}}
 	s.ctx, s.cancel = r.g.bound(ctx)
 	s.next, s.stop = iter.Pull(r.manifest.Range(offset, n))
 	return s
@@ -144,7 +146,7 @@ func (s *stream) readAhead() {
 
 // fetch reads a chunk into buf, which it owns.
 func (s *stream) fetch(piece split.Piece, buf *buffer) fetched {
-	got, err := s.g.fetch(s.ctx, s.object, piece.Chunk, buf)
+	got, err := s.g.fetch(s.ctx, s.object, piece.Chunk, buf, func(ctx context.Context) *meta.Group { return s.groups.of(ctx, piece.Index) })
 	return fetched{piece, got, err}
 }
 

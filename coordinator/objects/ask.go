@@ -1,6 +1,8 @@
 package objects
 
 import (
+	"slices"
+
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/meta"
 )
@@ -27,8 +29,8 @@ func Ask(v *View, q meta.Query) (*meta.Answer, error) {
 		a.Parts, err = Parts(v, q.Parts.UploadRef, q.Parts.After, q.Parts.Limit)
 	case q.Upload != nil:
 		a.Upload, err = Upload(v, *q.Upload)
-	case q.Group != nil:
-		err = askGroup(v, q.Group, a)
+	case q.Groups != nil:
+		err = askGroups(v, q.Groups, a)
 	case q.Unreferenced != nil:
 		err = askUnreferenced(v, q.Unreferenced, a)
 	default:
@@ -43,7 +45,7 @@ func Ask(v *View, q meta.Query) (*meta.Answer, error) {
 func checkQuery(q meta.Query) error {
 	asked := 0
 	for _, is := range []bool{
-		q.Bucket != "", q.Buckets, q.Object != nil, q.List != nil, q.Uploads != nil, q.Parts != nil, q.Upload != nil, q.Unreferenced != nil, q.Group != nil, q.Sessions != nil,
+		q.Bucket != "", q.Buckets, q.Object != nil, q.List != nil, q.Uploads != nil, q.Parts != nil, q.Upload != nil, q.Unreferenced != nil, q.Groups != nil, q.Sessions != nil,
 	} {
 		if is {
 			asked++
@@ -54,6 +56,9 @@ func checkQuery(q meta.Query) error {
 	}
 	if n := max(len(q.Unreferenced), len(q.Sessions)); n > meta.MaxAsked {
 		return api.Errorf(api.CodeTooLarge, "a query about %d chunks or sessions, at most %d are allowed", n, meta.MaxAsked).WithHint("ask in several queries")
+	}
+	if n := len(q.Groups); n > meta.MaxGroups {
+		return api.Errorf(api.CodeTooLarge, "a query about the groups of %d chunks, at most %d are allowed", n, meta.MaxGroups).WithHint("ask in several queries")
 	}
 	return nil
 }
@@ -82,14 +87,23 @@ func askUnreferenced(v *View, digests [][]byte, a *meta.Answer) error {
 	return err
 }
 
-func askGroup(v *View, chunk []byte, a *meta.Answer) error {
-	d, bad := digestOf(chunk)
-	if bad != nil {
-		return bad
+func askGroups(v Rows, digests [][]byte, a *meta.Answer) error {
+	for _, b := range digests {
+		d, bad := digestOf(b)
+		if bad != nil {
+			return bad
+		}
+		if slices.ContainsFunc(a.Groups, func(g *Group) bool { return g.Shard(d) >= 0 }) {
+			continue
+		}
+		switch g, err := GroupOf(v, d); {
+		case err != nil:
+			return err
+		case g != nil:
+			a.Groups = append(a.Groups, g)
+		}
 	}
-	g, err := GroupOf(v, d)
-	a.Group = g
-	return err
+	return nil
 }
 
 // digestOf reads a digest that came from outside.

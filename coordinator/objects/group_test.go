@@ -207,7 +207,25 @@ func TestTheGroupOfAChunk(t *testing.T) {
 	if g, err := GroupOf(w.rows, chunkNo(6).Digest); g != nil || err != nil {
 		t.Errorf("%+v, %v", g, err)
 	}
-	if err := checkQuery(meta.Query{Group: []byte{1}, Buckets: true}); err == nil {
+	var all [][]byte
+	for i := range meta.MaxGroups { // those from 6 on are in none
+		d := chunkNo(i).Digest
+		all = append(all, d[:])
+	}
+	var a meta.Answer
+	if err := askGroups(w.rows, all, &a); err != nil || len(a.Groups) != 1 || a.Groups[0].ID() != groupNo(0, 1, 2, 3, 4, 5).ID() {
+		t.Errorf("asked for all at once: %+v, %v", a, err)
+	}
+	if err := askGroups(w.rows, [][]byte{{1}}, &a); api.CodeOf(err) != api.CodeInvalid {
+		t.Errorf("a digest of one byte: %v", err)
+	}
+	if err := checkQuery(meta.Query{Groups: all}); err != nil {
+		t.Error(err)
+	}
+	if err := checkQuery(meta.Query{Groups: append(all, all[0])}); api.CodeOf(err) != api.CodeTooLarge {
+		t.Errorf("one too many: %v", err)
+	}
+	if err := checkQuery(meta.Query{Groups: all, Buckets: true}); err == nil {
 		t.Error("two things may be asked at once")
 	}
 }
