@@ -51,9 +51,9 @@ func newCluster(t testing.TB, n int) *cluster {
 			c.token, c.seed = tok.Secret, c.servers[0].cfg.AdvertiseNode
 		}
 	}
-	c.eventually("all to be voters", func() bool {
+	c.eventually("all to be voters, and to know each other", func() bool {
 		for _, s := range c.servers {
-			if s.voters() != n || s.Ready(t.Context()) != nil {
+			if s.voters() != n || len(s.members()) != n || s.Ready(t.Context()) != nil {
 				return false
 			}
 		}
