@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,6 +40,9 @@ func sandboxRun(e *Env) *cobra.Command {
 		Example: "  cloudless sandbox run hello.wasm\n  cloudless sandbox run test.wasm --dir testdata::/data --env LANG=C -- one two\n  cloudless sandbox run job.wasm --stats --limit 1m",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := os.Stat(args[0]); errors.Is(err, fs.ErrNotExist) {
+				return api.Errorf(api.CodeNotFound, "there is no file %s", args[0])
+			}
 			spec, err := o.spec(args)
 			if err != nil {
 				return err

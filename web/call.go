@@ -85,7 +85,7 @@ func (c *call) body() ([]byte, error) {
 	limit := cmp.Or(c.route.body, api.MaxBodyBytes)
 	raw, err := io.ReadAll(http.MaxBytesReader(c.echo.Response(), c.request().Body, limit))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		return nil, api.Errorf(api.CodeTooLarge, "the body is over %d bytes", limit)
+		return nil, api.Errorf(api.CodeTooLarge, "the body is over %d bytes", limit).WithHint("send less, in several requests where it is a list; files go to /v1/objects and /v1/uploads")
 	}
 	if err != nil {
 		return nil, api.Errorf(api.CodeInvalid, "the body could not be read: %w", err)
@@ -132,7 +132,7 @@ func explainJSON(err error) error {
 	case errors.As(err, &syntax):
 		return api.Errorf(api.CodeInvalid, "the body is not JSON: %w at byte %d", err, syntax.Offset)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return api.Errorf(api.CodeInvalid, "the body is not JSON: it ends too early")
+		return api.Errorf(api.CodeInvalid, "the body is not JSON: it ends too early").WithHint("send the whole document; see /openapi.yaml")
 	}
 	return api.Errorf(api.CodeInvalid, "%s", strings.TrimPrefix(err.Error(), "json: ")).WithHint("see /openapi.yaml")
 }
