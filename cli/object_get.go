@@ -151,7 +151,7 @@ func localName(key, prefix string) (string, error) {
 	if rest == "" || strings.HasSuffix(rest, "/") {
 		return "", nil
 	}
-	if path.Clean(rest) != rest || !filepath.IsLocal(filepath.FromSlash(rest)) {
+	if rest == "." || path.Clean(rest) != rest || !filepath.IsLocal(filepath.FromSlash(rest)) {
 		return "", api.Errorf(api.CodeInvalid, "object %q cannot be a file below a folder", key).WithHint("get it alone, and give a FILE")
 	}
 	return filepath.FromSlash(rest), nil

