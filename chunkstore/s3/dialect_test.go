@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"context"
 	"encoding/xml"
 	"fmt"
 	"io"
@@ -9,12 +10,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/rs/zerolog"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/chunkstore/gateway"
 )
 
 // These tests say what Amazon's own client never says, but others do.
@@ -281,4 +285,38 @@ func TestLinksThatAreNone(t *testing.T) {
 			t.Errorf("%s: %v, want %s", query, err, code)
 		}
 	}
+}
+
+// slowBackend takes its time for a put.
+type slowBackend struct{ Backend }
+
+func (slowBackend) Put(context.Context, gateway.PutObject, io.Reader) (*api.Object, error) {
+	time.Sleep(3 * idleTimeout)
+	return &api.Object{}, nil
+}
+
+// deadlines is an answer that knows until when it may be written.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	write time.Time
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.write = t
+	return nil
+}
+
+// An answer can be written however long the request took: a put of a slow client is no failure.
+func TestASlowPutIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := &keyring{keys: map[string]grantedKey{}}
+		keys.set(accessKey, secretKey, api.SigningKey{})
+		r := httptest.NewRequest(http.MethodPut, "http://s3/assets/k", strings.NewReader("hello"))
+		sign(r, unsignedPayload, time.Now())
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		New(Config{Backend: slowBackend{}, Keys: keys, Log: zerolog.Nop()}).ServeHTTP(w, r)
+		if w.Code != http.StatusOK || !w.write.Equal(time.Now().Add(idleTimeout)) {
+			t.Errorf("%d %s, to be written until %v at %v", w.Code, w.Body, w.write, time.Now())
+		}
+	})
 }

@@ -212,7 +212,7 @@ func position(text string) (n int64, ok bool) {
 func (c *call) send(r *gateway.Reader, part span) error {
 	in := r.Range(c.ctx(), part.from, part.n)
 	defer in.Close()
-	out := &lateHead{c: c, status: c.statusOf(), deadline: http.NewResponseController(c.w)}
+	out := &lateHead{c, c.statusOf()}
 	if _, err := io.Copy(out, in); err != nil {
 		return err
 	}
@@ -224,15 +224,15 @@ func (c *call) send(r *gateway.Reader, part span) error {
 
 // lateHead begins the answer with the first byte, and gives up a client that takes nothing for long.
 type lateHead struct {
-	c        *call
-	status   int
-	deadline *http.ResponseController
+	c      *call
+	status int
 }
 
 func (w *lateHead) Write(p []byte) (int, error) {
-	_ = w.deadline.SetWriteDeadline(time.Now().Add(idleTimeout)) // not every writer of a test can
 	if w.c.status == 0 {
 		_ = w.c.respond(w.status)
+	} else {
+		w.c.mayWrite()
 	}
 	return w.c.w.Write(p)
 }
