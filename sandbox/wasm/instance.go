@@ -33,6 +33,7 @@ type instance struct {
 
 	globals []wapi.MutableGlobal // all that the module can change
 	stack   wapi.MutableGlobal
+	refused uint64 // bytes that it wanted in its present call and alone could have had; 0: none
 	used    meter
 	tank    tank
 	clock   stopwatch
@@ -138,7 +139,7 @@ func (i *instance) link() (err error) {
 	i.usage.add(&i.used)
 	i.begin()
 	defer i.finish()
-	ctx := experimental.WithMemoryAllocator(i.ctx, regionAllocator{i.region})
+	ctx := experimental.WithMemoryAllocator(i.ctx, regionAllocator{i})
 	i.Module, err = i.driver.engine.runtime.InstantiateModule(ctx, i.code.compiled, linkConfig)
 	if err == nil {
 		i.bindGlobals(i.Module)
@@ -177,7 +178,7 @@ func (i *instance) cost() sandbox.Cost { return i.used.cost() }
 
 // call runs exported functions () -> (), one after the other until one fails, within bounds.
 func (i *instance) call(bounds context.Context, all ...wapi.Function) (err error) {
-	i.bounds, i.fetches, i.storage = bounds, nil, nil
+	i.bounds, i.fetches, i.storage, i.refused = bounds, nil, nil, 0
 	if err := i.throttle(0); err != nil {
 		return err
 	}
@@ -289,7 +290,7 @@ func (i *instance) free() {
 }
 
 // regionAllocator gives a module its region as memory; it has at most one.
-type regionAllocator struct{ region *linear.Region }
+type regionAllocator struct{ *instance }
 
 // Allocate implements experimental.MemoryAllocator.
 func (a regionAllocator) Allocate(uint64, uint64) experimental.LinearMemory { return a }
@@ -298,6 +299,9 @@ func (a regionAllocator) Allocate(uint64, uint64) experimental.LinearMemory { re
 func (a regionAllocator) Reallocate(size uint64) []byte {
 	if p := a.region.Grow(size); p != nil {
 		return p[:size]
+	}
+	if size <= a.budget.Limit() { // others hold it
+		a.refused = size
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ const (
 
 var (
 	errBusy    = errors.New("too many requests wait for this replica")
+	errCrowded = errors.New("other requests hold the replica's memory")
 	errStopped = errors.New("the replica has been stopped")
 )
 
@@ -73,10 +74,10 @@ func (p *pool) near() *shard {
 	return s
 }
 
-// learn reserves more for the next instance when one has grown.
-func (p *pool) learn(held uint64) {
-	held = min(held, p.memory.Limit()/memoryShares)
-	for old := p.reserve.Load(); held > old && !p.reserve.CompareAndSwap(old, held); old = p.reserve.Load() {
+// learn reserves more for the next instance when one has grown, or would have.
+func (p *pool) learn(i *instance) {
+	wanted := min(max(i.memory.Held(), i.refused), p.memory.Limit()/memoryShares)
+	for old := p.reserve.Load(); wanted > old && !p.reserve.CompareAndSwap(old, wanted); old = p.reserve.Load() {
 	}
 }
 
@@ -215,7 +216,7 @@ func (p *pool) wake(i *instance) bool {
 
 // put takes an instance back.
 func (p *pool) put(i *instance) {
-	p.learn(i.memory.Held())
+	p.learn(i)
 	if p.queued.Load() > 0 && p.wake(i) {
 		return
 	}
@@ -234,7 +235,7 @@ func (p *pool) put(i *instance) {
 
 // drop ends an instance that failed or is for one request only.
 func (p *pool) drop(i *instance) {
-	p.learn(i.memory.Held())
+	p.learn(i)
 	i.close()
 	p.vacate()
 }

@@ -162,6 +162,9 @@ func (s *server) serve(i *instance, x *exchange) error {
 	}
 	i.request = nil
 	sandbox.Count(x.r.Context(), i.cost().Minus(before))
+	if answer != nil && i.refused > 0 && x.ended() == nil && !x.sent() {
+		answer = errCrowded
+	}
 	if s.ready(i, err) {
 		s.pool.put(i)
 	} else {
@@ -225,8 +228,12 @@ func (s *server) fail(x *exchange, err error) {
 		status, reason = http.StatusServiceUnavailable, cause.Error()
 	}
 	s.log.printf("cloudless: %s %s: %s", x.r.Method, x.r.URL.Path, reason)
-	if x.sent() {
+	switch {
+	case x.sent():
 		panic(http.ErrAbortHandler)
+	case errors.Is(err, errCrowded):
+		unavailable(x.w, err)
+		return
 	}
 	http.Error(x.w, http.StatusText(status)+": the workload's log says why", status)
 }

@@ -44,6 +44,42 @@ func TestAGuestEndsWithItsClient(t *testing.T) {
 	}
 }
 
+// TestAGuestThatOthersLeaveNoMemoryIsBusy: it has not failed by itself, and may succeed when they have ended.
+func TestAGuestThatOthersLeaveNoMemoryIsBusy(t *testing.T) {
+	spec := moduleSpec("crowds", api.ModeHTTP)
+	spec.Memory = 16 * pageBytes // one guest takes 9
+	web, h, log := serve(t, newDriver(t), spec)
+	body, end := io.Pipe()
+	first := make(chan int)
+	go func() {
+		status := 0
+		if res, err := http.Post(web.URL, "text/plain", body); err == nil {
+			status = res.StatusCode
+			res.Body.Close()
+		}
+		first <- status
+	}()
+	eventually(t, "the first has its memory", func() bool { return h.(*server).budget.Used() >= 9*pageBytes })
+	res, err := http.Get(web.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
+		t.Errorf("the second: status %d, header %v", res.StatusCode, res.Header)
+	}
+	end.Close()
+	if status := <-first; status != http.StatusOK {
+		t.Errorf("the first: status %d", status)
+	}
+	if status, _ := get(t, web.URL); status != http.StatusOK {
+		t.Errorf("after it: status %d", status)
+	}
+	if !strings.Contains(log.String(), errCrowded.Error()) {
+		t.Errorf("the log does not say why: %s", log)
+	}
+}
+
 // TestASlowClientHoldsUpNobody: it holds an instance, and others have theirs.
 func TestASlowClientHoldsUpNobody(t *testing.T) {
 	server, _, _ := serve(t, newDriver(t), moduleSpec("evil", api.ModeHTTP))
