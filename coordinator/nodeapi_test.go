@@ -52,7 +52,7 @@ func openServer(t *testing.T) *Server {
 			t.Error(err)
 		}
 	})
-	for began := time.Now(); len(s.store.View().Tokens()) == 0; time.Sleep(time.Millisecond) {
+	for began := time.Now(); len(s.store.View().Tokens()) == 0 || s.sealHeld() == ""; time.Sleep(time.Millisecond) {
 		if time.Since(began) > time.Minute {
 			t.Fatal("the cluster is not founded")
 		}
