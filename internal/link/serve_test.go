@@ -51,7 +51,7 @@ func TestAServerEndsSoonAfterItsLastAnswer(t *testing.T) {
 		if got := <-answer; got != "goodbye<nil>" {
 			t.Errorf("the last answer: %s", got)
 		}
-		if took := time.Since(began); took != lastWork+lastWords {
+		if took := time.Since(began); took < lastWork || took > lastWork+lastWords { // net/http looks now and then whether all have gone
 			t.Errorf("ended after %s", took)
 		}
 	})
