@@ -69,17 +69,18 @@ func TestACopyFromANodeThatLies(t *testing.T) {
 	if err := store.Put(t.Context(), chunkstore.PutOptions{}, chunks...); err != nil {
 		t.Fatal(err)
 	}
-	pack := func(digest string) []byte {
-		packed, err := store.Pack(digest, nil)
-		if err != nil {
-			t.Error(err)
+	packed := map[string][]byte{} // the liar may go on for a moment when the test is over
+	for _, d := range digests {
+		var err error
+		if packed[d], err = store.Pack(d, nil); err != nil {
+			t.Fatal(err)
 		}
-		return packed
 	}
-	for name, lie := range map[string]func() []byte{
-		"another chunk":  func() []byte { return pack(digests[5]) },
-		"other bytes":    func() []byte { b := pack(digests[4]); b[len(b)-1] ^= 1; return b },
-		"a damaged head": func() []byte { b := pack(digests[4]); b[20] ^= 1; return b },
+	changed := func(at int) []byte { b := slices.Clone(packed[digests[4]]); b[at] ^= 1; return b }
+	for name, lie := range map[string][]byte{
+		"another chunk":  packed[digests[5]],
+		"other bytes":    changed(len(packed[digests[4]]) - 1),
+		"a damaged head": changed(20),
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 1)
@@ -88,20 +89,14 @@ func TestACopyFromANodeThatLies(t *testing.T) {
 					writeBytes(rw, []byte("something else"))
 					return
 				}
-				body, err := io.ReadAll(r.Body)
-				if err != nil {
-					t.Error(err)
-				}
-				asked, err := decodeDigests(body)
-				if err != nil {
-					t.Error(err)
-				}
+				body, _ := io.ReadAll(r.Body) // what breaks off asks for nothing
+				asked, _ := decodeDigests(body)
 				for _, d := range asked {
-					packed := pack(d)
+					given := packed[d]
 					if d == digests[4] {
-						packed = lie()
+						given = lie
 					}
-					_ = send(rw, slices.Concat(outcome(copyDone, nil), packed))
+					_ = send(rw, slices.Concat(outcome(copyDone, nil), given))
 				}
 			})
 			done, err := w.client("").Copy(t.Context(), "a", "liar", digests...)
