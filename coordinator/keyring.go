@@ -71,6 +71,8 @@ func (s *Server) loadKey(file string) error {
 	if err != nil {
 		return err
 	}
+	s.keys.mu.Lock()
+	defer s.keys.mu.Unlock()
 	base := filepath.Base(file)
 	hash := base[:len(base)-len(filepath.Ext(base))]
 	switch filepath.Ext(base) {
