@@ -104,8 +104,7 @@ const (
 // net/http does that itself, but in full duplex it then reads on beside the next request, whose beginning
 // is lost (seen with Go 1.26). Of a long rest it reads nothing: it ends the connection.
 func (x *exchange) drained() bool {
-	known := x.r.ContentLength >= 0
-	if x.r.Body == nil || x.r.Body == http.NoBody || x.whole || known && x.r.ContentLength-x.read > maxLeft {
+	if !x.unread() || x.long() {
 		return true
 	}
 	if x.control().SetReadDeadline(time.Now().Add(leftTime)) != nil {
@@ -115,6 +114,16 @@ func (x *exchange) drained() bool {
 		return false
 	}
 	return x.control().SetReadDeadline(time.Time{}) == nil
+}
+
+// unread tells whether something may be left of the request's body.
+func (x *exchange) unread() bool {
+	return x.r.Body != nil && x.r.Body != http.NoBody && !x.whole
+}
+
+// long tells whether more is left than is read of it when the guest is done.
+func (x *exchange) long() bool {
+	return x.r.ContentLength >= 0 && x.r.ContentLength-x.read > maxLeft
 }
 
 func (x *exchange) control() *http.ResponseController { return http.NewResponseController(x.w) }
@@ -290,7 +299,9 @@ func (x *exchange) leave(n int, err error) {
 	x.readers.Done()
 }
 
-// respond sends the response's head, unless that was done before.
+// respond sends the response's head, unless that was done before. While much of the request's body may be
+// left it says that the connection ends with the response: net/http says so by itself, but not in full
+// duplex, and a client that has sent everything would send its next request into a closed connection.
 func (x *exchange) respond(status int, header http.Header) {
 	x.mu.Lock()
 	if x.answered {
@@ -298,10 +309,14 @@ func (x *exchange) respond(status int, header http.Header) {
 		return
 	}
 	x.answered = true
+	ends := x.r.ProtoMajor == 1 && x.unread() && (x.long() || x.r.ContentLength < 0)
 	x.mu.Unlock()
 	to := x.w.Header()
 	for name, values := range header {
 		to[name] = values
+	}
+	if ends {
+		to["Connection"] = []string{"close"}
 	}
 	x.w.WriteHeader(status)
 }

@@ -179,7 +179,7 @@ func TestEveryInstanceHasTheMemoryOfTheImage(t *testing.T) {
 }
 
 // TestABodyThatIsLeftIsNotTheNextRequest: a guest that reads nothing of a body leaves the connection fit
-// for the next request, or ended.
+// for the next request, or ended, and then the client is told.
 func TestABodyThatIsLeftIsNotTheNextRequest(t *testing.T) {
 	server, _, _ := serve(t, newDriver(t), moduleSpec("evil", api.ModeHTTP))
 	for _, c := range []struct {
@@ -190,7 +190,7 @@ func TestABodyThatIsLeftIsNotTheNextRequest(t *testing.T) {
 		{"Content-Length: 1000", strings.Repeat("\x00", 1000), true},
 		{fmt.Sprintf("Content-Length: %d", maxLeft), strings.Repeat("\x00", maxLeft), true},
 		{fmt.Sprintf("Content-Length: %d", maxLeft+1), strings.Repeat("\x00", maxLeft+1), false},
-		{"Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n", true},
+		{"Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n", false},
 		{"Transfer-Encoding: chunked", fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", maxLeft+1, strings.Repeat("\x00", maxLeft+1)), false},
 	} {
 		conn, err := net.Dial("tcp", server.Listener.Addr().String())
@@ -210,6 +210,9 @@ func TestABodyThatIsLeftIsNotTheNextRequest(t *testing.T) {
 			}
 			if err != nil {
 				break
+			}
+			if res.Close == c.further {
+				t.Errorf("%s, %d bytes, request %d: the end of the connection is told: %v", c.length, len(c.body), i, res.Close)
 			}
 			if _, err := io.Copy(io.Discard, res.Body); err != nil && c.further {
 				t.Error(err)
