@@ -133,7 +133,7 @@ func TestLifecycle(t *testing.T) {
 	}{
 		"a transition": {types.LifecycleRule{Status: "Enabled", Filter: prefix, Transitions: []types.Transition{{Days: aws.Int32(1), StorageClass: "GLACIER"}}}, "NotImplemented"},
 		"two in one":   {types.LifecycleRule{Status: "Enabled", Filter: &types.LifecycleRuleFilter{Prefix: str("a"), ObjectSizeLessThan: aws.Int64(1)}, Expiration: days}, "MalformedXML"},
-		"old and new":  {types.LifecycleRule{Status: "Enabled", Prefix: str("a"), Filter: prefix, Expiration: days}, "MalformedXML"},
+		"old and new":  {types.LifecycleRule{Status: "Enabled", Prefix: str("a"), Filter: prefix, Expiration: days}, "MalformedXML"}, //nolint:staticcheck // the old form is what is tested
 		"no size":      {types.LifecycleRule{Status: "Enabled", Filter: &types.LifecycleRuleFilter{ObjectSizeLessThan: aws.Int64(0)}, Expiration: days}, "InvalidArgument"},
 		"a large size": {types.LifecycleRule{Status: "Enabled", Filter: &types.LifecycleRuleFilter{ObjectSizeGreaterThan: aws.Int64(api.MaxLifecycleBytes)}, Expiration: days}, "InvalidArgument"},
 		"ends uploads": {types.LifecycleRule{Status: "Enabled", Filter: &types.LifecycleRuleFilter{Tag: &types.Tag{Key: str("a"), Value: str("b")}}, AbortIncompleteMultipartUpload: &types.AbortIncompleteMultipartUpload{DaysAfterInitiation: aws.Int32(1)}}, "InvalidRequest"},

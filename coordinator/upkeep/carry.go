@@ -262,7 +262,7 @@ func (w *wave) dropAll(ctx context.Context) {
 	}
 }
 
-// drop removes copies from a node. What an upload pins there stays, and is tried again.
+// drop removes copies from a node. What an upload pins there stays, which is no failure, and is tried again.
 func (w *wave) drop(ctx context.Context, node string, tasks []task) error {
 	kept, err := w.u.cfg.Nodes.Drop(ctx, node, digestsOf(tasks)...)
 	stays, gone := set(kept), []task(nil)
@@ -271,7 +271,11 @@ func (w *wave) drop(ctx context.Context, node string, tasks []task) error {
 			gone = append(gone, t)
 		}
 	}
-	w.u.state.dropped(node, gone, len(tasks)-len(gone))
+	failed := 0
+	if err != nil {
+		failed = len(tasks)
+	}
+	w.u.state.dropped(node, gone, failed)
 	if err == nil && len(kept) > 0 {
 		err = api.Errorf(api.CodeConflict, "%d copies stay where they do not belong while an upload needs them there", len(kept))
 	}

@@ -130,11 +130,11 @@ func (p *progress) failed(t task) {
 	p.cfg.Tel.RepairOperations.Inc(operation, "error")
 }
 
-// dropped counts copies that are gone from a node, and those that are not.
-func (p *progress) dropped(node string, gone []task, left int) {
+// dropped counts copies that are gone from a node, and those that could not be removed.
+func (p *progress) dropped(node string, gone []task, failed int) {
 	p.update(func(r *api.StorageUpkeep) {
 		r.Dropped += int64(len(gone))
-		r.Failed += int64(left)
+		r.Failed += int64(failed)
 		n := nodeOf(r, node)
 		for _, t := range gone {
 			if n != nil {
@@ -144,7 +144,7 @@ func (p *progress) dropped(node string, gone []task, left int) {
 		}
 	})
 	p.cfg.Tel.RepairOperations.Add(float64(len(gone)), "drop", "ok")
-	p.cfg.Tel.RepairOperations.Add(float64(left), "drop", "error")
+	p.cfg.Tel.RepairOperations.Add(float64(failed), "drop", "error")
 }
 
 // tidied counts a chunk of which all is gone that was too much.

@@ -121,7 +121,7 @@ func TestAPinnedCopyStays(t *testing.T) {
 		w.mu.Unlock()
 		w.set("n0", api.StoreDraining)
 		time.Sleep(time.Minute)
-		if r := u.Report(); w.on("n0") != 1 || r.Nodes[0].SafeToRemove || r.Trouble == "" {
+		if r := u.Report(); w.on("n0") != 1 || r.Nodes[0].SafeToRemove || r.Trouble == "" || r.Failed > 0 {
 			t.Errorf("%d chunks, %+v", w.on("n0"), r)
 		}
 		w.mu.Lock()
