@@ -282,15 +282,16 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// sampled URL PATTERN asks for metrics until one of ours matches; they become stdout.
+// sampled URL PATTERN asks for metrics until one of ours matches, or with ! until none does; they become
+// stdout.
 func cmdSampled(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 2 {
-		ts.Fatalf("usage: sampled URL PATTERN")
+	if len(args) != 2 {
+		ts.Fatalf("usage: [!] sampled URL PATTERN")
 	}
 	want := pattern(ts, "^cloudless_"+args[1])
 	for end := time.Now().Add(patience); ; pause() {
 		text := body(ts, args[0])
-		if want.MatchString(text) {
+		if want.MatchString(text) != neg {
 			fmt.Fprint(ts.Stdout(), text)
 			return
 		}
