@@ -27,6 +27,7 @@ type measurement struct {
 
 	busy  time.Duration            // CPU time of the machine so far
 	spent map[string]sandbox.Usage // by each replica so far
+	here  map[api.Ref]bool         // workloads with a replica on this node
 }
 
 // keepUsage measures again and again; it ends with the agent.
@@ -41,7 +42,7 @@ func (a *Agent) keepUsage(ctx context.Context) error {
 
 // measure gives rates since last; the first measurement of anything has none.
 func (a *Agent) measure(ctx context.Context, last *measurement, now time.Time) *measurement {
-	m := &measurement{at: now.UTC(), busy: busyTime(), spent: map[string]sandbox.Usage{}}
+	m := &measurement{at: now.UTC(), busy: busyTime(), spent: map[string]sandbox.Usage{}, here: map[api.Ref]bool{}}
 	if last != nil {
 		m.cpu = rate(m.busy-last.busy, m.at.Sub(last.at))
 	} else {
@@ -49,6 +50,7 @@ func (a *Agent) measure(ctx context.Context, last *measurement, now time.Time) *
 	}
 	guests := map[api.Ref]int{}
 	for _, r := range a.sup.Local() {
+		m.here[r.Assignment.Workload] = true
 		if r.State != api.ReplicaRunning {
 			continue
 		}
@@ -73,6 +75,11 @@ func (a *Agent) measure(ctx context.Context, last *measurement, now time.Time) *
 		}
 	}
 	a.observeInstances(guests)
+	for w := range last.here {
+		if !m.here[w] {
+			a.cfg.Tel.Metrics.WasmFuel.Delete(w.Namespace, w.Name)
+		}
+	}
 	return m
 }
 
