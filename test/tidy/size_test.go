@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// maxBinaryBytes is what the stripped binary may weigh. It weighs about 36 MB.
+// maxBinaryBytes is what the stripped binary may weigh. It weighs a little less.
 const maxBinaryBytes = 40_000_000
 
 // The binary is made as the Makefile makes it. Where it can execute a template the linker must keep
