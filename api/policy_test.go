@@ -136,7 +136,7 @@ func TestEachGrantIsToldWhenItIsNew(t *testing.T) {
 		"spec.resources.memory: 512Mi (was 256Mi)":  {image, func(s *WorkloadSpec) { s.Resources.Memory = 512 << 20 }},
 		"spec.resources.cpu: 51m (was 50m)":         {plain, func(s *WorkloadSpec) { s.Resources.CPU = 51 }},
 		"spec.resources.storage: 1Gi (was 0)":       {plain, func(s *WorkloadSpec) { s.Resources.Storage = 1 << 30 }},
-		"spec.wasm.signature: key 0000000000000007": {plain, func(s *WorkloadSpec) { s.Wasm.Signature = signatureOf(300) }},
+		"spec.wasm.signature: key 7": {plain, func(s *WorkloadSpec) { s.Wasm.Signature = signatureOf(300) }},
 	} {
 		old, now := tt.base().Spec, tt.base().Spec
 		tt.change(&now)
@@ -158,14 +158,14 @@ func TestGrantsOfANewWorkloadAndOfAnotherSigner(t *testing.T) {
 		w.Spec.Egress = &Egress{[]string{"b.example:443", "a.example:443"}}
 		w.Spec.Wasm.Signature = signatureOf(300)
 	}).Spec
-	if got := fmt.Sprint(Beyond(nil, &s)); got != "[spec.egress.allow: b.example:443 spec.egress.allow: a.example:443 spec.wasm.signature: key 0000000000000007]" {
+	if got := fmt.Sprint(Beyond(nil, &s)); got != "[spec.egress.allow: b.example:443 spec.egress.allow: a.example:443 spec.wasm.signature: key 7]" {
 		t.Error(got)
 	}
 	unsigned := *s.Wasm
 	unsigned.Signature = ""
 	now := s
 	now.Wasm = &unsigned
-	if got := fmt.Sprint(Beyond(&s, &now)); got != "[spec.wasm.signature: none (was key 0000000000000007)]" {
+	if got := fmt.Sprint(Beyond(&s, &now)); got != "[spec.wasm.signature: none (was key 7)]" {
 		t.Error(got)
 	}
 }

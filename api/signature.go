@@ -34,8 +34,8 @@ const (
 	keyIDBytes      = 8
 )
 
-// KeyName is how minisign writes a key's id.
-func KeyName(id uint64) string { return fmt.Sprintf("%016X", id) }
+// KeyName is how minisign writes a key's id: hexadecimal without leading zeros.
+func KeyName(id uint64) string { return fmt.Sprintf("%X", id) }
 
 // ParseSignature reads the text of a .minisig file.
 func ParseSignature(text string) (Signature, error) {
