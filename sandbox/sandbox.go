@@ -101,6 +101,8 @@ type Handle interface {
 	ID() string
 	// Done is closed when the replica has ended and Exit is known.
 	Done() <-chan struct{}
+	// OnEnd has f called when Done is closed, at once if it is. f must not block.
+	OnEnd(f func())
 	// Exit tells how it ended; valid once Done is closed.
 	Exit() Exit
 	// Stop ends the replica: politely first, by force after grace or when ctx ends. It returns when

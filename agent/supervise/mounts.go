@@ -26,11 +26,10 @@ func (r *replica) remount() {
 	if len(r.spec.Volumes) == 0 {
 		return
 	}
-	r.s.group.Go("volumes of "+r.id, func(context.Context) error {
-		if _, err := r.mount(r.ctx); err != nil && r.ctx.Err() == nil {
+	r.attend("volumes of "+r.id, func(ctx context.Context) {
+		if _, err := r.mount(ctx); err != nil && ctx.Err() == nil {
 			r.s.trouble("volumes of the adopted replica "+r.id+" are not kept in step", err)
 		}
-		return nil
 	})
 }
 

@@ -24,16 +24,17 @@ type check func(ctx context.Context) error
 
 // probe says that the replica runs, and starts what looks after it. Without any check no goroutine is
 // needed.
-func (r *replica) probe(g *run.Group, h sandbox.Handle, sick chan<- string) {
-	ready, p := r.readiness(h)
+func (w *watch) probe() {
+	r := w.r
+	ready, p := r.readiness(w.h)
 	r.change(func(rep *api.ReplicaReport) {
 		rep.State, rep.Ready, rep.Reason = api.ReplicaRunning, ready == nil, ""
 	})
 	if ready != nil {
-		g.Go("readiness", func(ctx context.Context) error { r.watchReadiness(ctx, h, ready, p); return nil })
+		r.attend("readiness", func(ctx context.Context) { r.watchReadiness(ctx, w.h, ready, p) })
 	}
 	if p := r.spec.Probes.Liveness; p != nil {
-		g.Go("liveness", func(ctx context.Context) error { r.watchLiveness(ctx, r.checkOf(h, p), *p, sick); return nil })
+		r.attend("liveness", func(ctx context.Context) { w.watchLiveness(ctx, r.checkOf(w.h, p), *p) })
 	}
 }
 
@@ -101,7 +102,7 @@ func (r *replica) setReady(h sandbox.Handle, ready bool, reason string) {
 }
 
 // watchLiveness asks for a restart after p.Failures failures in a row.
-func (r *replica) watchLiveness(ctx context.Context, c check, p api.Probe, sick chan<- string) {
+func (w *watch) watchLiveness(ctx context.Context, c check, p api.Probe) {
 	if run.Sleep(ctx, time.Duration(p.InitialDelay)) != nil {
 		return
 	}
@@ -114,9 +115,9 @@ func (r *replica) watchLiveness(ctx context.Context, c check, p api.Probe, sick 
 			failures = 0
 			continue
 		}
-		r.s.cfg.OnFailedProbe(r.assignment.Workload, "liveness")
+		w.r.s.cfg.OnFailedProbe(w.r.assignment.Workload, "liveness")
 		if failures++; failures >= max(p.Failures, 1) {
-			sick <- "liveness probe: " + err.Error()
+			w.over("liveness probe: " + err.Error())
 			return
 		}
 	}

@@ -1,6 +1,7 @@
 // Package supervise runs replicas: each has one owner, a goroutine that fetches its artifact, starts
-// it, probes it, starts it again as its policy says, and stops it when told. What is to run is
-// agent/converge's decision; how a replica is run is its sandbox driver's.
+// it, starts it again as its policy says, and stops it when told. While it just runs nothing of ours
+// runs beside it, but for its probes. What is to run is agent/converge's decision; how a replica is run
+// is its sandbox driver's.
 //
 // A replica's record is in the ledger before it starts, so that whatever runs is known after a
 // restart of the agent. Ending the agent is not ending a replica: its record stays, containers run
@@ -172,7 +173,7 @@ func (s *Supervisor) removeLogs(id string) {
 	}
 }
 
-// take makes a replica of a record. One that has ended has no goroutine.
+// take makes a replica of a record. One that has ended has no owner.
 func (s *Supervisor) take(rec ledger.Record, adopt bool) {
 	s.mu.Lock()
 	if _, here := s.replicas[rec.ReplicaID]; here || s.closed {
@@ -187,10 +188,7 @@ func (s *Supervisor) take(rec ledger.Record, adopt bool) {
 		r.change(func(*api.ReplicaReport) {})
 		return
 	}
-	s.group.Go("replica "+rec.ReplicaID, func(context.Context) error {
-		r.live(adopt)
-		return nil
-	})
+	r.own(func(ctx context.Context) bool { return r.rise(ctx, adopt) })
 	s.mu.Unlock()
 }
 
@@ -204,7 +202,7 @@ func (s *Supervisor) stop(a converge.Action) {
 	case <-r.done: // it had ended by itself; now it is also not wanted
 		r.change(func(rep *api.ReplicaReport) { rep.State = api.ReplicaStopped })
 	default:
-		r.cancel(stopOrder{reason: a.Reason})
+		r.endBy(stopOrder{reason: a.Reason})
 	}
 }
 
@@ -254,7 +252,7 @@ func (s *Supervisor) Stop(ctx context.Context, mode string) error {
 	all := slices.Collect(maps.Values(s.replicas))
 	s.mu.Unlock()
 	for _, r := range all {
-		r.cancel(leaveOrder{ctx: ctx, detach: mode == StopRestart && r.assignment.Variant == api.VariantContainer})
+		r.endBy(leaveOrder{ctx: ctx, detach: mode == StopRestart && r.assignment.Variant == api.VariantContainer})
 	}
 	s.group.Stop()
 	for _, r := range all {

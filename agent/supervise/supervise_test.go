@@ -651,3 +651,52 @@ func TestLogsOfNobodyGoWithTheRestart(t *testing.T) {
 		n.close(StopKill)
 	})
 }
+
+// A node may have thousands of replicas that do nothing: none has a goroutine while it just runs, and
+// whatever ends that finds it again.
+func TestWhatJustRunsHasNoOwner(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := wasmDriver(fake.Script{})
+		n := newNode(t, d)
+		n.run("r-1", api.VariantWasm, wasm(nil))
+		for starts := 1; starts <= 3; starts++ {
+			after(time.Minute)
+			r := n.replica("r-1")
+			if !r.owner.TryLock() {
+				t.Fatal("a goroutine owns a replica that just runs")
+			}
+			r.owner.Unlock()
+			same(t, "starts", starts, d.Starts("r-1"))
+			d.Kill("r-1")
+			synctest.Wait()
+			same(t, "states", "backoff", string(n.last("r-1").State))
+		}
+		n.close(StopRestart)
+	})
+}
+
+// An end and an order to end that come together are one end.
+func TestAnEndAndAnOrderAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := wasmDriver(fake.Script{})
+		n := newNode(t, d)
+		ids := make([]string, 200)
+		for i := range ids {
+			ids[i] = fmt.Sprintf("r-%d", i)
+			n.run(ids[i], api.VariantWasm, wasm(nil))
+		}
+		synctest.Wait()
+		for _, id := range ids {
+			go d.Kill(id)
+			go n.stopOne(id)
+		}
+		after(stopGrace)
+		for _, id := range ids {
+			same(t, "state of "+id, api.ReplicaStopped, n.last(id).State)
+			same(t, "starts of "+id, 1, d.Starts(id))
+		}
+		same(t, "running", []string{}, d.Running())
+		same(t, "records", 0, len(n.ledger.all()))
+		n.close(StopRestart)
+	})
+}

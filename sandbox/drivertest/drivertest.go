@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -58,6 +59,7 @@ func Run(t *testing.T, h Harness) {
 		{"StopTwice", false, stopTwice},
 		{"ExitCode", false, exitCode},
 		{"StopAfterExit", false, stopAfterExit},
+		{"EndIsToldOnce", false, endIsToldOnce},
 		{"EnvAndLog", false, envAndLog},
 		{"EnvIsOnlyTheSpecs", false, envIsOnlyTheSpecs},
 		{"StopByForce", h.Stubborn == nil, stopByForce},
@@ -117,6 +119,34 @@ func stopAfterExit(t *testing.T, b *bench) {
 	b.stop(h, time.Hour)
 	if after := h.Exit(); after != before {
 		t.Errorf("Stop changed the exit from %+v to %+v", before, after)
+	}
+}
+
+func endIsToldOnce(t *testing.T, b *bench) {
+	h, _ := b.start(b.Forever())
+	var early, late atomic.Int32
+	told := make(chan sandbox.Exit, 2)
+	h.OnEnd(func() {
+		early.Add(1)
+		told <- h.Exit()
+	})
+	if early.Load() > 0 {
+		t.Error("an end was told of a replica that runs")
+	}
+	b.stop(h, 0)
+	exit := b.ended(h)
+	select {
+	case got := <-told:
+		if got != exit {
+			t.Errorf("told was %+v, the exit is %+v", got, exit)
+		}
+	case <-time.After(b.Patience):
+		t.Fatalf("the end was not told within %s", b.Patience)
+	}
+	h.OnEnd(func() { late.Add(1) })
+	b.stop(h, 0)
+	if early.Load() != 1 || late.Load() != 1 {
+		t.Errorf("the end was told %d times, and %d to who asked after it", early.Load(), late.Load())
 	}
 }
 

@@ -212,21 +212,19 @@ func (d *Driver) forget(r *replica) {
 
 // replica implements sandbox.Handle.
 type replica struct {
+	sandbox.Ending
 	driver *Driver
 	guest  Guest
 	term   func()
 	killed func()
-	done   chan struct{}
 	group  *run.Group
-	ends   sync.Once
-	exit   sandbox.Exit
 	serve  http.Handler
 }
 
 func newReplica(d *Driver, spec sandbox.Spec) *replica {
 	term, killed := make(chan struct{}), make(chan struct{})
 	r := &replica{
-		driver: d, guest: Guest{Spec: spec, Term: term, Killed: killed}, done: make(chan struct{}),
+		driver: d, guest: Guest{Spec: spec, Term: term, Killed: killed},
 		term: sync.OnceFunc(func() { close(term) }), killed: sync.OnceFunc(func() { close(killed) }),
 		group: run.New(context.Background()),
 	}
@@ -240,7 +238,7 @@ func newReplica(d *Driver, spec sandbox.Spec) *replica {
 func (r *replica) whileRunning(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		select {
-		case <-r.done:
+		case <-r.Done():
 			http.Error(w, "the replica has ended", http.StatusServiceUnavailable)
 		default:
 			next.ServeHTTP(w, req)
@@ -270,12 +268,9 @@ func untilStopped(g Guest) sandbox.Exit {
 
 // end records the first exit; later ones (of a Main that was killed) do not count.
 func (r *replica) end(exit sandbox.Exit) {
-	r.ends.Do(func() {
-		exit.At = time.Now()
-		r.exit = exit
-		r.driver.forget(r)
-		close(r.done)
-	})
+	exit.At = time.Now()
+	r.driver.forget(r)
+	r.End(exit)
 }
 
 func (r *replica) kill(exit sandbox.Exit) {
@@ -287,19 +282,13 @@ func (r *replica) kill(exit sandbox.Exit) {
 // ID implements sandbox.Handle.
 func (r *replica) ID() string { return r.guest.Spec.ID }
 
-// Done implements sandbox.Handle.
-func (r *replica) Done() <-chan struct{} { return r.done }
-
-// Exit implements sandbox.Handle.
-func (r *replica) Exit() sandbox.Exit { return r.exit }
-
 // Stop implements sandbox.Handle.
 func (r *replica) Stop(ctx context.Context, grace time.Duration) error {
 	r.term()
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
-	case <-r.done:
+	case <-r.Done():
 	case <-timer.C:
 	case <-ctx.Done():
 	}

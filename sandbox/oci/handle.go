@@ -23,6 +23,8 @@ const (
 
 // handle follows one container until it has ended and is removed.
 type handle struct {
+	sandbox.Ending // once its log is complete
+
 	d       *Driver
 	id      string // container id
 	spec    sandbox.Spec
@@ -32,9 +34,7 @@ type handle struct {
 	oom    chan struct{} // holds one token once containerd has told of an OOM kill
 	forced atomic.Bool   // Stop had to kill
 
-	done    chan struct{} // exit is known
-	exit    sandbox.Exit
-	gone    chan struct{} // and everything of it is removed, or goneErr says what is not
+	gone    chan struct{} // it has ended and everything of it is removed, or goneErr says what is not
 	goneErr error
 }
 
@@ -50,7 +50,7 @@ func (d *Driver) handle(id string) *handle {
 // removed, or with the driver.
 func (d *Driver) follow(id string, spec sandbox.Spec, address string, task containerd.Task) *handle {
 	h := &handle{d: d, id: id, spec: spec, address: address, task: task,
-		oom: make(chan struct{}, 1), done: make(chan struct{}), gone: make(chan struct{})}
+		oom: make(chan struct{}, 1), gone: make(chan struct{})}
 	d.mu.Lock()
 	d.handles[id] = h
 	d.mu.Unlock()
@@ -67,8 +67,7 @@ func (h *handle) watch(ctx context.Context) {
 	if err != nil {
 		return // the driver is closing, and the container runs on
 	}
-	h.exit = h.d.exitOf(h.id, h.spec, code, at)
-	h.amend(ctx)
+	exit := h.amended(ctx, h.d.exitOf(h.id, h.spec, code, at))
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
 	flush, cancelFlush := context.WithTimeout(ctx, flushLimit)
@@ -76,7 +75,7 @@ func (h *handle) watch(ctx context.Context) {
 	if err := deleteTask(flush, h.task); err != nil {
 		h.d.log.Warn().Err(err).Str("container", h.id).Msg("task of an ended container is not deleted yet")
 	}
-	close(h.done)
+	h.End(exit)
 	h.remove(ctx)
 }
 
@@ -145,14 +144,15 @@ func reason(code int, oom bool, limit api.Bytes) string {
 	return fmt.Sprintf("exited with code %d", code)
 }
 
-// amend corrects the exit by what only this process knows: that Stop killed, or an OOM event.
-func (h *handle) amend(ctx context.Context) {
+// amended is the exit corrected by what only this process knows: that Stop killed, or an OOM event.
+func (h *handle) amended(ctx context.Context, exit sandbox.Exit) sandbox.Exit {
 	switch {
-	case h.forced.Load() && h.exit.Code == exitKilled:
-		h.exit.OOM, h.exit.Reason = false, "killed: it did not stop in time"
-	case h.exit.Code == exitKilled && !h.exit.OOM && h.oomTold(ctx):
-		h.exit.OOM, h.exit.Reason = true, reason(h.exit.Code, true, memoryLimit(h.spec))
+	case h.forced.Load() && exit.Code == exitKilled:
+		exit.OOM, exit.Reason = false, "killed: it did not stop in time"
+	case exit.Code == exitKilled && !exit.OOM && h.oomTold(ctx):
+		exit.OOM, exit.Reason = true, reason(exit.Code, true, memoryLimit(h.spec))
 	}
+	return exit
 }
 
 // oomTold waits a little for an OOM event, unless the cgroup has already answered.
@@ -170,8 +170,6 @@ func (h *handle) oomTold(ctx context.Context) bool {
 }
 
 func (h *handle) ID() string                 { return h.spec.ID }
-func (h *handle) Done() <-chan struct{}      { return h.done }
-func (h *handle) Exit() sandbox.Exit         { return h.exit }
 func (h *handle) Endpoint() sandbox.Endpoint { return sandbox.Endpoint{Host: h.address} }
 
 // Stop sends the image's stop signal, SIGKILL after grace, and returns when all is removed.
@@ -198,7 +196,7 @@ func (h *handle) end(ctx context.Context, grace time.Duration) error {
 	if grace > 0 && ctx.Err() == nil {
 		if err := h.signal(ctx, h.stopSignal(ctx)); err == nil {
 			select {
-			case <-h.done:
+			case <-h.Done():
 				return nil
 			case <-time.After(grace):
 			case <-ctx.Done():
@@ -221,7 +219,7 @@ func (h *handle) end(ctx context.Context, grace time.Duration) error {
 
 func (h *handle) ended() bool {
 	select {
-	case <-h.done:
+	case <-h.Done():
 		return true
 	default:
 		return false

@@ -30,6 +30,7 @@ const (
 
 // base is what all kinds of replica share, and most of sandbox.Handle.
 type base struct {
+	sandbox.Ending
 	driver  *Driver
 	known   *entry // the module
 	spec    sandbox.Spec
@@ -46,9 +47,7 @@ type base struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	done chan struct{}
 	ends sync.Once
-	exit sandbox.Exit
 }
 
 func newBase(d *Driver, known *entry, spec sandbox.Spec) (*base, error) {
@@ -56,7 +55,7 @@ func newBase(d *Driver, known *entry, spec sandbox.Spec) (*base, error) {
 	b := &base{
 		driver: d, known: known, spec: spec, env: environ(spec.Env),
 		log: newSink(spec.Log), budget: linear.NewBudget(uint64(pagesOf(cmp.Or(spec.Memory, api.DefaultWasmMemory))) * pageBytes), quota: newQuota(int64(spec.CPU)),
-		ctx: ctx, cancel: cancel, done: make(chan struct{}),
+		ctx: ctx, cancel: cancel,
 	}
 	if err := errors.Join(b.openEgress(), b.openBuckets(), b.openVolumes()); err != nil {
 		b.abandon()
@@ -248,10 +247,9 @@ func (b *base) finish(exit sandbox.Exit, free func()) {
 		b.closeShared()
 		free()
 		exit.At = time.Now()
-		b.exit = exit
 		b.log.Close()
 		b.driver.forget(b)
-		close(b.done)
+		b.End(exit)
 	})
 }
 
@@ -261,7 +259,7 @@ func (b *base) gone() error {
 	timer := time.NewTimer(killWait)
 	defer timer.Stop()
 	select {
-	case <-b.done:
+	case <-b.Done():
 		return nil
 	case <-timer.C:
 		return api.Errorf(api.CodeTimeout, "replica %s still runs %s after it was to end", b.ID(), killWait)
@@ -273,12 +271,6 @@ const killWait = 5 * time.Second
 
 // ID implements sandbox.Handle.
 func (b *base) ID() string { return b.spec.ID }
-
-// Done implements sandbox.Handle.
-func (b *base) Done() <-chan struct{} { return b.done }
-
-// Exit implements sandbox.Handle.
-func (b *base) Exit() sandbox.Exit { return b.exit }
 
 // Exec implements sandbox.Handle: a module is not a machine with other programs on it.
 func (b *base) Exec(context.Context, sandbox.ExecRequest) (int, error) {
