@@ -358,21 +358,7 @@ func (g *Gossip) RTT(a, b string) (time.Duration, bool) {
 // Addr is the HOST:PORT that is bound.
 func (g *Gossip) Addr() string { return g.addr }
 
-// Leave tells the others that this member goes for good, so that nobody takes it for failed.
-func (g *Gossip) Leave(ctx context.Context) error {
-	answers := make(chan error, 1)
-	if err := g.start(func() { answers <- g.serf.Leave() }); err != nil {
-		return err
-	}
-	select {
-	case err := <-answers:
-		return err
-	case <-ctx.Done():
-		return api.Errorf(api.CodeTimeout, "could not tell the gossip of leaving in time: %w", ctx.Err())
-	}
-}
-
-// Close stops without a word; the others will take this member for failed.
+// Close stops without a word, and the others take this member for failed: that a stop was planned, sessions say.
 func (g *Gossip) Close() error {
 	g.mu.Lock()
 	g.closed = true
