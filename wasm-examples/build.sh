@@ -44,36 +44,40 @@ has() { command -v "$1" >/dev/null; }
 clang_works() { echo 'int x;' | "$CLANG" --target=wasm32-wasi -mexec-model=reactor -x c -o "$scratch/x" - 2>/dev/null; }
 rustc_works() { echo 'pub fn f() {}' | "$RUSTC" --target wasm32-wasi --crate-type cdylib -o "$scratch/x" - 2>/dev/null; }
 
+# A guest for WAGI is a command, the others wait for calls.
 c_guest() { # name, source
-	local out=wasm-examples/$1/${1%%-*}.wasm
-	"$CLANG" --target=wasm32-wasi -O2 -s -mexec-model=reactor -o "$out" "wasm-examples/$1/$2"
+	local out=wasm-examples/$1/${1%%-*}.wasm kind=reactor
+	[[ $1 != *-wagi-* ]] || kind=command
+	"$CLANG" --target=wasm32-wasi -O2 -s -mexec-model=$kind -o "$out" "wasm-examples/$1/$2"
 	built "$out"
 }
 
 rust_guest() {
-	local out=wasm-examples/$1/${1%%-*}.wasm
-	"$RUSTC" --edition 2021 --target wasm32-wasi --crate-type cdylib \
+	local out=wasm-examples/$1/${1%%-*}.wasm kind=cdylib
+	[[ $1 != *-wagi-* ]] || kind=bin
+	"$RUSTC" --edition 2021 --target wasm32-wasi --crate-type $kind \
 		-C opt-level=s -C lto -C panic=abort -C strip=symbols -o "$out" "wasm-examples/$1/$2"
 	built "$out"
 }
 
 as_guest() {
-	local out=wasm-examples/$1/${1%%-*}.wasm
-	"$ASC" "wasm-examples/$1/$2" -O --runtime incremental --use abort= --exportStart _initialize -o "$out"
+	local out=wasm-examples/$1/${1%%-*}.wasm start=_initialize
+	[[ $1 != *-wagi-* ]] || start=_start
+	"$ASC" "wasm-examples/$1/$2" -O --runtime incremental --use abort= --exportStart $start -o "$out"
 	built "$out"
 }
 
 prebuilt() {
-	if ! has "$CLANG"; then skip "hello-c, echo-c, visits-c, files-c" "no $CLANG"
-	elif ! clang_works; then skip "hello-c, echo-c, visits-c, files-c" "$CLANG cannot build for wasm32-wasi (lld, wasi-libc, libclang-rt-dev-wasm32)"
-	else c_guest hello-c hello.c; c_guest echo-c echo.c; c_guest visits-c visits.c; c_guest files-c files.c; fi
+	if ! has "$CLANG"; then skip "hello-c, hello-wagi-c, echo-c, visits-c, files-c" "no $CLANG"
+	elif ! clang_works; then skip "hello-c, hello-wagi-c, echo-c, visits-c, files-c" "$CLANG cannot build for wasm32-wasi (lld, wasi-libc, libclang-rt-dev-wasm32)"
+	else c_guest hello-c hello.c; c_guest hello-wagi-c hello.c; c_guest echo-c echo.c; c_guest visits-c visits.c; c_guest files-c files.c; fi
 
-	if ! has "$RUSTC"; then skip "hello-rust, echo-rust, visits-rust" "no $RUSTC"
-	elif ! rustc_works; then skip "hello-rust, echo-rust, visits-rust" "$RUSTC cannot build for wasm32-wasi (libstd-rust-dev-wasm32)"
-	else rust_guest hello-rust hello.rs; rust_guest echo-rust echo.rs; rust_guest visits-rust visits.rs; fi
+	if ! has "$RUSTC"; then skip "hello-rust, hello-wagi-rust, echo-rust, visits-rust" "no $RUSTC"
+	elif ! rustc_works; then skip "hello-rust, hello-wagi-rust, echo-rust, visits-rust" "$RUSTC cannot build for wasm32-wasi (libstd-rust-dev-wasm32)"
+	else rust_guest hello-rust hello.rs; rust_guest hello-wagi-rust hello.rs; rust_guest echo-rust echo.rs; rust_guest visits-rust visits.rs; fi
 
-	if ! has "$ASC"; then skip "hello-as, echo-as, visits-as" "no $ASC (npm install -g assemblyscript)"
-	else as_guest hello-as hello.ts; as_guest echo-as echo.ts; as_guest visits-as visits.ts; fi
+	if ! has "$ASC"; then skip "hello-as, hello-wagi-as, echo-as, visits-as" "no $ASC (npm install -g assemblyscript)"
+	else as_guest hello-as hello.ts; as_guest hello-wagi-as hello.ts; as_guest echo-as echo.ts; as_guest visits-as visits.ts; fi
 }
 
 go_guest hello-go -buildmode=c-shared

@@ -61,6 +61,7 @@ func TestHelloGreets(t *testing.T) {
 	for name, module := range map[string]string{
 		"C": "hello-c/hello.wasm", "Rust": "hello-rust/hello.wasm", "AssemblyScript": "hello-as/hello.wasm",
 		"Go": buildGo(t, "hello-go", "-buildmode=c-shared"), "Go, by WAGI": buildGo(t, "hello-wagi-go"),
+		"C, by WAGI": "hello-wagi-c/hello.wasm", "Rust, by WAGI": "hello-wagi-rust/hello.wasm", "AssemblyScript, by WAGI": "hello-wagi-as/hello.wasm",
 	} {
 		t.Run(name, func(t *testing.T) {
 			for env, want := range map[string]string{"good day": "good day", "": ""} {
