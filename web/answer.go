@@ -142,6 +142,10 @@ func encode(v any) ([]byte, error) {
 	if v == nil {
 		return nil, nil
 	}
+	if own, ok := v.(json.Marshaler); ok { // encoding/json would read through it once more
+		body, err := own.MarshalJSON()
+		return append(body, '\n'), err
+	}
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(v); err != nil {
 		return nil, fmt.Errorf("encode the answer: %w", err)

@@ -65,11 +65,24 @@ func decodeAnswer(resp *http.Response, out any) error {
 		_, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
 		return err
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+	if err := decode(io.LimitReader(resp.Body, maxAnswer), out); err != nil {
 		return api.Errorf(api.CodeUnavailable, "the answer of %s cannot be read: %w", resp.Request.URL.Host, err).
 			WithHint("is this the address of a Cloudless coordinator?")
 	}
 	return nil
+}
+
+// decode reads JSON. Before what reads itself, encoding/json would read it twice.
+func decode(r io.Reader, out any) error {
+	own, ok := out.(json.Unmarshaler)
+	if !ok {
+		return json.NewDecoder(r).Decode(out)
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	return own.UnmarshalJSON(text)
 }
 
 func reopen(data []byte) func() (io.ReadCloser, error) {
