@@ -224,7 +224,7 @@ func (s *store) look() *api.StoreStats {
 	st := s.chunks.Stats()
 	out := &api.StoreStats{
 		Capacity: s.capacity, Used: st.UsedBytes, Chunks: st.Chunks, ChunkBytes: st.RawBytes, Quarantined: st.Quarantined,
-		Full: st.Full, ScrubbedAt: s.keeper.ScrubbedAt(),
+		Held: s.keeper.HeldBytes(), Full: st.Full, ScrubbedAt: s.keeper.ScrubbedAt(),
 	}
 	if st.Failed {
 		out.Failed = "a write to its disk failed; start the agent again when the disk is mended"

@@ -136,7 +136,7 @@ func TestEachGrantIsToldWhenItIsNew(t *testing.T) {
 		"spec.resources.memory: 512Mi (was 256Mi)":  {image, func(s *WorkloadSpec) { s.Resources.Memory = 512 << 20 }},
 		"spec.resources.cpu: 51m (was 50m)":         {plain, func(s *WorkloadSpec) { s.Resources.CPU = 51 }},
 		"spec.resources.storage: 1Gi (was 0)":       {plain, func(s *WorkloadSpec) { s.Resources.Storage = 1 << 30 }},
-		"spec.wasm.signature: key 7": {plain, func(s *WorkloadSpec) { s.Wasm.Signature = signatureOf(300) }},
+		"spec.wasm.signature: key 7":                {plain, func(s *WorkloadSpec) { s.Wasm.Signature = signatureOf(300) }},
 	} {
 		old, now := tt.base().Spec, tt.base().Spec
 		tt.change(&now)

@@ -98,6 +98,7 @@ type StoreStats struct {
 	Chunks      int64     `json:"chunks"`
 	ChunkBytes  int64     `json:"chunkBytes"` // of the chunks, before compression
 	Quarantined int64     `json:"quarantined,omitempty"`
+	Held        int64     `json:"held,omitempty"` // bytes that nobody refers to, and that are kept since they are so many
 	Full        bool      `json:"full,omitempty"`
 	Failed      string    `json:"failed,omitempty"`    // why it takes nothing until the agent starts again
 	ScrubbedAt  time.Time `json:"scrubbedAt,omitzero"` // when the last whole pass ended

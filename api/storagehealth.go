@@ -4,13 +4,14 @@ import "fmt"
 
 // Sum fills in what follows from the nodes and the upkeep: totals, health, and why.
 func (r *StorageReport) Sum() {
-	r.Capacity, r.Used, r.Chunks, r.Quarantined = 0, 0, 0, 0
+	r.Capacity, r.Used, r.Chunks, r.Quarantined, r.Held = 0, 0, 0, 0, 0
 	ready := 0
 	for _, n := range r.Nodes {
 		r.Capacity += n.Stats.Capacity
 		r.Used += n.Stats.Used
 		r.Chunks += n.Stats.Chunks
 		r.Quarantined += n.Stats.Quarantined
+		r.Held += n.Stats.Held
 		if n.State == StoreReady {
 			ready++
 		}

@@ -73,6 +73,7 @@ type StorageReport struct {
 	Used        int64         `json:"used"`
 	Chunks      int64         `json:"chunks"`             // that nodes keep, each copy counted
 	Quarantined int64         `json:"quarantined"`        // damaged copies that were moved aside
+	Held        int64         `json:"held,omitempty"`     // bytes that nobody refers to, and that are kept since they are so many
 	HeldUntil   time.Time     `json:"heldUntil,omitzero"` // before when nothing is collected
 	Nodes       []StorageNode `json:"nodes"`
 	Upkeep      StorageUpkeep `json:"upkeep"`

@@ -344,6 +344,19 @@ func TestWhenWorkOfTheStoreIsDone(t *testing.T) {
 	}
 }
 
+func TestWhatIsNotCollectedIsTold(t *testing.T) {
+	e := &Env{Now: func() time.Time { return time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC) }}
+	for want, r := range map[string]api.StorageReport{
+		"":                                {HeldUntil: e.Now()},
+		"held until 2026-11-25T10:00:01Z": {HeldUntil: e.Now().Add(time.Second), Held: 1},
+		"1.0 MiB of what was deleted are kept for a day, as it is much at once": {Held: 1 << 20},
+	} {
+		if got := heldLine(e, r); got != want {
+			t.Errorf("%+v: %q, want %q", r, got, want)
+		}
+	}
+}
+
 func TestBarLines(t *testing.T) {
 	for _, c := range []struct {
 		done, total int64

@@ -89,10 +89,21 @@ func storageFields(e *Env, r api.StorageReport) [][2]string {
 	if r.Quarantined > 0 {
 		fields = append(fields, [2]string{"Damaged", fmt.Sprintf("%d copies, moved aside", r.Quarantined)})
 	}
-	if r.HeldUntil.After(e.Now()) {
-		fields = append(fields, [2]string{"Collection", "held until " + r.HeldUntil.UTC().Format(time.RFC3339) + "; 'cloudless storage collect --anyway' goes on"})
+	if held := heldLine(e, r); held != "" {
+		fields = append(fields, [2]string{"Collection", held + "; 'cloudless storage collect --anyway' goes on"})
 	}
 	return fields
+}
+
+// heldLine tells what is not collected though nobody refers to it.
+func heldLine(e *Env, r api.StorageReport) string {
+	switch {
+	case r.HeldUntil.After(e.Now()):
+		return "held until " + r.HeldUntil.UTC().Format(time.RFC3339)
+	case r.Held > 0:
+		return human(r.Held) + " of what was deleted are kept for a day, as it is much at once"
+	}
+	return ""
 }
 
 // upkeepLine tells what is being done about missing copies.

@@ -79,12 +79,14 @@ func (k *Keeper) collect(ctx context.Context, anyway bool) error {
 	if err != nil {
 		return err
 	}
-	held := r.Held && r.Unreferenced > 0
-	if held && !k.held {
+	held := int64(0)
+	if r.Held {
+		held = r.Bytes
+	}
+	if k.held.Swap(held) == 0 && held > 0 {
 		k.cfg.Tell(api.EventCollectionHeld, api.SeverityWarning, fmt.Sprintf(
 			"%d chunks of %d bytes on this node are referred to by nobody; they are kept for a day, or until 'cloudless storage collect --anyway'", r.Unreferenced, r.Bytes))
 	}
-	k.held = held
 	c, err := k.cfg.Chunks.Compact(ctx)
 	if r.Deleted > 0 || c.Freed > 0 {
 		k.cfg.Log.Info().Int("chunks", r.Deleted).Int64("freed", c.Freed).Msg("chunks collected")

@@ -43,7 +43,7 @@ type Keeper struct {
 	scrubNow   chan struct{}
 	collectNow chan bool
 	pinsNow    chan struct{}
-	held       bool // as the last pass was; the collecting loop's alone
+	held       atomic.Int64 // bytes that the last pass left because they are so many
 }
 
 // New makes a keeper; its loops do the work.
@@ -56,6 +56,9 @@ func New(c Config) (*Keeper, error) {
 
 // ScrubbedAt is when the whole store had been read last; zero if it never was.
 func (k *Keeper) ScrubbedAt() time.Time { return *k.scrubbed.Load() }
+
+// HeldBytes is how much nobody refers to and is kept all the same, for a day, since it is so much.
+func (k *Keeper) HeldBytes() int64 { return k.held.Load() }
 
 // ScrubNow has the whole store read without the pauses. It does not wait for that.
 func (k *Keeper) ScrubNow() {

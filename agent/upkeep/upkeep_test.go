@@ -215,6 +215,9 @@ func TestMuchIsHeldUntilADayIsOverOrSomebodySaysSo(t *testing.T) {
 				w.put("", "chunk", leastHeld/(1<<20)+1, 1<<20)
 				w.after(3 * time.Hour)
 				w.has(leastHeld/(1<<20) + 1)
+				if held := w.keeper.HeldBytes(); held <= leastHeld {
+					w.t.Errorf("%d bytes are told to be held, want more than %d", held, leastHeld)
+				}
 				if anyway {
 					w.keeper.CollectNow(true)
 					w.keeper.CollectNow(false)
@@ -223,6 +226,9 @@ func TestMuchIsHeldUntilADayIsOverOrSomebodySaysSo(t *testing.T) {
 					w.after(24 * time.Hour)
 				}
 				w.has(0)
+				if held := w.keeper.HeldBytes(); held != 0 {
+					w.t.Errorf("%d bytes are told to be held when all are gone", held)
+				}
 				if want := []string{api.EventCollectionHeld}; !slices.Equal(w.told, want) {
 					w.t.Errorf("told %v, want %v", w.told, want)
 				}

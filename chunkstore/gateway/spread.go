@@ -178,7 +178,7 @@ func (s *spreading) refusal() error {
 	case len(s.members) == 0:
 		return api.Errorf(code, "no node keeps chunks").WithHint("start an agent, or wait until one has joined")
 	case full:
-		code, hint = api.CodeNoRoom, "delete objects, or add nodes or disks"
+		code, hint = api.CodeNoRoom, "delete objects, or add nodes or disks; 'cloudless storage status' shows what of the deleted is still kept"
 	}
 	e := api.Errorf(code, "%d copies must be durable and %d are; %s", s.need, s.durable, strings.Join(why, ", "))
 	e.Err = errors.Join(causes...)
