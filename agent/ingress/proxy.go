@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/sandbox"
 )
 
 // Public serves the workloads' users.
@@ -290,7 +291,7 @@ func (in *Ingress) newProxy() *httputil.ReverseProxy {
 		Rewrite:        rewrite,
 		Transport:      attemptTransport{},
 		FlushInterval:  -1,
-		BufferPool:     &buffers{},
+		BufferPool:     &sandbox.Buffers{},
 		ModifyResponse: checkRefusal,
 		ErrorHandler:   func(_ http.ResponseWriter, r *http.Request, err error) { attemptOf(r.Context()).err = err },
 		ErrorLog:       stdlog.New(in.cfg.Log, "", 0),
@@ -334,18 +335,6 @@ type attemptTransport struct{}
 func (attemptTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return attemptOf(r.Context()).via.RoundTrip(r)
 }
-
-// buffers are the proxy's copy buffers.
-type buffers struct{ pool sync.Pool }
-
-func (b *buffers) Get() []byte {
-	if p, ok := b.pool.Get().(*[]byte); ok {
-		return *p
-	}
-	return make([]byte, 32<<10)
-}
-
-func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
 
 // Peer serves other nodes' ingresses: the replica that they name, if it is here and ready. It never
 // sends a request on to a third node.

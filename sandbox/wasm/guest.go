@@ -56,9 +56,11 @@ func (g *guest) await(ctx context.Context, timeout time.Duration) error {
 func (l *listening) RoundTrip(r *http.Request) (*http.Response, error) {
 	began := sinceEpoch()
 	ctx, cancel := context.WithCancelCause(r.Context())
+	unwatch := context.AfterFunc(l.ctx, func() { cancel(errStopped) })
+	end := func() { unwatch(); cancel(nil) }
 	g, err := l.pick(ctx)
 	if err != nil {
-		cancel(nil)
+		end()
 		return nil, err
 	}
 	timer := time.AfterFunc(l.timeout, func() {
@@ -68,7 +70,7 @@ func (l *listening) RoundTrip(r *http.Request) (*http.Response, error) {
 			g.cancel(errStuck)
 		}
 	})
-	over := func() { g.inFlight.Add(-1); cancel(nil) }
+	over := func() { g.inFlight.Add(-1); end() }
 	res, err := g.links.ask(ctx, r, over)
 	timer.Stop()
 	if err != nil {

@@ -27,6 +27,9 @@ var (
 	errStuck      = errors.New("the guest was ended, as it computed past the timeout of another request")
 )
 
+// copyBuffers are for the bodies of all replicas' responses.
+var copyBuffers sandbox.Buffers
+
 // listening is a replica of mode http whose guests accept connections themselves, on a listener that
 // exists in this process alone (interface listener).
 type listening struct {
@@ -57,7 +60,9 @@ func newListening(ctx context.Context, b *base) (*listening, error) {
 		timeout: cmp.Or(w.Timeout.D(), api.DefaultHTTPTimeout), idle: w.IdleAfter.D(),
 		most: min(runtime.GOMAXPROCS(0), cmp.Or(w.MaxConcurrency, maxInstances)),
 	}
-	l.proxy = &httputil.ReverseProxy{Rewrite: rewriteForGuest, Transport: l, FlushInterval: -1, ErrorHandler: l.fail}
+	l.proxy = &httputil.ReverseProxy{
+		Rewrite: rewriteForGuest, Transport: l, FlushInterval: -1, BufferPool: &copyBuffers, ErrorHandler: l.fail,
+	}
 	var err error
 	if l.code, err = b.driver.engine.acquire(ctx, b.spec); err != nil {
 		return nil, err
@@ -172,10 +177,7 @@ func (l *listening) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer l.leave()
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	defer context.AfterFunc(l.ctx, func() { cancel(errStopped) })()
-	l.proxy.ServeHTTP(w, r.WithContext(ctx))
+	l.proxy.ServeHTTP(w, r)
 }
 
 // fail answers a request that its guest did not.
