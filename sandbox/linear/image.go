@@ -13,11 +13,12 @@ import (
 // zeros is a page of nothing, of the largest size that a machine has.
 var zeros [64 << 10]byte
 
-// Image is what a region held. It never changes; pages that were zero cost nothing.
+// Image is what a region held. It never changes; pages that were zero cost nothing until a region reads them.
 type Image struct {
 	fd     int
 	size   uint64
 	view   []byte       // read-only, whole pages
+	empty  []bool       // of each page whether it was zero
 	users  atomic.Int32 // the owner, and the regions that share its pages
 	closed atomic.Bool  // by its owner
 }
@@ -57,12 +58,14 @@ func memfd() (int, error) {
 // fill writes what is not zero, seals the file and maps it.
 func (im *Image) fill(content []byte) error {
 	length := pageUp(im.size)
+	im.empty = make([]bool, length/pageBytes)
 	if err := unix.Ftruncate(im.fd, int64(length)); err != nil {
 		return err
 	}
 	for from := uint64(0); from < im.size; from += pageBytes {
 		page := content[from:min(from+pageBytes, im.size)]
 		if bytes.Equal(page, zeros[:len(page)]) {
+			im.empty[from/pageBytes] = true
 			continue
 		}
 		if n, err := unix.Pwrite(im.fd, page, int64(from)); err != nil || n < len(page) {
@@ -98,9 +101,10 @@ func (im *Image) Size() uint64 { return im.size }
 // Bytes are the contents, for reading only.
 func (im *Image) Bytes() []byte { return im.view[:im.size:im.size] }
 
-// page is what a page of a region has to hold: its page of the image, and behind it nothing.
+// page is what a page of a region has to hold: its page of the image, and behind it nothing. All that hold
+// nothing are one, which stays in the processor's cache.
 func (im *Image) page(from uint64) []byte {
-	if from < uint64(len(im.view)) {
+	if from < uint64(len(im.view)) && !im.empty[from/pageBytes] {
 		return im.view[from : from+pageBytes]
 	}
 	return zeros[:pageBytes]

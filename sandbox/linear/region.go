@@ -3,7 +3,6 @@ package linear
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -20,8 +19,7 @@ type Region struct {
 	size  uint64 // what is usable
 	image *Image // what the pages are shared with; nil if with nothing
 
-	usual    uint64 // pages that the first request touched since all were dropped; 0: not known
-	resident atomic.Int64
+	usual uint64 // pages that the first request touched since all were dropped; 0: not known
 }
 
 // Bytes are the whole of the region. The slice must not be used after Close.
@@ -39,7 +37,6 @@ func (r *Region) Grow(size uint64) []byte {
 		r.held.shrink(r.size)
 		return nil
 	}
-	r.resident.Add(int64(size - r.size))
 	r.size = size
 	return r.Bytes()
 }
@@ -66,10 +63,6 @@ func (r *Region) commit(to uint64) error {
 	return nil
 }
 
-// Resident is about what the region costs: the bytes that it shares with nobody, as they were at the
-// last Restore, Trim or Grow. It may be called at any time.
-func (r *Region) Resident() int64 { return r.resident.Load() }
-
 // Close drops the contents and gives the address space back; the next owner finds only zeros. It may
 // be called more than once.
 func (r *Region) Close() error {
@@ -84,7 +77,6 @@ func (r *Region) Close() error {
 	err := errors.Join(dropped, r.arena.put(r.span, dropped == nil), r.leaveImage())
 	r.held.Close()
 	r.arena, r.image, r.span, r.size, r.limit = nil, nil, span{}, 0, 0
-	r.resident.Store(0)
 	return err
 }
 

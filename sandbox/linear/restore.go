@@ -17,6 +17,10 @@ import (
 // is dropped was touched since the last time, so that dropping costs at most a fixed part of touching.
 const sparePages = 16
 
+// comparedBytes is the size up to which all pages are compared with the image, since to ask the kernel for
+// those that were written takes longer: with a page of wasm twice as long, with two it makes no difference.
+const comparedBytes = 64 << 10
+
 // Restore makes the region hold what the image does, and zeros behind it. What the region has grown
 // to stays usable. After an error the region may only be closed.
 func (r *Region) Restore(im *Image) error {
@@ -30,7 +34,7 @@ func (r *Region) Restore(im *Image) error {
 	if r.usual > 0 {
 		dear = 2*r.usual + sparePages
 	}
-	err := r.arena.pages.own(r.span.base, r.pages(), func(from, to uint64) bool {
+	err := r.written(func(from, to uint64) bool {
 		if own += to - from; dear > 0 && own > dear {
 			return false
 		}
@@ -47,8 +51,16 @@ func (r *Region) Restore(im *Image) error {
 	case r.usual == 0:
 		r.usual = own
 	}
-	r.resident.Store(int64(own * pageBytes))
 	return nil
+}
+
+// written calls each with all runs of pages that may not be as the image is, until each says that it is enough.
+func (r *Region) written(each func(from, to uint64) (more bool)) error {
+	if r.size <= comparedBytes {
+		each(0, r.pages())
+		return nil
+	}
+	return r.arena.pages.own(r.span.base, r.pages(), each)
 }
 
 // putBack restores a page. One that is as it should be is not written to, as it may be shared.
@@ -69,7 +81,6 @@ func (r *Region) Trim() error {
 		return err
 	}
 	r.usual = 0
-	r.resident.Store(0)
 	return nil
 }
 
@@ -83,7 +94,6 @@ func (r *Region) adopt(im *Image) error {
 	}
 	err := r.leaveImage()
 	r.image, r.usual = im, 0
-	r.resident.Store(0)
 	return err
 }
 
