@@ -40,14 +40,19 @@ func (c *Cluster) Place(w *api.Workload) (Placement, bool) {
 }
 
 // least is the fewest replicas that any domain of a fitting node has, and the fewest that a node
-// within such a domain has.
-type least struct{ domain, node int32 }
+// within such a domain has, in one number so that the smallest is the one.
+type least int64
+
+func leastOf(domain, node int32) least { return least(domain)<<32 | least(node) }
+
+func (l least) domain() int32 { return int32(l >> 32) }
+func (l least) node() int32   { return int32(l) }
 
 // sieve asks every node's filters, notes the answers in passes and counts the refusals. Columns in
 // variables of one length spare the checks of their bounds, here and in rank.
 func (c *Cluster) sieve(p *profile, d *api.Decision) least {
 	var refused [filterCount]int
-	low := least{math.MaxInt32, math.MaxInt32}
+	low := least(math.MaxInt64)
 	passes := c.passes
 	n := len(passes)
 	verdicts, as, free, domains, onNode, everOn := p.verdicts[:n], p.as[:n], c.free[:n], p.domains[:n], p.onNode[:n], p.everOn[:n]
@@ -65,7 +70,7 @@ func (c *Cluster) sieve(p *profile, d *api.Decision) least {
 			refused[f]++
 			continue
 		}
-		low = low.with(p.inDomain[domains[i]], onNode[i])
+		low = min(low, leastOf(p.inDomain[domains[i]], onNode[i]))
 	}
 	for f := fits + 1; f < filterCount; f++ {
 		if refused[f] > 0 {
@@ -78,16 +83,6 @@ func (c *Cluster) sieve(p *profile, d *api.Decision) least {
 	return low
 }
 
-func (l least) with(domain, node int32) least {
-	switch {
-	case domain < l.domain:
-		return least{domain, node}
-	case domain == l.domain && node < l.node:
-		return least{domain, node}
-	}
-	return l
-}
-
 type ranked struct {
 	node  int
 	total float64
@@ -98,11 +93,12 @@ func (c *Cluster) rank(p *profile, low least) []ranked {
 	top := make([]ranked, 0, bestKept+1)
 	n := len(c.passes)
 	base, domains, onNode := p.base[:n], p.domains[:n], p.onNode[:n]
+	domain, node := low.domain(), low.node()
 	for i, f := range c.passes {
 		if f != fits {
 			continue
 		}
-		total := p.spread(p.inDomain[domains[i]]-low.domain) + p.alone(onNode[i]-low.node) + c.packing(p, i) + base[i]
+		total := p.spread(p.inDomain[domains[i]]-domain) + p.alone(onNode[i]-node) + c.packing(p, i) + base[i]
 		if len(top) == bestKept && total <= top[bestKept-1].total {
 			continue
 		}
@@ -139,8 +135,8 @@ func (p *profile) alone(over int32) float64 {
 
 // packing is high for a node that would be nearly full: others stay free for what is large.
 func (c *Cluster) packing(p *profile, i int) float64 {
-	need, free := p.need(i), &c.free[i]
-	left := float64(free.CPU-need.CPU)*c.perCPU[i] + float64(free.Memory-need.Memory)*c.perMem[i]
+	need, s := &p.asked[p.as[i]&1], &c.shares[i]
+	left := s.free - need.cpu*s.perCPU - need.memory*s.perMemory
 	return p.unit * (1 - left/2)
 }
 
@@ -152,9 +148,9 @@ func (c *Cluster) score(p *profile, i int, low least) api.Score {
 		total += points
 		parts[name] = hundredths(points)
 	}
-	add("spread", p.spread(p.inDomain[p.domains[i]]-low.domain))
+	add("spread", p.spread(p.inDomain[p.domains[i]]-low.domain()))
 	if !p.byNode {
-		add("alone", p.alone(p.onNode[i]-low.node))
+		add("alone", p.alone(p.onNode[i]-low.node()))
 	}
 	add("packing", c.packing(p, i))
 	add("locality", p.held(i))

@@ -23,6 +23,7 @@ type profile struct {
 	key   profileKey
 	needs [2]api.Reserved // as wasm, as container
 	wants [2]int64        // bytes that it needs of artifacts and buckets, as wasm, as container
+	asked [2]asked        // needs, for packing
 	unit  float64         // points of a part of weight 1
 
 	domains  []int32 // each node's domain
@@ -31,6 +32,11 @@ type profile struct {
 	affine   bool    // it has affinities
 	watches  []api.Ref
 }
+
+// asked is what is needed of a node, as numbers that need no conversion for each of them.
+type asked struct{ cpu, memory float64 }
+
+func ask(r api.Reserved) asked { return asked{float64(r.CPU), float64(r.Memory)} }
 
 // sheet is a profile's columns, one value a node in each.
 type sheet struct {
@@ -101,6 +107,7 @@ func (c *Cluster) newProfile(w *api.Workload, key profileKey) *profile {
 		affine: len(s.Placement.Affinity) > 0,
 		byNode: s.Placement.Spread == nil || s.Placement.Spread.By == "node",
 	}
+	p.asked = [2]asked{ask(p.needs[asWasm]), ask(p.needs[asContainer])}
 	c.judge(p, s)
 	c.countOwn(p, key.ref)
 	c.keepApart(p, w)
@@ -151,20 +158,18 @@ func (c *Cluster) weigh(p *profile, w *api.Workload) {
 	if p.byNode {
 		p.unit = restByNode / parts
 	}
-	for i, trust := range c.trust {
-		p.base[i] = p.unit * trust
-	}
-	for i, weight := range p.affinity {
-		if weight > 0 {
-			p.base[i] += p.drawn(i)
-		}
-	}
 	c.nearArtifacts(p, &w.Spec)
 	c.nearBuckets(p, &w.Spec)
-	for i, bytes := range p.near {
-		if bytes > 0 {
-			p.base[i] += p.held(i)
+	base, affinity, near := p.base[:len(c.trust)], p.affinity[:len(c.trust)], p.near[:len(c.trust)]
+	for i, trust := range c.trust {
+		points := p.unit * trust
+		if affinity[i] > 0 {
+			points += p.drawn(i)
 		}
+		if near[i] > 0 {
+			points += p.held(i)
+		}
+		base[i] = points
 	}
 }
 

@@ -47,8 +47,7 @@ type Cluster struct {
 	nodes   []*api.Node // by id; nodes that left are not among them
 	byID    map[string]int
 	free    []api.Reserved
-	perCPU  []float64 // 1/capacity, so that packing needs no division
-	perMem  []float64
+	shares  []shares  // the same as packing looks at it; set by setFree
 	zones   []int32   // each node's zone, by number
 	regions []int32   // each node's region
 	each    []int32   // each node is one
@@ -68,6 +67,10 @@ type Cluster struct {
 	visited []uint32 // a node has been met in this walk if it is visits
 	visits  uint32
 }
+
+// shares are 1/capacity, so that packing needs no division, and the parts of the node's processors and
+// memory that are free, added up.
+type shares struct{ perCPU, perMemory, free float64 }
 
 // tenant lists the nodes that a workload's replicas are on, one entry a replica.
 type tenant struct {
@@ -107,10 +110,15 @@ func New(v state.View, sig Signals) *Cluster {
 func (c *Cluster) addNode(n *api.Node) {
 	c.byID[n.ID] = len(c.nodes)
 	c.prepare(n)
-	c.free = append(c.free, n.Capacity)
-	c.perCPU = append(c.perCPU, inverse(int64(n.Capacity.CPU)))
-	c.perMem = append(c.perMem, inverse(int64(n.Capacity.Memory)))
+	c.free = append(c.free, api.Reserved{})
+	c.shares = append(c.shares, shares{perCPU: inverse(int64(n.Capacity.CPU)), perMemory: inverse(int64(n.Capacity.Memory))})
+	c.setFree(c.byID[n.ID], n.Capacity)
 	c.trust = append(c.trust, Reliability(n, c.sig.Now))
+}
+
+func (c *Cluster) setFree(i int, r api.Reserved) {
+	s := &c.shares[i]
+	c.free[i], s.free = r, float64(r.CPU)*s.perCPU+float64(r.Memory)*s.perMemory
 }
 
 func inverse(n int64) float64 {
@@ -140,7 +148,7 @@ func (c *Cluster) addReplica(r *api.Replica) {
 	if !ok || r.State.Terminal() {
 		return
 	}
-	c.free[i] = c.free[i].Sub(r.Reserved)
+	c.setFree(i, c.free[i].Sub(r.Reserved))
 	t := c.tenant(r.Workload)
 	t.all = append(t.all, int32(i))
 	if c.counts(r, i, t) {
@@ -162,14 +170,15 @@ func (c *Cluster) without(r *api.Replica) (restore func()) {
 	}
 	t := c.tenant(r.Workload)
 	was, free := *t, c.free[i]
-	c.free[i] = free.Add(r.Reserved)
+	c.setFree(i, free.Add(r.Reserved))
 	t.all = removeOne(slices.Clone(t.all), int32(i))
 	if c.counts(r, i, t) {
 		t.live = removeOne(slices.Clone(t.live), int32(i))
 	}
 	c.forget(r.Workload, nil)
 	return func() {
-		*t, c.free[i] = was, free
+		*t = was
+		c.setFree(i, free)
 		c.forget(r.Workload, nil)
 	}
 }
@@ -202,7 +211,7 @@ func (c *Cluster) Reserve(nodeID string, w *api.Workload, variant api.Variant) {
 	if !ok {
 		return
 	}
-	c.free[i] = c.free[i].Sub(w.Spec.Reserve(variant))
+	c.setFree(i, c.free[i].Sub(w.Spec.Reserve(variant)))
 	t := c.tenant(w.Ref())
 	t.all = append(t.all, int32(i))
 	t.live = append(t.live, int32(i))
@@ -215,7 +224,7 @@ func (c *Cluster) Release(nodeID string, w *api.Workload, r api.Reserved) {
 	if !ok {
 		return
 	}
-	c.free[i] = c.free[i].Add(r)
+	c.setFree(i, c.free[i].Add(r))
 	t := c.tenant(w.Ref())
 	t.all = removeOne(t.all, int32(i))
 	if w.Metadata.Version >= t.template {
