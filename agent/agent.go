@@ -194,7 +194,7 @@ func (a *Agent) openSandboxes(ctx context.Context) (err error) {
 		NodeID: a.id.ID, Zone: a.cfg.Zone, Region: a.cfg.Region, Local: a.sup, Dial: a.nodes.Dial, Log: a.log, Observe: a.observeTraffic, Access: a.accessLog(),
 		OnPortRefused: a.tellPortRefused,
 	})
-	a.stock = newStock(a.artifacts.List, a.sup.Warm, a.volumes.Held)
+	a.stock = newStock(a.artifacts, a.sup.Warm, a.volumes.Held)
 	a.disk = &diskWatch{dir: a.cfg.DataDir, look: a.storage, failed: a.ledger.Failed, tell: a.tellDisk}
 	a.ingress.PublishTCP(a.cfg.PublishHost, a.cfg.PublishHost != "")
 	return nil
@@ -325,8 +325,8 @@ func (a *Agent) drainSelf() {
 
 func (a *Agent) running() int {
 	n := 0
-	for _, r := range a.sup.Local() {
-		if !r.State.Terminal() {
+	for _, state := range a.sup.Each() {
+		if !state.Terminal() {
 			n++
 		}
 	}

@@ -145,7 +145,7 @@ func TestWhatIsToComeIsPreparedAndTold(t *testing.T) {
 	b := begin(t, t.TempDir(), driver, started)
 	defer b.end()
 	digest := "sha256:0000000000000000000000000000000000000000000000000000000000000000"
-	b.stock = newStock(func() ([]chunkstore.Info, error) { return []chunkstore.Info{{Digest: digest}}, nil }, b.sup.Warm, func() map[string]int64 { return nil })
+	b.stock = newStock(&shelf{held: []chunkstore.Info{{Digest: digest}}}, b.sup.Warm, noBuckets)
 	set := oneReplica(1, 5)
 	next := set.Specs[0]
 	next.Version, next.Spec.Container = 2, &api.ContainerSpec{Image: "web:2"}
@@ -176,24 +176,5 @@ func TestWhatIsToComeIsPreparedAndTold(t *testing.T) {
 	b.take(set, started)
 	if third := b.stock.look(started.Add(3 * stockInterval)); len(third.Prepared) != 0 || third.Revision <= second.Revision {
 		t.Errorf("no longer to come: %+v", third)
-	}
-}
-
-// The list is bounded, holds what was used last, and does not change by use.
-func TestTheInventoryIsBounded(t *testing.T) {
-	var held []chunkstore.Info
-	for i := range api.MaxInventory + 10 {
-		held = append(held, chunkstore.Info{Digest: string(rune('a'+i%26)) + string(rune('0'+i/26)), Used: started.Add(-time.Duration(i) * time.Second)})
-	}
-	inv := takeStock(held, make([]string, api.MaxInventory+10))
-	if len(inv.Artifacts) != api.MaxInventory || len(inv.Prepared) != api.MaxInventory {
-		t.Fatalf("%d artifacts, %d prepared", len(inv.Artifacts), len(inv.Prepared))
-	}
-	if slices.Contains(inv.Artifacts, held[len(held)-1].Digest) || !slices.Contains(inv.Artifacts, held[0].Digest) {
-		t.Error("those used last are not the ones kept")
-	}
-	held[3].Used = started.Add(time.Hour)
-	if again := takeStock(held, nil); !slices.Equal(again.Artifacts, inv.Artifacts) {
-		t.Error("use changed the list")
 	}
 }

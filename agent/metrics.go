@@ -41,9 +41,7 @@ func (a *Agent) observeFailedProbe(w api.Ref, probe string) {
 func (a *Agent) observeInstances(guests map[api.Ref]int) {
 	var samples []telemetry.Sample
 	for w, n := range guests {
-		if n > 0 {
-			samples = append(samples, telemetry.Sample{Labels: []string{w.Namespace, w.Name}, Value: float64(n)})
-		}
+		samples = append(samples, telemetry.Sample{Labels: []string{w.Namespace, w.Name}, Value: float64(n)})
 	}
 	a.cfg.Tel.Metrics.WasmInstances.Replace(samples)
 }

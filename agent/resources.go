@@ -90,7 +90,7 @@ func (a *Agent) fillHeartbeat(prev api.Heartbeat, has uint64, now time.Time) api
 	}
 	hb := api.Heartbeat{
 		Seq: prev.Seq + 1, Sent: now.UTC(), Usage: a.usage(), Epoch: epoch, Generation: gen,
-		EndpointIndex: a.ingress.Index(), Replicas: len(a.sup.Local()), RTTMillis: prev.RTTMillis, TrustIndex: a.trusted.Load(), Inventory: inv,
+		EndpointIndex: a.ingress.Index(), Replicas: a.sup.Len(), RTTMillis: prev.RTTMillis, TrustIndex: a.trusted.Load(), Inventory: inv,
 		MeasuredAt: prev.MeasuredAt, DiskFull: a.disk.full(), Store: a.store.stats.Load(),
 	}
 	if m := a.measured.Load(); m != nil && !m.at.Equal(prev.MeasuredAt) {
@@ -103,9 +103,9 @@ func (a *Agent) fillHeartbeat(prev api.Heartbeat, has uint64, now time.Time) api
 func (a *Agent) keepGauges(ctx context.Context) error {
 	for run.Sleep(ctx, 2*time.Second) == nil {
 		counts := map[api.Variant]float64{api.VariantWasm: 0, api.VariantContainer: 0}
-		for _, r := range a.sup.Local() {
-			if r.State == api.ReplicaRunning {
-				counts[r.Assignment.Variant]++
+		for as, state := range a.sup.Each() {
+			if state == api.ReplicaRunning {
+				counts[as.Variant]++
 			}
 		}
 		a.cfg.Tel.Metrics.RunningContainers.Replace([]telemetry.Sample{

@@ -25,9 +25,9 @@ type measurement struct {
 	cpu      api.MilliCPU // of the whole machine
 	replicas []api.ReplicaUsage
 
-	busy  time.Duration            // CPU time of the machine so far
-	spent map[string]sandbox.Usage // by each replica so far
-	here  map[api.Ref]bool         // workloads with a replica on this node
+	busy  time.Duration           // CPU time of the machine so far
+	spent map[string]sandbox.Cost // by each replica so far
+	here  map[api.Ref]bool        // workloads with a replica on this node
 }
 
 // keepUsage measures again and again; it ends with the agent.
@@ -42,34 +42,33 @@ func (a *Agent) keepUsage(ctx context.Context) error {
 
 // measure gives rates since last; the first measurement of anything has none.
 func (a *Agent) measure(ctx context.Context, last *measurement, now time.Time) *measurement {
-	m := &measurement{at: now.UTC(), busy: busyTime(), spent: map[string]sandbox.Usage{}, here: map[api.Ref]bool{}}
+	m := &measurement{at: now.UTC(), busy: busyTime(), spent: map[string]sandbox.Cost{}, here: map[api.Ref]bool{}}
 	if last != nil {
 		m.cpu = rate(m.busy-last.busy, m.at.Sub(last.at))
 	} else {
 		last = &measurement{at: m.at}
 	}
 	guests := map[api.Ref]int{}
-	for _, r := range a.sup.Local() {
-		m.here[r.Assignment.Workload] = true
-		if r.State != api.ReplicaRunning {
-			continue
-		}
-		id := r.Assignment.ReplicaID
+	running := a.runningHere(m.here)
+	m.replicas = make([]api.ReplicaUsage, 0, len(running))
+	for _, as := range running {
+		id, w := as.ReplicaID, as.Workload
 		one, cancel := context.WithTimeout(ctx, usageTimeout)
 		u, err := a.sup.Usage(one, id)
 		cancel()
 		if err != nil {
 			continue // it ended meanwhile, or will be measured the next time
 		}
-		m.spent[id] = u
+		m.spent[id] = sandbox.Cost{Fuel: u.Fuel, CPU: u.CPUTime}
 		before, known := last.spent[id]
 		out := api.ReplicaUsage{ReplicaID: id, Memory: api.Bytes(u.Memory)}
 		if known {
-			out.CPU = rate(u.CPUTime-before.CPUTime, m.at.Sub(last.at))
+			out.CPU = rate(u.CPUTime-before.CPU, m.at.Sub(last.at))
 		}
 		m.replicas = append(m.replicas, out)
-		w := r.Assignment.Workload
-		guests[w] += u.Instances
+		if u.Instances > 0 {
+			guests[w] += u.Instances
+		}
 		if used := burnt(u.Fuel, before.Fuel); used > 0 {
 			a.cfg.Tel.Metrics.WasmFuel.Add(used, w.Namespace, w.Name)
 		}
@@ -81,6 +80,17 @@ func (a *Agent) measure(ctx context.Context, last *measurement, now time.Time) *
 		}
 	}
 	return m
+}
+
+// runningHere is what runs; here gets the workloads of all that there is.
+func (a *Agent) runningHere(here map[api.Ref]bool) (running []*api.Assignment) {
+	for as, state := range a.sup.Each() {
+		here[as.Workload] = true
+		if state == api.ReplicaRunning {
+			running = append(running, as)
+		}
+	}
+	return running
 }
 
 // burnt is fuel used since before, or since a replica was started anew.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,6 +31,8 @@ const (
 type Files struct {
 	dir string
 	max int64 // bytes of one artifact
+
+	changes atomic.Uint64
 
 	mu       sync.Mutex
 	verified map[string]bool // digests whose bytes this process has checked
@@ -81,6 +84,7 @@ func (f *Files) Put(ctx context.Context, digest string, r io.Reader) (int64, err
 		return 0, diskError(err)
 	}
 	f.markVerified(digest, true)
+	f.changes.Add(1)
 	return size, nil
 }
 
@@ -161,7 +165,7 @@ func (f *Files) Open(digest string) (io.ReadSeekCloser, int64, error) {
 		file.Close()
 		return nil, 0, readError(digest, err)
 	}
-	touch(path)
+	f.touch(path)
 	return file, info.Size(), nil
 }
 
@@ -179,7 +183,7 @@ func (f *Files) Path(digest string) (string, error) {
 			return "", err
 		}
 	}
-	touch(path)
+	f.touch(path)
 	return path, nil
 }
 
@@ -237,6 +241,10 @@ func (f *Files) List() ([]Info, error) {
 	return list, nil
 }
 
+// Changes counts what this process has put, used and removed: while it is the same, List gives the same,
+// unless someone else works in the folder.
+func (f *Files) Changes() uint64 { return f.changes.Load() }
+
 // Delete removes a digest; one that is not here is no error.
 func (f *Files) Delete(digest string) error {
 	path, err := f.file(digest)
@@ -244,6 +252,7 @@ func (f *Files) Delete(digest string) error {
 		return err
 	}
 	f.markVerified(digest, false)
+	defer f.changes.Add(1)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return diskError(err)
 	}
@@ -305,9 +314,10 @@ func (f *Files) markVerified(digest string, ok bool) {
 }
 
 // touch records a use. A file that vanishes meanwhile loses nothing.
-func touch(path string) {
+func (f *Files) touch(path string) {
 	now := time.Now()
 	_ = os.Chtimes(path, now, now)
+	f.changes.Add(1)
 }
 
 func readError(digest string, err error) error {

@@ -79,6 +79,39 @@ func TestPutThenRead(t *testing.T) {
 	}
 }
 
+// Whoever has a list needs no other as long as the count is the same.
+func TestChangesAreCounted(t *testing.T) {
+	f := open(t)
+	last := f.Changes()
+	changed := func(what string, want bool) {
+		t.Helper()
+		if now := f.Changes(); (now != last) != want {
+			t.Errorf("%s: %d after %d", what, now, last)
+		}
+		last = f.Changes()
+	}
+	digest := put(t, f, "hello")
+	changed("put", true)
+	if _, err := f.List(); err != nil || !f.Has(digest) {
+		t.Fatal(err)
+	}
+	changed("looked at", false)
+	if _, err := f.Path(digest); err != nil {
+		t.Fatal(err)
+	}
+	changed("used by path", true)
+	r, _, err := f.Open(digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	changed("opened", true)
+	if err := f.Delete(digest); err != nil {
+		t.Fatal(err)
+	}
+	changed("deleted", true)
+}
+
 func TestPutRefuses(t *testing.T) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()

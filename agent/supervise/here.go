@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"context"
+	"iter"
 	"maps"
 	"slices"
 
@@ -19,6 +20,27 @@ func (s *Supervisor) Local() map[string]converge.Replica {
 		local[id] = converge.Replica{Assignment: r.assignment, State: r.status().State}
 	}
 	return local
+}
+
+// Len is the number of replicas.
+func (s *Supervisor) Len() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.replicas)
+}
+
+// Each goes through all replicas. The supervisor waits meanwhile: whoever asks it something in the loop
+// waits for ever. The assignments may be kept, and not changed.
+func (s *Supervisor) Each() iter.Seq2[*api.Assignment, api.ReplicaState] {
+	return func(yield func(*api.Assignment, api.ReplicaState) bool) {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		for _, r := range s.replicas {
+			if !yield(&r.assignment, r.status().State) {
+				return
+			}
+		}
+	}
 }
 
 // Prepared names the workload versions that are prepared, or being so (see api.VersionKey).
