@@ -21,11 +21,12 @@ const (
 	tableInterval = time.Second // between two writes of it
 )
 
-// tableBox holds the newest endpoint table.
+// tableBox holds the newest endpoint table, but for its services, which the ingress has.
 type tableBox struct {
 	mu      sync.Mutex
 	table   *api.EndpointTable // nil before the first; it is replaced, never changed
 	revoked map[string]bool    // its members that are no longer trusted; replaced with it
+	unkept  *api.EndpointTable // all of it, until it is written down
 }
 
 // takeEndpoints keeps and routes by a table, unless an older one comes late.
@@ -35,7 +36,9 @@ func (a *Agent) takeEndpoints(t *api.EndpointTable) {
 	if old := a.table.table; old != nil && !api.Older(old.Epoch, old.Index, t.Epoch, t.Index) {
 		return
 	}
-	a.table.table = t
+	head := *t
+	head.Services = nil
+	a.table.table, a.table.unkept = &head, t
 	a.table.revoked = idSet(t.Revoked)
 	a.ingress.Update(t)
 	if n := a.mux.Peers.Cut(func(id pki.Identity) bool { return a.table.revoked[id.ID] }); n > 0 {
@@ -81,6 +84,7 @@ func (a *Agent) loadTable() {
 	switch {
 	case err == nil:
 		a.takeEndpoints(&t)
+		a.table.takeUnkept() // it is kept
 	case !errors.Is(err, os.ErrNotExist): // which is a new node
 		a.log.Warn().Err(err).Msg("the kept endpoint table cannot be read; waiting for a coordinator's")
 	}
@@ -89,22 +93,36 @@ func (a *Agent) loadTable() {
 // keepTable writes the table down when it has changed, at most once in tableInterval, and at the end of
 // the agent, whose next start is to route by the newest.
 func (a *Agent) keepTable(ctx context.Context) error {
-	var kept *api.EndpointTable
 	for ending := false; !ending; {
 		ending = run.Sleep(ctx, tableInterval) != nil
-		a.table.mu.Lock()
-		t := a.table.table
-		a.table.mu.Unlock()
-		if t == kept {
+		t := a.table.takeUnkept()
+		if t == nil {
 			continue
 		}
 		if err := a.writeTable(t); err != nil {
 			a.log.Warn().Err(err).Msg("endpoint table not kept")
-			continue
+			a.table.putBack(t)
 		}
-		kept = t
 	}
 	return nil
+}
+
+// takeUnkept is the newest table if it is not written down yet, for whoever does that.
+func (b *tableBox) takeUnkept() *api.EndpointTable {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.unkept
+	b.unkept = nil
+	return t
+}
+
+// putBack notes that a table was not written, unless there is a newer one to write.
+func (b *tableBox) putBack(t *api.EndpointTable) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.unkept == nil {
+		b.unkept = t
+	}
 }
 
 func (a *Agent) writeTable(t *api.EndpointTable) error {

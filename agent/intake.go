@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -14,7 +15,8 @@ import (
 type intake struct {
 	a     *Agent
 	mu    sync.Mutex
-	set   *api.AssignmentSet // the newest accepted; nil before the first
+	set   *api.AssignmentSet // the newest accepted, but for what it assigns, which the ledger has; nil before the first
+	first *api.AssignmentSet // all of it, as it was in the ledger, until it has been looked at
 	since time.Time          // when a change of epoch was seen; zero for the first
 	next  *api.AssignmentSet // offered, not yet looked at
 	poke  chan struct{}
@@ -26,12 +28,19 @@ type intake struct {
 func newIntake(a *Agent, kept *ledger.Set, now time.Time) *intake {
 	in := &intake{a: a, poke: make(chan struct{}, 1), moved: make(chan struct{})}
 	if kept != nil {
-		in.set, in.since = &kept.AssignmentSet, kept.EpochSince
+		in.set, in.first, in.since = headOf(&kept.AssignmentSet), &kept.AssignmentSet, kept.EpochSince
 	}
 	if in.since.After(now) {
 		in.since = now
 	}
 	return in
+}
+
+// headOf is a set without what it assigns: a copy, since thousands of manifests are most of an idle node.
+func headOf(set *api.AssignmentSet) *api.AssignmentSet {
+	head := *set
+	head.Assignments, head.Specs, head.Prepare = nil, nil, nil
+	return &head
 }
 
 // have is the pair of the newest accepted set.
@@ -115,17 +124,20 @@ func (in *intake) run(ctx context.Context) error {
 // before anything is done about it.
 func (in *intake) step(now time.Time) (next time.Time) {
 	in.mu.Lock()
-	set, offered := in.set, in.next
-	if offered != nil {
-		set = offered
-	}
+	have, set, offered := in.set, in.first, in.next
+	in.first = nil
 	local := converge.Local{EpochSince: in.since, Replicas: in.a.sup.Local(), Prepared: in.a.sup.Prepared()}
-	if in.set != nil {
-		local.Epoch, local.Generation = in.set.Epoch, in.set.Generation
-	}
 	in.mu.Unlock()
-	if set == nil {
-		return time.Time{}
+	if have != nil {
+		local.Epoch, local.Generation = have.Epoch, have.Generation
+	}
+	if set = cmp.Or(offered, set); set == nil {
+		if have == nil {
+			return time.Time{}
+		}
+		if set = in.kept(); set == nil {
+			return now.Add(time.Second)
+		}
 	}
 	if local.Epoch != 0 && set.Epoch != local.Epoch {
 		local.EpochSince = now
@@ -147,12 +159,22 @@ func (in *intake) step(now time.Time) (next time.Time) {
 	return out.NextCheck
 }
 
+// kept is all of the set that was accepted last; nil if the ledger cannot be read now.
+func (in *intake) kept() *api.AssignmentSet {
+	kept, err := in.a.ledger.Set()
+	if err != nil || kept == nil {
+		in.a.log.Error().Err(err).Msg("assignments not read; trying again")
+		return nil
+	}
+	return &kept.AssignmentSet
+}
+
 // done notes that an offered set was looked at, and asks for a full report in a new epoch.
 func (in *intake) done(offered *api.AssignmentSet, accepted bool, since time.Time) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if offered != nil && accepted {
-		in.set, in.since = offered, since
+		in.set, in.since = headOf(offered), since
 		if !offered.Reported {
 			in.a.reports.reportAll(offered.Epoch)
 		}

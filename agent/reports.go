@@ -98,6 +98,9 @@ func (r *reporter) take() (api.StatusReport, bool) {
 		delete(r.pending, id)
 	}
 	r.order = append([]string(nil), r.order[n:]...)
+	if len(r.order) == 0 {
+		r.pending = map[string]api.ReplicaReport{} // one that was large stays so
+	}
 	r.urgent = len(r.order) > 0
 	return rep, true
 }

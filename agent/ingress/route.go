@@ -98,7 +98,7 @@ const (
 )
 
 func tiersOf(endpoints []api.Endpoint, nodes map[string]api.NodePeer, cfg Config) []tier {
-	tiers := make([]tier, nearnesses)
+	var tiers [nearnesses]tier
 	for _, e := range endpoints {
 		if e.NodeID == cfg.NodeID || !e.Ready {
 			continue // what is ready here is known better here
@@ -107,7 +107,13 @@ func tiersOf(endpoints []api.Endpoint, nodes map[string]api.NodePeer, cfg Config
 		t.endpoints = append(t.endpoints, e)
 		t.total += weightOf(e)
 	}
-	return slices.DeleteFunc(tiers, func(t tier) bool { return len(t.endpoints) == 0 })
+	var used []tier // nothing for the many services that run here alone
+	for _, t := range tiers {
+		if len(t.endpoints) > 0 {
+			used = append(used, t)
+		}
+	}
+	return used
 }
 
 func nearness(e api.Endpoint, state api.NodeState, cfg Config) int {

@@ -45,15 +45,15 @@ type importedFunc struct {
 // facts are the part of a description that stays in memory for each module that is deployed here, so
 // they are few and small.
 type facts struct {
-	Entries      map[string]string `json:"entries,omitempty"` // the types of those exports that a host calls
-	Exports      string            `json:"exports"`           // its exported functions, for people
-	Imports      bool              `json:"imports,omitempty"` // it imports functions
-	SharesMemory bool              `json:"sharesMemory,omitempty"`
-	MemoryPages  uint32            `json:"memoryPages,omitempty"`
-	Accepts      bool              `json:"accepts,omitempty"`    // it imports sock_accept
-	Restorable   bool              `json:"restorable,omitempty"` // what it changes can be put back
-	Fetch        string            `json:"fetch,omitempty"`      // the first of the functions that it imports to reach the world
-	Store        string            `json:"store,omitempty"`      // and of those to reach a bucket
+	Entries      entryTypes `json:"entries,omitzero"`  // of those exports that a host calls
+	Exports      string     `json:"exports"`           // its exported functions, for people
+	Imports      bool       `json:"imports,omitempty"` // it imports functions
+	SharesMemory bool       `json:"sharesMemory,omitempty"`
+	MemoryPages  uint32     `json:"memoryPages,omitempty"`
+	Accepts      bool       `json:"accepts,omitempty"`    // it imports sock_accept
+	Restorable   bool       `json:"restorable,omitempty"` // what it changes can be put back
+	Fetch        string     `json:"fetch,omitempty"`      // the first of the functions that it imports to reach the world
+	Store        string     `json:"store,omitempty"`      // and of those to reach a bucket
 }
 
 // descriptionFormat counts the changes of what a description says; entries of another are not used.
@@ -65,6 +65,36 @@ const typeEntry = "() -> ()"
 // entries are the exports that a host calls.
 var entries = [...]string{exportHandle, exportResume, exportInit, exportStart}
 
+// entryTypes are the types of entries, in their order; "" is one that the module does not export. In JSON
+// it is a map, which for each module would take five times the memory.
+type entryTypes [len(entries)]string
+
+// of is the type of one of entries.
+func (t *entryTypes) of(name string) string { return t[slices.Index(entries[:], name)] }
+
+// MarshalJSON implements json.Marshaler.
+func (t entryTypes) MarshalJSON() ([]byte, error) {
+	types := map[string]string{}
+	for i, name := range entries {
+		if t[i] != "" {
+			types[name] = t[i]
+		}
+	}
+	return json.Marshal(types)
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (t *entryTypes) UnmarshalJSON(b []byte) error {
+	var types map[string]string
+	err := json.Unmarshal(b, &types)
+	for i, name := range entries {
+		if t[i] = types[name]; t[i] == typeEntry {
+			t[i] = typeEntry // the same bytes for all modules
+		}
+	}
+	return err
+}
+
 // describe tells what there is to know of a module, but for its files.
 func describe(metered *rewrite.Output, m wazero.CompiledModule) *description {
 	d := &description{Metered: *metered}
@@ -74,12 +104,9 @@ func describe(metered *rewrite.Output, m wazero.CompiledModule) *description {
 		Exports: exportList(exported), SharesMemory: m.ExportedMemories()["memory"] != nil, MemoryPages: metered.MemoryPages,
 		Restorable: !metered.WritesTables && !metered.DropsSegments && !metered.VectorGlobals,
 	}
-	for _, name := range entries {
+	for i, name := range entries {
 		if def, ok := exported[name]; ok {
-			if d.Facts.Entries == nil {
-				d.Facts.Entries = map[string]string{}
-			}
-			d.Facts.Entries[name] = signature(def)
+			d.Facts.Entries[i] = signature(def)
 		}
 	}
 	seen := map[importedFunc]bool{}

@@ -43,7 +43,7 @@ func FuzzDescription(f *testing.F) {
 
 func TestWhatIsDescribedComesBack(t *testing.T) {
 	d := &description{
-		Digest: someDigest, Facts: facts{Entries: map[string]string{exportStart: typeEntry}, Exports: "it exports _start", SharesMemory: true, MemoryPages: 2},
+		Digest: someDigest, Facts: facts{Entries: entryTypes{3: typeEntry}, Exports: "it exports _start", SharesMemory: true, MemoryPages: 2},
 		Imports: []importedFunc{{"cl", "log", "(i32) -> ()"}}, Metered: rewrite.Output{Fuel: "cl:fuel", Globals: []string{"a", "b"}},
 		Module: fileSum{Bytes: 3, Sum: "1"}, Code: fileSum{Path: "wazero-dev/ab", Bytes: 4, Sum: "2"},
 	}

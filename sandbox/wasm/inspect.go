@@ -157,8 +157,7 @@ func driveOf(f *facts, spec *api.WasmSpec) (drive, error) {
 	if mode != api.ModeHTTP {
 		return driveProcess, f.needs(exportStart, "mode "+string(mode))
 	}
-	_, handles := f.Entries[exportHandle]
-	_, starts := f.Entries[exportStart]
+	handles, starts := f.Entries.of(exportHandle) != "", f.Entries.of(exportStart) != ""
 	switch {
 	case spec.Interface == "listener" && !f.Accepts:
 		return "", invalid("interface listener needs a module that imports sock_accept").
@@ -178,7 +177,7 @@ func driveOf(f *facts, spec *api.WasmSpec) (drive, error) {
 
 // needs checks that the module exports a function () -> () under name, and its memory.
 func (f *facts) needs(name, who string) error {
-	if _, ok := f.Entries[name]; !ok {
+	if f.Entries.of(name) == "" {
 		return invalid("%s needs a module that exports %s; %s", who, name, f.Exports)
 	}
 	if err := f.entry(name); err != nil {
@@ -192,7 +191,7 @@ func (f *facts) needs(name, who string) error {
 
 // entry checks the type of an export that is to be called, if the module has it.
 func (f *facts) entry(name string) error {
-	if typ, ok := f.Entries[name]; ok && typ != typeEntry {
+	if typ := f.Entries.of(name); typ != "" && typ != typeEntry {
 		return invalid("the module exports %s with the type %s; it must be %s", name, typ, typeEntry)
 	}
 	return nil
