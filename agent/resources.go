@@ -99,15 +99,20 @@ func (a *Agent) fillHeartbeat(prev api.Heartbeat, has uint64, now time.Time) api
 	return hb
 }
 
-// keepGauges mirrors what runs here into the metrics; it ends with the agent.
+// keepGauges mirrors what runs here into the metrics, and has memory given back when that has changed
+// much; it ends with the agent.
 func (a *Agent) keepGauges(ctx context.Context) error {
+	relief := newRelief()
 	for run.Sleep(ctx, 2*time.Second) == nil {
 		counts := map[api.Variant]float64{api.VariantWasm: 0, api.VariantContainer: 0}
+		states := map[api.ReplicaState]int{}
 		for as, state := range a.sup.Each() {
+			states[state]++
 			if state == api.ReplicaRunning {
 				counts[as.Variant]++
 			}
 		}
+		relief.look(states)
 		a.cfg.Tel.Metrics.RunningContainers.Replace([]telemetry.Sample{
 			{Labels: []string{string(api.VariantContainer)}, Value: counts[api.VariantContainer]},
 			{Labels: []string{string(api.VariantWasm)}, Value: counts[api.VariantWasm]},

@@ -34,14 +34,14 @@ type logs struct {
 	attempt int // -1 before the first
 	file    *os.File
 	size    int64
-	line    []byte // begun, not ended yet; what is over the limit of a line is dropped
-	limit   *rate.Limiter
-	dropped int // lines over the limit, not told yet
+	line    []byte        // begun, not ended yet; what is over the limit of a line is dropped
+	limit   *rate.Limiter // made with the first line: most idle replicas say nothing
+	dropped int           // lines over the limit, not told yet
 }
 
 // openLogs goes on after the newest attempt that left a file.
 func openLogs(dir, id string) *logs {
-	l := &logs{dir: filepath.Join(dir, id), attempt: -1, limit: rate.NewLimiter(api.DefaultLogBytesPerSec, api.DefaultLogBytesPerSec)}
+	l := &logs{dir: filepath.Join(dir, id), attempt: -1}
 	l.each(func(attempt int, _ string) { l.attempt = max(l.attempt, attempt) })
 	return l
 }
@@ -131,6 +131,9 @@ func (l *logs) add(part []byte) {
 
 func (l *logs) endLine() {
 	now := time.Now().UTC()
+	if l.limit == nil {
+		l.limit = rate.NewLimiter(api.DefaultLogBytesPerSec, api.DefaultLogBytesPerSec)
+	}
 	if !l.limit.AllowN(now, len(l.line)+1) {
 		l.dropped++
 	} else {

@@ -18,7 +18,7 @@ import (
 type sink struct {
 	mu      sync.Mutex
 	w       io.Writer
-	limit   *rate.Limiter
+	limit   *rate.Limiter // made with the first line: most idle replicas say nothing
 	dropped int
 	closed  bool
 }
@@ -27,7 +27,7 @@ func newSink(w io.Writer) *sink {
 	if w == nil {
 		w = io.Discard
 	}
-	return &sink{w: w, limit: rate.NewLimiter(api.DefaultLogBytesPerSec, api.DefaultLogBytesPerSec)}
+	return &sink{w: w}
 }
 
 // line writes one line, which ends in LF.
@@ -36,6 +36,9 @@ func (s *sink) line(line []byte) {
 	defer s.mu.Unlock()
 	if s.closed {
 		return
+	}
+	if s.limit == nil {
+		s.limit = rate.NewLimiter(api.DefaultLogBytesPerSec, api.DefaultLogBytesPerSec)
 	}
 	if !s.limit.AllowN(time.Now(), len(line)) {
 		s.dropped += len(line)
