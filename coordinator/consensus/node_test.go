@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -212,7 +213,7 @@ func (c *cluster) wantCommands(id string, want []string) {
 	}
 }
 
-// eventually polls a real process's state, for as long as a slow machine may need.
+// eventually polls what Raft's goroutines change.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -245,92 +246,100 @@ func propose(t *testing.T, m *member, cmd string) uint64 {
 }
 
 func TestAClusterOfOneKeepsItsStateOverARestart(t *testing.T) {
-	c := newCluster(t)
-	a := c.start("a")
-	must(t, a.Bootstrap())
-	if err := a.Bootstrap(); api.CodeOf(err) != api.CodeConflict {
-		t.Errorf("founded twice: %v", err)
-	}
-	a = c.leader()
-	var want []string
-	for i := range 20 {
-		want = append(want, fmt.Sprint("x", i))
-		propose(t, a, want[i])
-		if i == 9 {
-			must(t, a.Snapshot(t.Context()))
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		a := c.start("a")
+		must(t, a.Bootstrap())
+		if err := a.Bootstrap(); api.CodeOf(err) != api.CodeConflict {
+			t.Errorf("founded twice: %v", err)
 		}
-	}
-	c.stop("a")
-	c.start("a")
-	a = c.leader()
-	must(t, a.Barrier(t.Context()))
-	c.wantCommands("a", want)
-	if a.AppliedIndex() > a.LastIndex() || a.LastIndex() == 0 || a.Stats()["state"] != "Leader" {
-		t.Errorf("applied %d, last %d, %v", a.AppliedIndex(), a.LastIndex(), a.Stats())
-	}
+		a = c.leader()
+		var want []string
+		for i := range 20 {
+			want = append(want, fmt.Sprint("x", i))
+			propose(t, a, want[i])
+			if i == 9 {
+				must(t, a.Snapshot(t.Context()))
+			}
+		}
+		c.stop("a")
+		c.start("a")
+		a = c.leader()
+		must(t, a.Barrier(t.Context()))
+		c.wantCommands("a", want)
+		if a.AppliedIndex() > a.LastIndex() || a.LastIndex() == 0 || a.Stats()["state"] != "Leader" {
+			t.Errorf("applied %d, last %d, %v", a.AppliedIndex(), a.LastIndex(), a.Stats())
+		}
+	})
 }
 
 func TestANewLeaderKeepsWhatWasAcknowledged(t *testing.T) {
-	c := three(t)
-	a := c.leader()
-	var want []string
-	for i := range 50 {
-		want = append(want, fmt.Sprint("before", i))
-		propose(t, a, want[i])
-	}
-	old := a.LeaderID()
-	c.stop(old)
-	start := time.Now()
-	b := c.leader()
-	t.Logf("a new leader after %v", time.Since(start))
-	want = append(want, "after")
-	propose(t, b, "after")
-	for id := range c.members {
-		c.wantCommands(id, want)
-	}
-	back := c.start(old) // gets what it missed, under another address
-	c.wantCommands(old, want)
-	eventually(t, "the old leader to know the new one", func() bool { return back.LeaderID() == c.leader().LeaderID() })
+	synctest.Test(t, func(t *testing.T) {
+		c := three(t)
+		a := c.leader()
+		var want []string
+		for i := range 50 {
+			want = append(want, fmt.Sprint("before", i))
+			propose(t, a, want[i])
+		}
+		old := a.LeaderID()
+		c.stop(old)
+		start := time.Now()
+		b := c.leader()
+		t.Logf("a new leader after %v", time.Since(start))
+		want = append(want, "after")
+		propose(t, b, "after")
+		for id := range c.members {
+			c.wantCommands(id, want)
+		}
+		back := c.start(old) // gets what it missed, under another address
+		c.wantCommands(old, want)
+		eventually(t, "the old leader to know the new one", func() bool { return back.LeaderID() == c.leader().LeaderID() })
+	})
 }
 
 func TestAMajorityIsNeeded(t *testing.T) {
-	c := three(t)
-	a := c.leader()
-	for id := range c.members {
-		if id != a.cfg.ID {
-			c.stop(id)
+	synctest.Test(t, func(t *testing.T) {
+		c := three(t)
+		a := c.leader()
+		for id := range c.members {
+			if id != a.cfg.ID {
+				c.stop(id)
+			}
 		}
-	}
-	_, _, err := a.Propose(t.Context(), []byte("lost?"))
-	if api.CodeOf(err) != api.CodeUnavailable {
-		t.Fatalf("error %v, want unavailable", err)
-	}
-	eventually(t, "the leader to step down", func() bool { return !a.IsLeader() })
-	_, _, err = a.Propose(t.Context(), []byte("refused"))
-	if api.CodeOf(err) != api.CodeUnavailable || !strings.Contains(err.Error(), "not the leader") || !strings.Contains(err.Error(), "majority") {
-		t.Errorf("error %v", err)
-	}
-	if err := a.VerifyLeader(t.Context()); api.CodeOf(err) != api.CodeUnavailable {
-		t.Errorf("verify: %v", err)
-	}
+		_, _, err := a.Propose(t.Context(), []byte("lost?"))
+		if api.CodeOf(err) != api.CodeUnavailable {
+			t.Fatalf("error %v, want unavailable", err)
+		}
+		eventually(t, "the leader to step down", func() bool { return !a.IsLeader() })
+		_, _, err = a.Propose(t.Context(), []byte("refused"))
+		if api.CodeOf(err) != api.CodeUnavailable || !strings.Contains(err.Error(), "not the leader") || !strings.Contains(err.Error(), "majority") {
+			t.Errorf("error %v", err)
+		}
+		if err := a.VerifyLeader(t.Context()); api.CodeOf(err) != api.CodeUnavailable {
+			t.Errorf("verify: %v", err)
+		}
+	})
 }
 
 func TestAFollowerRefusesAndNamesTheLeader(t *testing.T) {
-	c := three(t)
-	leader := c.leader().cfg.ID
-	for id, m := range c.members {
-		if id == leader {
-			continue
-		}
-		eventually(t, "the follower to know the leader", func() bool { return m.LeaderID() == leader })
-		for op, err := range map[string]error{
-			"propose": proposeError(t, m), "add": m.AddNonvoter(t.Context(), "d"), "barrier": m.Barrier(t.Context()),
-		} {
-			if api.CodeOf(err) != api.CodeUnavailable || !strings.Contains(api.AsError(err).Hint, leader) {
-				t.Errorf("%s: error %v, want unavailable naming %s", op, err, leader)
+	synctest.Test(t, func(t *testing.T) {
+		c := three(t)
+		leader := c.leader().cfg.ID
+		for id, m := range c.members {
+			if id == leader {
+				continue
+			}
+			eventually(t, "the follower to know the leader", func() bool { return m.LeaderID() == leader })
+			for op, err := range map[string]error{
+				"propose": proposeError(t, m), "add": m.AddNonvoter(t.Context(), "d"), "barrier": m.Barrier(t.Context()),
+			} {
+				if api.CodeOf(err) != api.CodeUnavailable || !strings.Contains(api.AsError(err).Hint, leader) {
+					t.Errorf("%s: error %v, want unavailable naming %s", op, err, leader)
+				}
 			}
 		}
-	}
+	})
 }
 
 func proposeError(t *testing.T, m *member) error {
@@ -339,37 +348,39 @@ func proposeError(t *testing.T, m *member) error {
 }
 
 func TestMembersComeAndGo(t *testing.T) {
-	c := newCluster(t)
-	a := c.start("a")
-	must(t, a.Bootstrap())
-	a = c.leader()
-	if err := a.Remove(t.Context(), "a"); api.CodeOf(err) != api.CodeConflict || !strings.Contains(err.Error(), "last voter") {
-		t.Errorf("the last voter: %v", err)
-	}
-	for op, err := range map[string]error{"remove": a.Remove(t.Context(), "x"), "promote": a.Promote(t.Context(), "x")} {
-		if api.CodeOf(err) != api.CodeNotFound {
-			t.Errorf("%s a stranger: %v", op, err)
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		a := c.start("a")
+		must(t, a.Bootstrap())
+		a = c.leader()
+		if err := a.Remove(t.Context(), "a"); api.CodeOf(err) != api.CodeConflict || !strings.Contains(err.Error(), "last voter") {
+			t.Errorf("the last voter: %v", err)
 		}
-	}
-	propose(t, a, "early")
-	must(t, a.Snapshot(t.Context())) // so that the new member may get it that way
-	b := c.start("b")
-	must(t, a.AddNonvoter(t.Context(), "b"))
-	must(t, a.AddNonvoter(t.Context(), "b")) // twice is once
-	c.wantCommands("b", []string{"early"})
-	wantServers(t, a, Server{"a", true}, Server{"b", false})
-	if err := a.Remove(t.Context(), "a"); api.CodeOf(err) != api.CodeConflict {
-		t.Errorf("the last voter beside a non-voter: %v", err)
-	}
-	must(t, a.Promote(t.Context(), "b"))
-	must(t, a.Promote(t.Context(), "b"))
-	wantServers(t, a, Server{"a", true}, Server{"b", true})
-	must(t, a.TransferLeadership(t.Context()))
-	eventually(t, "b to lead", func() bool { return b.IsLeader() && b.VerifyLeader(t.Context()) == nil })
-	must(t, b.Remove(t.Context(), "a"))
-	wantServers(t, b, Server{"b", true})
-	propose(t, b, "late")
-	c.wantCommands("b", []string{"early", "late"})
+		for op, err := range map[string]error{"remove": a.Remove(t.Context(), "x"), "promote": a.Promote(t.Context(), "x")} {
+			if api.CodeOf(err) != api.CodeNotFound {
+				t.Errorf("%s a stranger: %v", op, err)
+			}
+		}
+		propose(t, a, "early")
+		must(t, a.Snapshot(t.Context())) // so that the new member may get it that way
+		b := c.start("b")
+		must(t, a.AddNonvoter(t.Context(), "b"))
+		must(t, a.AddNonvoter(t.Context(), "b")) // twice is once
+		c.wantCommands("b", []string{"early"})
+		wantServers(t, a, Server{"a", true}, Server{"b", false})
+		if err := a.Remove(t.Context(), "a"); api.CodeOf(err) != api.CodeConflict {
+			t.Errorf("the last voter beside a non-voter: %v", err)
+		}
+		must(t, a.Promote(t.Context(), "b"))
+		must(t, a.Promote(t.Context(), "b"))
+		wantServers(t, a, Server{"a", true}, Server{"b", true})
+		must(t, a.TransferLeadership(t.Context()))
+		eventually(t, "b to lead", func() bool { return b.IsLeader() && b.VerifyLeader(t.Context()) == nil })
+		must(t, b.Remove(t.Context(), "a"))
+		wantServers(t, b, Server{"b", true})
+		propose(t, b, "late")
+		c.wantCommands("b", []string{"early", "late"})
+	})
 }
 
 func wantServers(t *testing.T, m *member, want ...Server) {
@@ -382,23 +393,25 @@ func wantServers(t *testing.T, m *member, want ...Server) {
 }
 
 func TestLeadershipAlternates(t *testing.T) {
-	c := three(t)
-	a := c.leader()
-	if !receive(t, a) {
-		t.Fatal("the first value is not true")
-	}
-	// Nobody reads while the lead goes away and comes back: that must not look like one lead.
-	for range 3 {
-		must(t, a.TransferLeadership(t.Context()))
-		eventually(t, "another leader", func() bool { return c.leader() != a })
-		must(t, leadBy(c.leader(), a))
-	}
-	if receive(t, a) {
-		t.Error("a lost leadership was not shown")
-	}
-	if !receive(t, a) {
-		t.Error("a new leadership was not shown")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c := three(t)
+		a := c.leader()
+		if !receive(t, a) {
+			t.Fatal("the first value is not true")
+		}
+		// Nobody reads while the lead goes away and comes back: that must not look like one lead.
+		for range 3 {
+			must(t, a.TransferLeadership(t.Context()))
+			eventually(t, "another leader", func() bool { return c.leader() != a })
+			must(t, leadBy(c.leader(), a))
+		}
+		if receive(t, a) {
+			t.Error("a lost leadership was not shown")
+		}
+		if !receive(t, a) {
+			t.Error("a new leadership was not shown")
+		}
+	})
 }
 
 // leadBy hands the lead of from over to one member; the exported call lets the library choose.
@@ -429,45 +442,49 @@ func receive(t *testing.T, m *member) bool {
 }
 
 func TestProposalsThatCannotBe(t *testing.T) {
-	c := newCluster(t)
-	a := c.start("a")
-	must(t, a.Bootstrap())
-	a = c.leader()
-	if _, _, err := a.Propose(t.Context(), make([]byte, MaxCommandBytes+1)); api.CodeOf(err) != api.CodeTooLarge {
-		t.Errorf("too large: %v", err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, _, err := a.Propose(ctx, []byte("x")); err != nil && api.CodeOf(err) != api.CodeTimeout {
-		t.Errorf("cancelled: %v", err)
-	}
-	c.stop("a")
-	if err := proposeError(t, a); api.CodeOf(err) != api.CodeUnavailable {
-		t.Errorf("stopped: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		a := c.start("a")
+		must(t, a.Bootstrap())
+		a = c.leader()
+		if _, _, err := a.Propose(t.Context(), make([]byte, MaxCommandBytes+1)); api.CodeOf(err) != api.CodeTooLarge {
+			t.Errorf("too large: %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, _, err := a.Propose(ctx, []byte("x")); err != nil && api.CodeOf(err) != api.CodeTimeout {
+			t.Errorf("cancelled: %v", err)
+		}
+		c.stop("a")
+		if err := proposeError(t, a); api.CodeOf(err) != api.CodeUnavailable {
+			t.Errorf("stopped: %v", err)
+		}
+	})
 }
 
 func TestManyProposeAtOnce(t *testing.T) {
-	c := three(t)
-	a := c.leader()
-	var wg sync.WaitGroup
-	for w := range 8 {
-		wg.Go(func() {
-			for i := range 25 {
-				if _, _, err := a.Propose(t.Context(), fmt.Appendf(nil, "%d-%d", w, i)); err != nil {
-					t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		c := three(t)
+		a := c.leader()
+		var wg sync.WaitGroup
+		for w := range 8 {
+			wg.Go(func() {
+				for i := range 25 {
+					if _, _, err := a.Propose(t.Context(), fmt.Appendf(nil, "%d-%d", w, i)); err != nil {
+						t.Error(err)
+					}
 				}
-			}
-		})
-	}
-	wg.Wait()
-	want := a.fsm.commands()
-	if len(want) != 200 {
-		t.Fatalf("%d commands", len(want))
-	}
-	for id := range c.members {
-		c.wantCommands(id, want)
-	}
+			})
+		}
+		wg.Wait()
+		want := a.fsm.commands()
+		if len(want) != 200 {
+			t.Fatalf("%d commands", len(want))
+		}
+		for id := range c.members {
+			c.wantCommands(id, want)
+		}
+	})
 }
 
 func TestAMemberOfOneNeedsNoNetwork(t *testing.T) {
