@@ -110,9 +110,15 @@ func (c *cluster) stop(i int) {
 
 func (c *cluster) eventually(what string, ok func() bool) {
 	c.t.Helper()
+	eventually(c.t, what, ok)
+}
+
+// eventually polls what real processes do.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
 	for began := time.Now(); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Since(began) > patience {
-			c.t.Fatalf("waited in vain for %s", what)
+			t.Fatalf("waited in vain for %s", what)
 		}
 	}
 }

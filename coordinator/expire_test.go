@@ -13,11 +13,7 @@ import (
 func TestRulesOfABucketAreCarriedOut(t *testing.T) {
 	t.Parallel()
 	s := openServer(t)
-	for began := time.Now(); s.Ready(t.Context()) != nil; time.Sleep(time.Millisecond) {
-		if time.Since(began) > patience {
-			t.Fatal("there is no leader")
-		}
-	}
+	eventually(t, "a leader", func() bool { return s.Ready(t.Context()) == nil })
 	now := time.Now().UTC()
 	ref := func(key string) meta.UploadRef { return meta.UploadRef{Bucket: "assets", Key: key, ID: "u1"} }
 	results, err := s.applyMeta(t.Context(),

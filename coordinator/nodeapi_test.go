@@ -52,11 +52,7 @@ func openServer(t *testing.T) *Server {
 			t.Error(err)
 		}
 	})
-	for began := time.Now(); len(s.store.View().Tokens()) == 0 || s.sealHeld() == ""; time.Sleep(time.Millisecond) {
-		if time.Since(began) > time.Minute {
-			t.Fatal("the cluster is not founded")
-		}
-	}
+	eventually(t, "the cluster to be founded", func() bool { return len(s.store.View().Tokens()) > 0 && s.sealHeld() != "" })
 	return s
 }
 

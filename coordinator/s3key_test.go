@@ -20,11 +20,7 @@ import (
 // madeS3Key waits until there is a sealing key, which the leader makes when it has founded the cluster.
 func madeS3Key(t *testing.T, s *Server, r api.TokenRequest) api.Token {
 	t.Helper()
-	for began := time.Now(); s.sealHeld() == ""; time.Sleep(time.Millisecond) {
-		if time.Since(began) > patience {
-			t.Fatal("there is no sealing key")
-		}
-	}
+	eventually(t, "a sealing key", func() bool { return s.sealHeld() != "" })
 	tok, err := s.CreateToken(t.Context(), admin, r)
 	if err != nil {
 		t.Fatal(err)
