@@ -12,12 +12,17 @@ import (
 // would hold its place here, and the replica, for ever.
 const clientStall = 2 * time.Minute
 
+// stallStep is how long a deadline stands before it is moved: setting one takes as long as writing a few
+// hundred bytes into a buffer.
+const stallStep = time.Second
+
 // writer knows what was answered so far. http.ResponseController reaches through it.
 type writer struct {
 	http.ResponseWriter
 	status   int // 0: nothing yet
 	bytes    int64
 	hijacked bool
+	allowed  time.Time // when the client was given its time last
 
 	service string // of the workload that the request is for, "" if there is none
 	asked   target // the replica that was asked last
@@ -61,8 +66,13 @@ func (w *writer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// allow gives the client clientStall to take what is written next.
-func (w *writer) allow() { w.deadline(time.Now().Add(clientStall)) }
+// allow gives the client clientStall to take what is written next, or at most stallStep less.
+func (w *writer) allow() {
+	if now := time.Now(); now.Sub(w.allowed) >= stallStep {
+		w.allowed = now
+		w.deadline(now.Add(clientStall))
+	}
+}
 
 func (w *writer) deadline(t time.Time) {
 	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(t) // a test's recorder has none
