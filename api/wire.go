@@ -302,11 +302,6 @@ type PlanChange struct {
 	New   string `json:"new,omitempty"`
 }
 
-// History is a workload's versions, newest first.
-type History struct {
-	Versions []WorkloadVersion `json:"versions"`
-}
-
 // WorkloadVersion is one spec that a workload had.
 type WorkloadVersion struct {
 	Version   uint64       `json:"version"`

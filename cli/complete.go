@@ -18,26 +18,33 @@ const completionTime = 150 * time.Millisecond
 // completion offers live names: quickly or not at all.
 type completion = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
 
-func (e *Env) complete(list func(context.Context, *client.Client) ([]string, error)) completion {
+// names are those that a kind of thing in the cluster has.
+type names = func(context.Context, *client.Client) ([]string, error)
+
+func (e *Env) complete(list names) completion {
 	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 && !takesMany(cmd) {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), completionTime)
-		defer cancel()
-		c, err := e.connect()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		names, _ := list(ctx, c) // what came in time
-		var fit []string
-		for _, n := range names {
-			if strings.HasPrefix(n, word) && !slices.Contains(args, n) {
-				fit = append(fit, n)
-			}
-		}
-		return fit, cobra.ShellCompDirectiveNoFileComp
+		return e.live(list, args, word), cobra.ShellCompDirectiveNoFileComp
 	}
+}
+
+// live are the names that begin with the word and are not among the arguments yet.
+func (e *Env) live(list names, args []string, word string) (fit []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), completionTime)
+	defer cancel()
+	c, err := e.connect()
+	if err != nil {
+		return nil
+	}
+	all, _ := list(ctx, c) // what came in time
+	for _, n := range all {
+		if strings.HasPrefix(n, word) && !slices.Contains(args, n) {
+			fit = append(fit, n)
+		}
+	}
+	return fit
 }
 
 func (e *Env) completeWorkloads() completion {
@@ -82,7 +89,7 @@ func completes(args []string) bool {
 	return len(args) > 0 && slices.Contains([]string{cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}, args[0])
 }
 
-// completeFlags offers the values of flags that take certain words, or the name of a context.
+// completeFlags offers the values of flags that take certain words, or the name of a context or a namespace.
 func (e *Env) completeFlags(cmd *cobra.Command) {
 	offer := func(f *pflag.Flag) {
 		choose := completion(nil)
@@ -90,6 +97,10 @@ func (e *Env) completeFlags(cmd *cobra.Command) {
 			choose = cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
 		} else if f.Name == "context" {
 			choose = e.completeContexts()
+		} else if f.Name == "namespace" {
+			choose = func(_ *cobra.Command, _ []string, word string) ([]string, cobra.ShellCompDirective) {
+				return e.live(namespaceNames, nil, word), cobra.ShellCompDirectiveNoFileComp
+			}
 		}
 		if choose != nil {
 			_ = cmd.RegisterFlagCompletionFunc(f.Name, choose) // fails for a flag that is not there, or twice

@@ -69,7 +69,7 @@ func helpCommand(e *Env, root *cobra.Command) *cobra.Command {
 			}
 			var names []string
 			for _, sub := range cmd.Commands() {
-				if strings.HasPrefix(sub.Name(), word) {
+				if !sub.Hidden && strings.HasPrefix(sub.Name(), word) {
 					names = append(names, sub.Name())
 				}
 			}

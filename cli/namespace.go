@@ -76,15 +76,14 @@ func namespaceGet(e *Env) *cobra.Command {
 	}
 }
 
-func (e *Env) completeNamespaces() cobra.CompletionFunc {
-	return e.complete(func(ctx context.Context, c *client.Client) ([]string, error) {
-		list, err := c.Namespaces(ctx, api.ListQuery{})
-		var names []string
-		for _, n := range list.Items {
-			names = append(names, n.Name)
-		}
-		return names, err
-	})
+func (e *Env) completeNamespaces() cobra.CompletionFunc { return e.complete(namespaceNames) }
+
+func namespaceNames(ctx context.Context, c *client.Client) (names []string, err error) {
+	list, err := c.Namespaces(ctx, api.ListQuery{})
+	for _, n := range list.Items {
+		names = append(names, n.Name)
+	}
+	return names, err
 }
 
 func namespaceSet(e *Env) *cobra.Command {

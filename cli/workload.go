@@ -323,13 +323,7 @@ func workloadHistory(e *Env) *cobra.Command {
 		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
 			return e.onWorkload(ctx, c, args[0], false, func(ref api.Ref) error {
 				h, err := c.History(ctx, ref)
-				if err != nil {
-					return err
-				}
-				if done, err := e.machine(h); done {
-					return err
-				}
-				return printItems(e, h.Versions, e.versionView())
+				return orElse(err, func() error { return printList(e, h, e.versionView()) })
 			})
 		}),
 	}

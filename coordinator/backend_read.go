@@ -148,16 +148,16 @@ func (s *Server) Workload(_ context.Context, ns, name string) (api.Workload, err
 }
 
 // History lists a workload's versions, newest first.
-func (s *Server) History(_ context.Context, ns, name string) (api.History, error) {
+func (s *Server) History(_ context.Context, ns, name string) (api.List[api.WorkloadVersion], error) {
 	v := s.store.View()
 	w, err := s.find(v, ns, name)
 	if err != nil {
-		return api.History{}, err
+		return api.List[api.WorkloadVersion]{}, err
 	}
-	h := api.History{Versions: []api.WorkloadVersion{}}
+	h := api.List[api.WorkloadVersion]{Index: v.Index()}
 	for _, ver := range slices.Backward(v.Versions(w.Ref())) {
 		if ver.UID == w.Metadata.UID {
-			h.Versions = append(h.Versions, api.WorkloadVersion{Version: ver.Version, CreatedAt: ver.At, Spec: ver.Spec, Current: ver.Version == w.Metadata.Version})
+			h.Items = append(h.Items, api.WorkloadVersion{Version: ver.Version, CreatedAt: ver.At, Spec: ver.Spec, Current: ver.Version == w.Metadata.Version})
 		}
 	}
 	return h, nil

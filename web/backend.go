@@ -65,7 +65,7 @@ type Backend interface {
 	RestartWorkload(ctx context.Context, c api.Caller, ns, name string, ifMatch uint64) (api.WriteResult, error)
 	// RollbackWorkload returns to a version; 0 is the one before the current.
 	RollbackWorkload(ctx context.Context, c api.Caller, ns, name string, version, ifMatch uint64) (api.WriteResult, error)
-	History(ctx context.Context, ns, name string) (api.History, error)
+	History(ctx context.Context, ns, name string) (api.List[api.WorkloadVersion], error)
 	Explain(ctx context.Context, ns, name string) (api.Explanation, error)
 	Settled(ctx context.Context, ns, name string) (api.Settled, error)
 	// Logs streams lines of text; with Follow until ctx ends.

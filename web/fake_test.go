@@ -219,8 +219,8 @@ func (m *memory) RollbackWorkload(ctx context.Context, c api.Caller, ns, name st
 	return m.touch(ctx, c, ns, name, "updated", ifMatch)
 }
 
-func (m *memory) History(context.Context, string, string) (api.History, error) {
-	return api.History{}, nil
+func (m *memory) History(context.Context, string, string) (api.List[api.WorkloadVersion], error) {
+	return api.List[api.WorkloadVersion]{}, nil
 }
 
 func (m *memory) Explain(_ context.Context, ns, name string) (api.Explanation, error) {

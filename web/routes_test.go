@@ -259,7 +259,7 @@ func TestSchemasMatchTypes(t *testing.T) {
 	doc, _ := loadSpec(t)
 	seen := map[reflect.Type]bool{}
 	for _, v := range []any{
-		api.Workload{}, api.Node{}, api.Service{}, api.ReplicaUsage{}, api.Event{}, api.Token{}, api.Member{}, api.WriteResult{}, api.Plan{}, api.History{}, api.Namespace{}, api.NamespacePolicy{},
+		api.Workload{}, api.Node{}, api.Service{}, api.ReplicaUsage{}, api.Event{}, api.Token{}, api.Member{}, api.WriteResult{}, api.Plan{}, api.WorkloadVersion{}, api.Namespace{}, api.NamespacePolicy{},
 		api.Settled{}, api.ClusterStatus{}, api.ScaleRequest{}, api.RollbackRequest{}, api.DrainRequest{}, api.RevokeRequest{}, api.RotationRequest{}, api.Rotation{}, api.TokenRequest{}, api.Caller{}, api.Artifact{},
 		api.ErrorBody{}, api.Bucket{}, api.BucketView{}, api.ObjectList{}, api.ObjectCopy{}, api.Upload{}, api.UploadRequest{}, api.UploadSession{}, api.MissingRequest{}, api.MissingAnswer{}, api.UploadCommit{},
 		api.StorageReport{}, api.ScrubRequest{}, api.CollectRequest{},

@@ -199,11 +199,7 @@ func (s *server) history(c *call) (answer, error) {
 		return failed(err)
 	}
 	ns, name := c.workload()
-	h, err := s.backend.History(c.context(), ns, name)
-	if h.Versions == nil {
-		h.Versions = []api.WorkloadVersion{}
-	}
-	return okOr(h, err)
+	return listOr(s.backend.History(c.context(), ns, name))
 }
 
 func (s *server) explain(c *call) (answer, error) {

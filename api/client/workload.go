@@ -108,7 +108,7 @@ func (c *Client) Rollback(ctx context.Context, ref api.Ref, version uint64) (out
 }
 
 // History lists the versions kept.
-func (c *Client) History(ctx context.Context, ref api.Ref) (out api.History, err error) {
+func (c *Client) History(ctx context.Context, ref api.Ref) (out api.List[api.WorkloadVersion], err error) {
 	return out, c.call(ctx, http.MethodGet, workloadPath(ref, "/history"), nil, nil, &out, nil)
 }
 
