@@ -24,6 +24,8 @@ func logsCommand(e *Env) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use: "logs NAME", Aliases: []string{"log"}, Short: "Print what a workload writes", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeWorkloads(),
+		Long: "Print what a workload writes. A module's lines have the time at which they came. A container's are as it wrote them: --timestamps\n" +
+			"adds no time to them, and --since leaves out only those that begin with an older time (RFC 3339).",
 		Example: "  cloudless workload logs hi --follow --tail 20\n  cloudless workload logs hi --previous\n  cloudless workload logs hi --all-instances --since 10m",
 		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
 			var err error

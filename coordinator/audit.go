@@ -332,7 +332,7 @@ func (s *AuditSummary) follow(r io.Reader, name string) error {
 			err = s.next(bytes.TrimSuffix(line, []byte("\n")))
 		}
 		if err != nil {
-			return api.Errorf(api.CodeInvalid, "%s, line %d: the chain breaks: %w", name, n, err)
+			return api.Errorf(api.CodeInternal, "%s, line %d: the chain breaks: %w", name, n, err).WithHint("what is before it is as it was written; keep the file as evidence")
 		}
 	}
 }

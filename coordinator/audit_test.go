@@ -92,6 +92,8 @@ func TestATamperedAuditLogIsFound(t *testing.T) {
 		}
 		if s, err := VerifyAudit([]string{path}); err == nil {
 			t.Errorf("%s was not found: %+v", name, s)
+		} else if code := api.CodeOf(err).ExitCode(); code != 1 {
+			t.Errorf("%s: exit code %d, which is not that of a failure: %v", name, code, err)
 		}
 	}
 }
