@@ -40,9 +40,9 @@ func (e *Env) ask(what string) error {
 	return api.Errorf(api.CodeInternal, "nothing was done").WithHint("answer y, or give --yes")
 }
 
-// where names the cluster for a question: the context, or the address.
+// where names the cluster for a question: the context that the address comes from, else the address.
 func (s settings) where() string {
-	if s.context.value != "" && !strings.HasPrefix(s.address.origin, "flag") {
+	if s.address.origin == "context "+s.context.value {
 		return "context " + s.context.value
 	}
 	return s.address.value

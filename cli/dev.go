@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -136,7 +137,7 @@ func (e *Env) dev(ctx context.Context, o devOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := awaitNodes(ctx, c, o.agents); err != nil {
+	if err := awaitNodes(ctx, c, o.agents, dir); err != nil {
 		return err
 	}
 	if err := o.awaitStore(ctx, c); err != nil {
@@ -156,7 +157,7 @@ func (e *Env) dev(ctx context.Context, o devOptions) (err error) {
 
 // devAgent starts agent number i; the first one has the ports that the flags name.
 func (e *Env) devAgent(ctx context.Context, o devOptions, dir string, i int, c *coordinatorRole) (*agentRole, error) {
-	name := fmt.Sprintf("dev-%d", i)
+	name := devName(i)
 	ao := defaultAgent()
 	ao.DataDir, ao.Name, ao.Region, ao.Zone = filepath.Join(dir, "agents", name), name, "dev", name
 	ao.NodeAddr, ao.GossipAddr, ao.IngressAddr, ao.MetricsAddr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
@@ -190,7 +191,7 @@ func awaitReady(ctx context.Context, c *coordinatorRole) error {
 }
 
 // awaitNodes blocks until that many nodes are ready.
-func awaitNodes(ctx context.Context, c *coordinatorRole, want int) error {
+func awaitNodes(ctx context.Context, c *coordinatorRole, want int, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
@@ -198,19 +199,42 @@ func awaitNodes(ctx context.Context, c *coordinatorRole, want int) error {
 		if err != nil {
 			return err
 		}
-		ready := 0
-		for _, n := range l.Items {
-			if n.Liveness == api.NodeReady && n.Status.Connected {
-				ready++
-			}
-		}
-		if ready >= want {
+		absent := notReady(l.Items, want)
+		if len(absent) == 0 {
 			return nil
 		}
 		if err := run.Sleep(ctx, 20*time.Millisecond); err != nil {
-			return api.Errorf(api.CodeTimeout, "only %d of %d agents became ready", ready, want)
+			return unready(l.Items, absent, dir)
 		}
 	}
+}
+
+// devName is the name of agent number i.
+func devName(i int) string { return fmt.Sprintf("dev-%d", i) }
+
+// notReady names those of dev's agents that are not ready.
+func notReady(nodes []api.Node, agents int) (names []string) {
+	for i := 1; i <= agents; i++ {
+		ready := func(n api.Node) bool {
+			return n.Name == devName(i) && n.Liveness == api.NodeReady && n.Status.Connected
+		}
+		if !slices.ContainsFunc(nodes, ready) {
+			names = append(names, devName(i))
+		}
+	}
+	return names
+}
+
+// unready says what to do about the first agent that did not become ready: one that the cluster does not
+// know was removed, and its folder holds a certificate that is refused from then on.
+func unready(nodes []api.Node, names []string, dir string) error {
+	err := api.Errorf(api.CodeTimeout, "not ready: %s", strings.Join(names, ", "))
+	for _, name := range names {
+		if !slices.ContainsFunc(nodes, func(n api.Node) bool { return n.Name == name }) {
+			return err.WithHint("%s was removed from the cluster: delete its folder %s, and it joins anew", name, filepath.Join(dir, "agents", name))
+		}
+	}
+	return err.WithHint("the log says more with --log-level info")
 }
 
 // awaitStore blocks until objects can be stored, unless the agents were told to keep none.
