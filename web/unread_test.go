@@ -1,0 +1,56 @@
+package web
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// oneConn is a listener that has one caller.
+type oneConn struct {
+	conns chan net.Conn
+	addr  net.Addr
+}
+
+func (l oneConn) Accept() (net.Conn, error) {
+	c, ok := <-l.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (l oneConn) Close() error   { return nil }
+func (l oneConn) Addr() net.Addr { return l.addr }
+
+// A request that is refused before its body is read is answered although the body never comes, and its
+// connection ends.
+func TestARefusedRequestDoesNotWaitForItsBody(t *testing.T) {
+	_, s := newTest(t)
+	synctest.Test(t, func(t *testing.T) {
+		far, near := net.Pipe()
+		ln := oneConn{conns: make(chan net.Conn, 1), addr: far.LocalAddr()}
+		ln.conns <- far
+		close(ln.conns)
+		srv := &http.Server{Handler: s.echo, IdleTimeout: time.Minute}
+		go srv.Serve(ln) //nolint:errcheck // it ends as soon as the one connection has been accepted
+		if _, err := near.Write([]byte("POST /v1/workloads HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nab")); err != nil {
+			t.Fatal(err)
+		}
+		if err := near.SetReadDeadline(time.Now().Add(2 * bodyTimeout)); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(near), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusUnauthorized || !resp.Close {
+			t.Errorf("status %d, connection kept: %v", resp.StatusCode, !resp.Close)
+		}
+		if err := srv.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
