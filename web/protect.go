@@ -3,7 +3,6 @@ package web
 import (
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -17,15 +16,10 @@ const (
 )
 
 // protect sets the headers that tell browsers what the answer may do, and refuses heads that are too
-// large and writes that another site's page sends. What a handler leaves of a body the HTTP server reads
-// before it answers, with no limit of its own.
+// large and writes that another site's page sends.
 func (s *server) protect(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(ec echo.Context) error {
 		r := ec.Request()
-		if r.ContentLength != 0 {
-			rc := http.NewResponseController(ec.Response())
-			defer func() { _ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) }() // not supported by a recorder in tests
-		}
 		setSecurityHeaders(ec.Response().Header(), r)
 		if n := headBytes(r); n > api.MaxHeaderBytes {
 			return api.Errorf(api.CodeTooLarge, "the request head is %d bytes, at most %d are allowed", n, api.MaxHeaderBytes)

@@ -8,12 +8,14 @@ import (
 	"net/http"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Crowd bounds the connections of a server that strangers can reach. When there are too many, the one
 // that has been without a request for longest gives way to the newest: who opens connections and says
 // nothing, or begins heads that never end, pushes out its own. Connections of which a request is
-// served stay; a new one is refused when all are such.
+// served stay; a new one is refused when all are such. It also ends requests that have been answered
+// and of which the body never comes.
 type Crowd struct {
 	max     int
 	mu      sync.Mutex
@@ -31,6 +33,10 @@ type attendant struct {
 
 type attendantKey struct{}
 
+// unreadTime is for what a handler has left of a request's body: the HTTP server reads it before it
+// sends the answer, with no limit of its own.
+const unreadTime = 30 * time.Second
+
 // Limit bounds a server before it serves. It takes its ConnState and ConnContext.
 func Limit(srv *http.Server, most int) *Crowd {
 	c := &Crowd{max: shareOfFiles(most), members: map[net.Conn]*attendant{}, quiet: list.New()}
@@ -47,6 +53,9 @@ func Limit(srv *http.Server, most int) *Crowd {
 		if a, _ := r.Context().Value(attendantKey{}).(*attendant); a != nil && c.began(a) {
 			defer c.ended(a)
 			next.ServeHTTP(w, r)
+			if r.ContentLength != 0 {
+				_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(unreadTime)) // fails on a connection that is gone
+			}
 		} // else it gave way while its head was read
 	})
 	return c

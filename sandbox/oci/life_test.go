@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -32,11 +31,11 @@ func wantNothingLeft(t *testing.T, d *Driver) {
 	if strings.Contains(string(mounts), d.cfg.RunDir+"/netns") {
 		t.Error("a network namespace is still mounted")
 	}
-	for _, table := range []string{"nat", "filter"} {
-		rules := must1(exec.Command("iptables", "-w", "-t", table, "-S").CombinedOutput())
-		if bytes.Contains(rules, []byte(d.bridge.subnet.Addr().String()[:strings.LastIndex(d.bridge.subnet.Addr().String(), ".")+1])) ||
-			bytes.Contains(rules, []byte(d.cfg.NodeID)) {
-			t.Errorf("rules are left in table %s:\n%s", table, rules)
+	subnet := d.bridge.subnet.Addr().String()
+	subnet = subnet[:strings.LastIndex(subnet, ".")+1]
+	for _, rule := range firewall() {
+		if !lab.rules[rule] && (strings.Contains(rule, subnet) || strings.Contains(rule, d.cfg.NodeID)) {
+			t.Errorf("a rule is left: %s", rule)
 		}
 	}
 	for _, name := range entries(filepath.Join(d.bridge.state, "addresses", d.bridge.conf.Name)) {

@@ -42,6 +42,8 @@ type machine struct {
 	tar    string // OCI layout tarball
 	digest string
 
+	rules map[string]bool // that iptables had before the tests: a run that was killed leaves its own
+
 	deaf, deafDigest string // the same image with a stop signal that its program does not notice
 }
 
@@ -68,7 +70,10 @@ func withLab(f func()) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	lab = &machine{dir: dir, guest: filepath.Join(dir, "guest"), tar: filepath.Join(dir, "image.tar")}
+	lab = &machine{dir: dir, guest: filepath.Join(dir, "guest"), tar: filepath.Join(dir, "image.tar"), rules: map[string]bool{}}
+	for _, rule := range firewall() {
+		lab.rules[rule] = true
+	}
 	if err := buildGuest(lab.guest, runtime.GOARCH); err != nil {
 		return err
 	}
@@ -89,6 +94,15 @@ func withLab(f func()) error {
 	defer lab.daemon.stop()
 	f()
 	return nil
+}
+
+// firewall lists the rules of the tables that containers' networks use, as iptables prints them.
+func firewall() []string {
+	var rules []string
+	for _, table := range []string{"nat", "filter"} {
+		rules = append(rules, strings.Split(string(must1(exec.Command("iptables", "-w", "-t", table, "-S").CombinedOutput())), "\n")...)
+	}
+	return rules
 }
 
 func needRoot(t *testing.T) {

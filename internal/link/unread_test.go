@@ -1,4 +1,4 @@
-package web
+package link
 
 import (
 	"bufio"
@@ -28,18 +28,19 @@ func (l oneConn) Addr() net.Addr { return l.addr }
 // A request that is refused before its body is read is answered although the body never comes, and its
 // connection ends.
 func TestARefusedRequestDoesNotWaitForItsBody(t *testing.T) {
-	_, s := newTest(t)
 	synctest.Test(t, func(t *testing.T) {
 		far, near := net.Pipe()
 		ln := oneConn{conns: make(chan net.Conn, 1), addr: far.LocalAddr()}
 		ln.conns <- far
 		close(ln.conns)
-		srv := &http.Server{Handler: s.echo, IdleTimeout: time.Minute}
+		refuse := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }
+		srv := &http.Server{Handler: http.HandlerFunc(refuse), IdleTimeout: time.Minute}
+		Limit(srv, 10)
 		go srv.Serve(ln) //nolint:errcheck // it ends as soon as the one connection has been accepted
 		if _, err := near.Write([]byte("POST /v1/workloads HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nab")); err != nil {
 			t.Fatal(err)
 		}
-		if err := near.SetReadDeadline(time.Now().Add(2 * bodyTimeout)); err != nil {
+		if err := near.SetReadDeadline(time.Now().Add(2 * unreadTime)); err != nil {
 			t.Fatal(err)
 		}
 		resp, err := http.ReadResponse(bufio.NewReader(near), nil)
