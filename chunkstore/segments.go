@@ -53,7 +53,8 @@ func openWriter(fs vfs.FS, dir string, id uint64, end int64) (*writer, error) {
 	return &writer{id: id, file: file, end: end}, nil
 }
 
-// append writes a record and says where. Nothing is synced.
+// append writes a record and says where. Nothing is synced, but the disk begins with it while the next record
+// is on its way.
 func (w *writer) append(h head, stored []byte) (int64, error) {
 	w.dirty = true
 	var b [headBytes]byte
@@ -63,6 +64,7 @@ func (w *writer) append(h head, stored []byte) (int64, error) {
 	if _, err := w.file.WriteAt(stored, w.end+headBytes); err != nil {
 		return 0, err
 	}
+	disk.StartWriting(w.file, w.end, h.bytes())
 	offset := w.end
 	w.end += h.bytes()
 	return offset, nil
