@@ -31,7 +31,8 @@ import (
 //	lock                  held while a process opens the cache
 //
 // An entry comes and goes by one rename, so it is whole or not there; several processes may share a
-// cache. The lock of a work folder ends with its process, and the next one to open the cache removes it.
+// cache. Nothing is synced: what a power cut leaves of an entry is found out by its sums, and made anew.
+// The lock of a work folder ends with its process, and the next one to open the cache removes it.
 type cache struct {
 	dir  string
 	kind string // the ENGINE of entries that this process can use
@@ -189,10 +190,7 @@ func (c *cache) publish(scratch, digest string) error {
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	return syncFolder(c.dir)
+	return err
 }
 
 // remove takes an entry away: out of the others' sight first, then in pieces.
@@ -321,21 +319,4 @@ func readOwn(path string, most int64) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	return data, nil
-}
-
-func writeSynced(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func syncFolder(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

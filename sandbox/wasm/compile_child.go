@@ -78,7 +78,7 @@ func defaultLimits() limits {
 	return limits{Memory: compileMemory, CPU: compileCPU, Wall: compileWall, File: compileFile}
 }
 
-// verdict is a child's last word. No error means that everything is in its folder, durably.
+// verdict is a child's last word. No error means that everything is in its folder.
 type verdict struct {
 	Error *api.Error `json:"error,omitempty"`
 }
@@ -241,11 +241,11 @@ func (o order) carryOut(r io.Reader) (err error) {
 	return errors.Join(err, compiled.Close(ctx), rt.Close(ctx), cache.Close(ctx))
 }
 
-// keep writes what was made. wazero has written, and synced, the code.
+// keep writes what was made. wazero has written the code.
 func (o order) keep(metered *rewrite.Output, compiled wazero.CompiledModule) error {
 	d := describe(metered, compiled)
 	d.Digest, d.Module.Bytes, d.Module.Sum = o.Digest, int64(len(metered.Module)), sumOf(metered.Module)
-	if err := writeSynced(filepath.Join(o.Dir, moduleFile), metered.Module); err != nil {
+	if err := os.WriteFile(filepath.Join(o.Dir, moduleFile), metered.Module, 0o600); err != nil {
 		return err
 	}
 	code, err := engineFile(o.Dir)
@@ -261,7 +261,7 @@ func (o order) keep(metered *rewrite.Output, compiled wazero.CompiledModule) err
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeSynced(filepath.Join(o.Dir, descriptionFile), text), syncFolder(filepath.Join(o.Dir, filepath.Dir(code))), syncFolder(o.Dir))
+	return os.WriteFile(filepath.Join(o.Dir, descriptionFile), text, 0o600)
 }
 
 // addressSpace is what this process has mapped or reserved, in bytes: with Go more than a gigabyte
