@@ -13,6 +13,9 @@ import (
 	"github.com/cloudless/cloudless/internal/pki"
 )
 
+// maxEnrolBytes bounds what a stranger may send: a token, a request for a certificate, labels and taints.
+const maxEnrolBytes = 256 << 10
+
 // joinAPI is all that a caller without a certificate can reach.
 func (s *Server) joinAPI() http.Handler {
 	limit := newEnrolLimit()
@@ -23,6 +26,7 @@ func (s *Server) joinAPI() http.Handler {
 			return
 		}
 		var req api.EnrolRequest
+		r.Body = http.MaxBytesReader(w, r.Body, maxEnrolBytes)
 		if !readJSON(w, r, &req) {
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,8 +20,38 @@ import (
 const (
 	peerEventsPause = time.Second // between two requests to one
 	peerEventsWait  = 30 * time.Second
-	ownRing         = "" // name of this coordinator's own ring
+	maxPeerEvents   = 250 // in one answer, so that the largest of them pass decodeBounded
+	ownRing         = ""  // name of this coordinator's own ring
 )
+
+// Bounds of what is kept of one event. It may be worded by a node, or by a stranger who asks to enrol.
+const (
+	maxEventText   = 1 << 10 // bytes of each text, and of all fields together
+	maxEventFields = 16
+)
+
+// trimmed is e without what is over the bounds.
+func trimmed(e api.Event) api.Event {
+	for _, text := range []*string{&e.ID, &e.Type, (*string)(&e.Severity), &e.Resource, &e.Message, &e.Node, &e.RequestID, &e.CorrelationID} {
+		*text = cutText(*text)
+	}
+	size := 0
+	for k, v := range e.Fields {
+		size += len(k) + len(v)
+	}
+	if len(e.Fields) > maxEventFields || size > maxEventText {
+		e.Fields = nil
+	}
+	return e
+}
+
+// cutText is s, or a copy of its beginning that does not keep the rest in memory.
+func cutText(s string) string {
+	if len(s) <= maxEventText {
+		return s
+	}
+	return strings.Clone(s[:maxEventText])
+}
 
 // eventRing is the newest events that one coordinator alone came to know: what it saw, and what nodes
 // told it. The run is of its process; the newest event has number last of that run.
@@ -54,14 +85,16 @@ func (r *eventRings) push(ring *eventRing, events ...api.Event) {
 	r.changed = make(chan struct{})
 }
 
-// add notes an event of this coordinator's own, under an id that no other event has.
-func (r *eventRings) add(e api.Event) {
+// add notes an event of this coordinator's own, under an id that no other event has, and returns what it keeps.
+func (r *eventRings) add(e api.Event) api.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	own := r.rings[ownRing]
 	own.last++
+	e = trimmed(e)
 	e.Index, e.ID = 0, fmt.Sprintf("%s.%d", own.run, own.last)
 	r.push(own, e)
+	return e
 }
 
 // match returns the events that match, of all rings, and a channel that is closed at the next one.
@@ -79,8 +112,9 @@ func (r *eventRings) match(q api.EventQuery) ([]api.Event, <-chan struct{}) {
 	return out, r.changed
 }
 
-// since is what a follower of the own ring misses that has it up to a number of a run; false when it
-// misses nothing. A follower that knows another run, or none, begins with what is kept.
+// since is what a follower of the own ring misses that has it up to a number of a run, the oldest first and
+// no more than one answer may have; false when it misses nothing. A follower that knows another run, or none,
+// begins with what is kept.
 func (r *eventRings) since(runID string, after uint64) (api.PeerEvents, bool, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -90,8 +124,10 @@ func (r *eventRings) since(runID string, after uint64) (api.PeerEvents, bool, <-
 		after = first - 1
 	}
 	from := max(after+1, first)
-	out := api.PeerEvents{Run: own.run, Last: own.last, Skipped: from - after - 1, Events: slices.Clone(own.events[from-first:])}
-	return out, len(out.Events) > 0, r.changed
+	news := own.events[from-first:]
+	news = news[:min(len(news), maxPeerEvents)]
+	out := api.PeerEvents{Run: own.run, Last: from + uint64(len(news)) - 1, Skipped: from - after - 1, Events: slices.Clone(news)}
+	return out, len(news) > 0, r.changed
 }
 
 // take keeps what a coordinator answered. The answer of a request that was overtaken changes nothing.

@@ -1,8 +1,13 @@
 package coordinator
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -171,6 +176,73 @@ func TestAFollowerIsToldThatEventsAreNoLongerKept(t *testing.T) {
 		}
 		if last := l.Items[len(l.Items)-1]; last.Index != api.MaxEvents+more {
 			t.Errorf("after %d the last is %d", tt.after, last.Index)
+		}
+	}
+}
+
+// Whoever words events, a stranger at the door among them, takes no more memory with them than the ring
+// may have, and a follower that lags gets the largest of them, answer by answer.
+func TestEventsOfStrangersAreBounded(t *testing.T) {
+	s := openServer(t)
+	huge := strings.Repeat("<", maxEnrolBytes/2)
+	attempt := fmt.Appendf(nil, `{"role":"node","name":%q}`, huge)
+	for _, body := range [][]byte{attempt, append(bytes.Repeat([]byte(" "), maxEnrolBytes), attempt...)} {
+		rec := httptest.NewRecorder()
+		s.joinAPI().ServeHTTP(rec, httptest.NewRequest(http.MethodPost, api.PathEnrol, bytes.NewReader(body)))
+		if rec.Code != http.StatusBadRequest {
+			t.Errorf("an attempt of %d bytes: %d", len(body), rec.Code)
+		}
+	}
+	refused, _ := s.events.match(api.EventQuery{Type: api.EventTokenRefused})
+	if len(refused) != 1 || len(refused[0].Message) != maxEventText || len(refused[0].Resource) != maxEventText {
+		t.Fatalf("%d events are kept of one attempt within the bounds and one beyond", len(refused))
+	}
+
+	largest := refused[0]
+	largest.Type, largest.Node, largest.RequestID, largest.CorrelationID = huge, huge, huge, huge
+	largest.Severity, largest.Fields = api.Severity(huge), map[string]string{"": huge[:maxEventText]}
+	for range api.MaxNodeEvents {
+		s.events.add(largest)
+	}
+	to := newEventRings(api.MaxNodeEvents)
+	for i := range api.MaxNodeEvents / maxPeerEvents {
+		runID, last := to.have("s-from")
+		got, _, _ := s.events.since(runID, last)
+		data, err := json.Marshal(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read api.PeerEvents
+		if err := decodeBounded(bytes.NewReader(data), &read); err != nil || len(read.Events) != maxPeerEvents {
+			t.Fatalf("answer %d, of %d bytes and %d events: %v", i, len(data), len(read.Events), err)
+		}
+		to.take("s-from", read)
+	}
+	if n := len(messages(to)); n != api.MaxNodeEvents {
+		t.Errorf("the follower has %d of %d events", n, api.MaxNodeEvents)
+	}
+}
+
+func TestAnEventIsKeptAsItIsUpToItsBounds(t *testing.T) {
+	fields := func(n, bytes int) map[string]string {
+		m := map[string]string{}
+		for i := range n {
+			m[string(rune('a'+i))] = strings.Repeat("x", bytes)
+		}
+		return m
+	}
+	for name, c := range map[string]struct {
+		in   api.Event
+		kept bool
+	}{
+		"the longest text":         {api.Event{Message: strings.Repeat("x", maxEventText)}, true},
+		"a longer one":             {api.Event{Message: strings.Repeat("x", maxEventText+1)}, false},
+		"the most fields":          {api.Event{Fields: fields(maxEventFields, maxEventText/maxEventFields-1)}, true},
+		"one more":                 {api.Event{Fields: fields(maxEventFields+1, 1)}, false},
+		"fields that are too long": {api.Event{Fields: fields(1, maxEventText)}, false},
+	} {
+		if got := trimmed(c.in); cmp.Equal(got, c.in) != c.kept {
+			t.Errorf("%s: %d bytes of text and %d fields are kept", name, len(got.Message), len(got.Fields))
 		}
 	}
 }

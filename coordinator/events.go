@@ -41,9 +41,8 @@ func (s *Server) ownEvent(typ string, sev api.Severity, resource, message string
 
 // tellEvent is ownEvent for what has its line in the audit log already.
 func (s *Server) tellEvent(typ string, sev api.Severity, resource, message string) {
-	e := api.Event{Time: time.Now().UTC(), Type: typ, Severity: sev, Resource: resource, Message: message, Node: s.cfg.Name}
-	s.events.add(e)
-	s.log.Warn().Str("type", typ).Str("resource", resource).Msg(message)
+	e := s.events.add(api.Event{Time: time.Now().UTC(), Type: typ, Severity: sev, Resource: resource, Message: message, Node: s.cfg.Name})
+	s.log.Warn().Str("type", e.Type).Str("resource", e.Resource).Msg(e.Message)
 }
 
 // Events lists state changes and what nodes and coordinators saw, in the order of time; the newest

@@ -146,6 +146,9 @@ func (s *Server) handleStatuses(w http.ResponseWriter, r *http.Request, node str
 	if !readJSON(w, r, &rep) {
 		return
 	}
+	for i := range rep.Reports {
+		rep.Reports[i].Reason = cutText(rep.Reports[i].Reason) // every coordinator keeps it, in the replica and in events
+	}
 	_, index, err := s.propose(r.Context(), state.Command{ReportStatuses: &state.ReportStatuses{NodeID: node, Report: rep}})
 	answer(w, api.StatusAck{Index: index}, err)
 }
@@ -153,6 +156,10 @@ func (s *Server) handleStatuses(w http.ResponseWriter, r *http.Request, node str
 func (s *Server) handleNodeEvents(w http.ResponseWriter, r *http.Request, node string) {
 	var batch api.NodeEvents
 	if !readJSON(w, r, &batch) {
+		return
+	}
+	if n := max(len(batch.Events), len(batch.Dropped)); n > api.MaxNodeEvents {
+		writeError(w, api.Errorf(api.CodeTooLarge, "%d events, at most %d are taken at once", n, api.MaxNodeEvents))
 		return
 	}
 	name := node
