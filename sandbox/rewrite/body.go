@@ -59,10 +59,16 @@ func (m *module) readBody(r *reader, typ funcType) body {
 		at := r.pos
 		n := r.u32()
 		r.valType()
-		if r.err == nil && (int64(n) > int64(m.limits.Locals) || b.locals+int(n) > m.limits.Locals) {
+		switch {
+		case r.err != nil:
+		case int64(n) > int64(m.limits.Locals-b.locals):
 			r.failAt(at, "the function has more than %d locals, the most that are allowed", m.limits.Locals)
+		case int(n) > m.limits.AllLocals-m.locals:
+			r.failAt(at, "the functions have more than %d locals together, the most that are allowed", m.limits.AllLocals)
+		default:
+			b.locals += int(n)
+			m.locals += int(n)
 		}
-		b.locals += int(n)
 		if r.err != nil {
 			return b
 		}

@@ -18,7 +18,8 @@ func (m *module) readTypes(r *reader) {
 }
 
 func (m *module) valTypes(r *reader) []byte {
-	n := r.count("types of values", m.limits.Types)
+	n := r.count("types of values", m.limits.TypeValues-m.values)
+	m.values += n
 	from := r.pos
 	for range n {
 		r.valType()

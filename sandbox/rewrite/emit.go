@@ -162,7 +162,6 @@ func (m *module) allBodies() uint32 { return uint32(len(m.funcs) + len(m.addedFu
 const (
 	namesModule = 0
 	namesFuncs  = 1
-	namesLocals = 2
 )
 
 // emitNames renumbers the functions' names. A name section that is damaged is dropped: names are no
@@ -181,9 +180,7 @@ func (m *module) emitNames() []byte {
 		switch id {
 		case namesModule:
 		case namesFuncs:
-			content = m.renumber(sub, func(b []byte) []byte { return appendName(b, sub.name()) })
-		case namesLocals:
-			content = m.renumber(sub, func(b []byte) []byte { return copyNames(b, sub) })
+			content = m.renumber(sub)
 		default:
 			continue
 		}
@@ -195,28 +192,15 @@ func (m *module) emitNames() []byte {
 	return b
 }
 
-// renumber copies a map from functions to whatever each copies.
-func (m *module) renumber(r *reader, each func([]byte) []byte) []byte {
-	n := r.count("names", len(m.code))
+// renumber copies a map from functions to names. It has no more names than there are functions.
+func (m *module) renumber(r *reader) []byte {
+	n := r.count("names", m.allFuncs())
 	b := appendU32(nil, uint32(n))
 	for range n {
 		b = appendU32(b, m.funcIndex(r.u32()))
-		b = each(b)
-		if r.err != nil {
-			return nil
-		}
-	}
-	return b
-}
-
-func copyNames(b []byte, r *reader) []byte {
-	n := r.count("names", len(r.data))
-	b = appendU32(b, uint32(n))
-	for range n {
-		b = appendU32(b, r.u32())
 		b = appendName(b, r.name())
 		if r.err != nil {
-			return b
+			return nil
 		}
 	}
 	return b

@@ -94,6 +94,8 @@ type module struct {
 	bodies  []body
 	names   []byte // content of the name section, without its name
 
+	values, locals, entries int // of all types, functions and segments of tables
+
 	importedFuncs, importedTables, importedMemories, importedGlobals, memories uint32
 
 	writesTables, dropsSegments, grows, fills, copies bool

@@ -111,18 +111,18 @@ func (r *reader) number(op byte) {
 // count reads the length of a vector whose elements have at least one byte each.
 func (r *reader) count(what string, most int) int {
 	start := r.pos
-	n := int(r.u32())
+	n := int64(r.u32()) // which 32 bits of an int might take for less than nothing
 	switch {
 	case r.err != nil:
 		return 0
-	case n > most:
+	case n > int64(most):
 		r.failAt(start, "%d %s: at most %d are allowed", n, what, most)
 		return 0
-	case n > r.end-r.pos:
+	case n > int64(r.end-r.pos):
 		r.failAt(start, "%d %s do not fit into the %d bytes that are left", n, what, r.end-r.pos)
 		return 0
 	}
-	return n
+	return int(n)
 }
 
 // index reads an index of something of which the module itself has so many. What this package adds

@@ -31,7 +31,7 @@ import (
 )
 
 // Version counts the changes of what this package emits; caches of its output are keyed by it.
-const Version = 5
+const Version = 6
 
 // The import that is added; a guest may not have it.
 const (
@@ -44,6 +44,8 @@ type Limits struct {
 	Functions     int    // that are defined
 	BodyBytes     int    // of one function
 	Locals        int    // of one function, without its parameters
+	AllLocals     int    // of all functions: who loads a module spells out what is a few bytes in it
+	TypeValues    int    // parameters and results of all types
 	Nesting       int    // of blocks in one function
 	BranchTargets int    // of one br_table
 	Complexity    int    // locals times blocks of one function: what makes compilers slow
@@ -51,6 +53,7 @@ type Limits struct {
 	MemoryPages   uint32 // the most that a memory may want from its start, of 64 KiB
 	TableEntries  uint32 // of one table, from the start and ever
 	Tables        int
+	Elements      int // entries of all segments of tables
 	DataBytes     int // of all segments
 	CustomBytes   int // of all custom sections
 }
@@ -58,8 +61,9 @@ type Limits struct {
 // DefaultLimits lets through what compilers of Go, Rust, C and AssemblyScript make.
 func DefaultLimits() Limits {
 	return Limits{
-		Functions: 100_000, BodyBytes: 1 << 20, Locals: 5_000, Nesting: 1_000, BranchTargets: 20_000, Complexity: 2_000_000,
-		Types: 100_000, MemoryPages: 1 << 14, TableEntries: 100_000, Tables: 16, DataBytes: 64 << 20, CustomBytes: 64 << 20,
+		Functions: 100_000, BodyBytes: 1 << 20, Locals: 5_000, AllLocals: 1_000_000, TypeValues: 1_000_000,
+		Nesting: 1_000, BranchTargets: 20_000, Complexity: 2_000_000, Types: 100_000, MemoryPages: 1 << 14,
+		TableEntries: 100_000, Tables: 16, Elements: 200_000, DataBytes: 64 << 20, CustomBytes: 64 << 20,
 	}
 }
 
@@ -90,6 +94,9 @@ type Output struct {
 	Hidden []string
 	// MemoryPages is what the module's memory has from its start, of 64 KiB; 0 without a memory.
 	MemoryPages uint32
+	// Unfolded is about how many bytes who loads the module makes of what is a few in it: locals, types and
+	// entries of segments.
+	Unfolded int64
 	// WritesTables and DropsSegments tell of instructions whose effects cannot be restored, VectorGlobals
 	// of mutable globals that no host can set, since an engine's globals are 64 bits to it. A module that
 	// has one of them wants a new instance for each request.
@@ -97,6 +104,13 @@ type Output struct {
 	DropsSegments bool
 	VectorGlobals bool
 }
+
+// What a local, and a parameter or result, becomes when a module is loaded, and what an entry of a segment
+// does, in bytes: as wazero has them.
+const (
+	unfoldedValue = 8
+	unfoldedEntry = 48
+)
 
 // Error says why a module is refused, and where.
 type Error struct {
@@ -117,7 +131,10 @@ func rewritten(code []byte, o Options, laps int64) (*Output, error) {
 		return nil, err
 	}
 	m.laps = laps
-	out := &Output{MemoryPages: m.least, WritesTables: m.writesTables, DropsSegments: m.dropsSegments}
+	out := &Output{
+		MemoryPages: m.least, WritesTables: m.writesTables, DropsSegments: m.dropsSegments,
+		Unfolded: int64(m.locals+m.values)*unfoldedValue + int64(m.entries)*unfoldedEntry,
+	}
 	m.plan(o, out)
 	out.Module = m.emit(o)
 	return out, nil

@@ -329,6 +329,7 @@ func TestARefusalSaysWhatAndWhere(t *testing.T) {
 		"an added type":        {body(opBlock, 3, opEnd).bytes(), "no type of a block"},
 		"number too long":      {body(opI32Const, 0x80, 0x80, 0x80, 0x80, 0x70, opDrop).bytes(), "more than 32 bits"},
 		"function not coded":   {cat(magic, version, []byte{secType, 4, 1, 0x60, 0, 0, secFunction, 2, 1, 0}), "1 functions are declared and 0 have code"},
+		"count above an int32": {cat(magic, version, []byte{secType, 4, 1, 0x60, 0, 0, secFunction, 5, 0xff, 0xff, 0xff, 0xff, 0x0f}), "4294967295 functions"},
 		"name is not UTF-8":    {moduleDef{funcs: []funcDef{fn()}, exports: []export{{"\xff", kindFunc, 0}}}.bytes(), "not UTF-8"},
 		"out of the functions": {moduleDef{funcs: []funcDef{fn()}, exports: []export{{"f", kindFunc, 1}}}.bytes(), "function 1 of 1"},
 	}
@@ -360,6 +361,18 @@ func TestLimitsHoldAtThemAndAbove(t *testing.T) {
 		"body":      {func(l *Limits, n int) { l.BodyBytes = n }, func(n int) []byte { return moduleDef{funcs: []funcDef{fn(bytes.Repeat([]byte{1}, n-2)...)}}.bytes() }, 40},
 		"locals": {func(l *Limits, n int) { l.Locals = n }, func(n int) []byte {
 			return moduleDef{funcs: []funcDef{{locals: []byte{1, byte(n), typeI32}, code: []byte{opEnd}}}}.bytes()
+		}, 9},
+		"locals of all": {func(l *Limits, n int) { l.AllLocals = n }, func(n int) []byte {
+			with := func(n byte) funcDef { return funcDef{locals: []byte{1, n, typeI32}, code: []byte{opEnd}} }
+			return moduleDef{funcs: []funcDef{with(3), with(byte(n - 3))}}.bytes()
+		}, 9},
+		"values of types": {func(l *Limits, n int) { l.TypeValues = n }, func(n int) []byte {
+			values := func(n int) []byte { return vec(slices.Repeat([][]byte{{typeI32}}, n)...) }
+			return cat(magic, version, section(nil, secType, vec(cat([]byte{0x60}, values(1), values(2)), cat([]byte{0x60}, values(n-3), values(0)))))
+		}, 9},
+		"entries of segments": {func(l *Limits, n int) { l.Elements = n }, func(n int) []byte {
+			passive := func(n int) []byte { return cat([]byte{1, 0, byte(n)}, make([]byte, n)) }
+			return moduleDef{funcs: []funcDef{fn()}, elems: vec(passive(2), passive(n-2))}.bytes()
 		}, 9},
 		"nesting": {func(l *Limits, n int) { l.Nesting = n }, func(n int) []byte {
 			return moduleDef{funcs: []funcDef{fn(cat(bytes.Repeat([]byte{opBlock, blockEmpty}, n-1), bytes.Repeat([]byte{opEnd}, n-1))...)}}.bytes()

@@ -61,7 +61,8 @@ func (m *module) readElements(r *reader) {
 				r.failAt(from, "%#x is no kind of a table's segment", t)
 			}
 		}
-		n := r.count("entries of a segment", m.limits.DataBytes)
+		n := r.count("entries of tables' segments", m.limits.Elements-m.entries)
+		m.entries += n
 		e.keep(m.code[from:r.pos])
 		for range n {
 			if exprs {

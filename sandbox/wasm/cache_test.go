@@ -334,6 +334,20 @@ func TestUnusedCodeIsDropped(t *testing.T) {
 	}
 }
 
+// A module that says in a few bytes that it has many locals is many bytes once it is loaded.
+func TestUnusedCodeCountsWhatItUnfoldsTo(t *testing.T) {
+	d := newDriver(t)
+	spec := rubbish(t, bomb(100, 5_000, nil))
+	m, err := d.engine.acquire(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.engine.release(m)
+	if locals := int64(100 * 5_000 * 8); m.bytes < locals {
+		t.Errorf("it counts %d bytes, and its locals alone are %d", m.bytes, locals)
+	}
+}
+
 // Compiled code that is over the bound goes, the longest unused first; not what is loaded, nor what
 // assignments name.
 func TestTheCacheOfCompiledModulesIsBounded(t *testing.T) {

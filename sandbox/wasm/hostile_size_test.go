@@ -27,6 +27,9 @@ func TestHostileSize(t *testing.T) {
 		{name: "locals times blocks", code: bomb(1, 5_000, ifs(410, 5_000)), end: refused("locals")},
 		{name: "a function too many", code: bomb(100_000, 1, nil), end: refused("functions")},
 		{name: "a type too many", code: typesOnly(100_001), end: refused("types")},
+		{name: "a local of all too many", code: bomb(201, 5_000, nil), end: refused("1000000 locals together")},
+		{name: "an entry of all too many", code: passive(200_001), end: refused("entries of tables' segments")},
+		{name: "names of no functions", code: overnamed(1_000_000), end: compiles},
 		{name: "many types", code: typesOnly(100_000), end: refused("neither cl_handle")},
 		{name: "many parameters", code: wide(990), end: compiles},
 		{name: "many names", code: named(50_000), end: compiles},
@@ -64,6 +67,25 @@ func wide(params int) []byte {
 		section(7, []byte{1, 6}, []byte(exportStart), []byte{0, 0}),
 		section(10, append(code, []byte{2, 0, opEnd})...),
 	}, nil)
+}
+
+// passive is a module with a segment of n entries that no table has.
+func passive(n int) []byte {
+	return bytes.Join([][]byte{
+		magic, versionModule, section(1, []byte{1, 0x60, 0, 0}), section(3, []byte{1, 0}),
+		section(7, []byte{1, 6}, []byte(exportStart), []byte{0, 0}),
+		section(9, []byte{1, 1, 0}, leb(n), make([]byte, n)),
+		section(10, []byte{1, 2, 0, opEnd}),
+	}, nil)
+}
+
+// overnamed is a module with n names for one function.
+func overnamed(n int) []byte {
+	var names []byte
+	for i := range n {
+		names = append(append(names, leb(i)...), 0)
+	}
+	return append(bomb(0, 0, nil), section(0, []byte("\x04name"), section(1, leb(n), names))...)
 }
 
 // named is a module that exports one function under n more names.

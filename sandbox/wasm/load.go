@@ -110,7 +110,7 @@ func (e *engine) load(m *module) error {
 		}
 	}
 	if err == nil {
-		m.metered, m.bytes = &d.Metered, d.Module.Bytes+d.Code.Bytes
+		m.metered, m.bytes = &d.Metered, d.Module.Bytes+d.Code.Bytes+d.Metered.Unfolded
 		e.cache.touch(m.digest)
 		return nil
 	}
