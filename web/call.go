@@ -33,8 +33,10 @@ type call struct {
 	echo   echo.Context
 	log    zerolog.Logger
 	caller api.Caller
-	raw    []byte // the body, once read
 	route  route
+	read   bool // the body was, with what came of it
+	raw    []byte
+	rawErr error
 	object string // what the request is about, for the audit log
 }
 
@@ -75,11 +77,16 @@ func (c *call) param(name string) string {
 // workload is the namespace and name in the path.
 func (c *call) workload() (ns, name string) { return c.param("ns"), c.param("name") }
 
-// body reads the request's body, once, up to its limit.
+// body is the request's body, read once, up to its limit.
 func (c *call) body() ([]byte, error) {
-	if c.raw != nil {
-		return c.raw, nil
+	if !c.read {
+		c.read = true // an error too is for good: what is left of a body that is too large is no body
+		c.raw, c.rawErr = c.readBody()
 	}
+	return c.raw, c.rawErr
+}
+
+func (c *call) readBody() ([]byte, error) {
 	rc := c.controller()
 	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // not supported by a recorder in tests
 	limit := cmp.Or(c.route.body, api.MaxBodyBytes)
@@ -91,8 +98,7 @@ func (c *call) body() ([]byte, error) {
 		return nil, api.Errorf(api.CodeInvalid, "the body could not be read: %w", err)
 	}
 	_ = rc.SetReadDeadline(time.Time{})
-	c.raw = append(make([]byte, 0, len(raw)+1), raw...) // never nil again
-	return c.raw, nil
+	return raw, nil
 }
 
 // decode reads a JSON body, strictly: one value, known fields only.

@@ -22,6 +22,16 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
+// What is left of a body that is too large is never taken for a body.
+func TestTheEndOfALargeBodyIsNotTaken(t *testing.T) {
+	m, s := newTest(t)
+	body := strings.Repeat(" ", api.MaxBodyBytes+1) + manifest("tail")
+	wantCode(t, ask(s, api.RoleOperator, http.MethodPost, "/v1/workloads", body), api.CodeTooLarge)
+	if _, there := m.workloads["default/tail"]; there {
+		t.Error("a workload was made of the end")
+	}
+}
+
 func TestHeadLimit(t *testing.T) {
 	_, s := newTest(t)
 	req := func(pad int) *http.Request {

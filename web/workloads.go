@@ -85,13 +85,16 @@ func agrees(field *string, path string) bool {
 // line and column, as the command line tells it of a file.
 func decodeWorkload(c *call) (api.Workload, error) {
 	var w api.Workload
-	if raw, err := c.body(); err == nil && len(raw) > api.MaxManifestBytes {
+	raw, err := c.body()
+	switch {
+	case err != nil:
+		return w, err
+	case len(raw) > api.MaxManifestBytes:
 		return w, api.Errorf(api.CodeTooLarge, "the manifest is %d bytes, at most %d are allowed", len(raw), api.MaxManifestBytes)
 	}
-	err := c.decode(&w)
-	if err != nil && (json.Valid(c.raw) || isYAML(c.raw)) {
+	if err = c.decode(&w); err != nil && (json.Valid(raw) || isYAML(raw)) {
 		w = api.Workload{}
-		err = manifests.Unmarshal("body", c.raw, &w)
+		err = manifests.Unmarshal("body", raw, &w)
 	}
 	w.Status = nil // as it was when the caller read it; not an input
 	return w, err
