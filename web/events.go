@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -73,12 +74,13 @@ func eventQueryOf(c *call) (q api.EventQuery, err error) {
 // followEvents is the stream of server-sent events: what there is, then what comes. With
 // Last-Event-ID it begins after that event.
 func (s *server) followEvents(c *call, q api.EventQuery) error {
-	f := &follower{after: q.After}
+	f, newest := &follower{after: q.After}, q.Limit
+	q.Limit = 0 // what the first read leaves out must count as seen, so it is read too
 	if last := c.request().Header.Get("Last-Event-ID"); last != "" {
 		if err := f.resume(last); err != nil {
 			return err
 		}
-		q.Limit = 0 // everything that was missed
+		newest = math.MaxInt // everything that was missed
 	}
 	if err := s.rates.allow(classStream, c.key()); err != nil {
 		return err
@@ -97,10 +99,11 @@ func (s *server) followEvents(c *call, q api.EventQuery) error {
 		if err != nil {
 			return out.broke(err)
 		}
-		if err := out.send(eventLines(f.fresh(l.Items))); err != nil {
+		fresh := f.fresh(l.Items)
+		if err := out.send(eventLines(fresh[max(0, len(fresh)-newest):])); err != nil {
 			return out.broke(err)
 		}
-		q.Limit = 0
+		newest = math.MaxInt
 		if err := s.untilMoreEvents(c.context(), index, out); err != nil {
 			return out.broke(err)
 		}

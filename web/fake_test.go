@@ -308,6 +308,9 @@ func (m *memory) Events(_ context.Context, q api.EventQuery) (api.List[api.Event
 			l.Items = append(l.Items, e)
 		}
 	}
+	if q.Limit > 0 {
+		l.Items = l.Items[max(0, len(l.Items)-q.Limit):]
+	}
 	return l, nil
 }
 

@@ -138,6 +138,20 @@ func TestFollowedEventsComeOnceAndInOrder(t *testing.T) {
 	}
 }
 
+// With a limit the newest come first, and then what is new: never what was left out.
+func TestFollowingTheNewestEventsGoesOnFromThere(t *testing.T) {
+	m, s := newTest(t)
+	m.events = []api.Event{event("3", 3), event("one/1", 0), event("4", 4), event("one/2", 0)}
+	next := listen(t, serve(t, s), "&limit=1", "")
+	if got := next(); got != "one/2" {
+		t.Fatalf("it begins with %s", got)
+	}
+	m.emit(event("5", 5))
+	if got := next(); got != "5" {
+		t.Errorf("then comes %s", got)
+	}
+}
+
 // Coordinators whose clocks differ write times into the log that do not rise.
 func TestNoFollowedEventIsLostToAClock(t *testing.T) {
 	m, s := newTest(t)
