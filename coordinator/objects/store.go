@@ -159,15 +159,22 @@ func (s *Store) fail(err error) error {
 	return s.failed
 }
 
-// commit turns Pebble's way of giving up, a call of Fatalf, into an error.
 func commit(b *pebble.Batch, o *pebble.WriteOptions) error {
 	return guarded(func() error { return errors.Join(b.Commit(o), b.Close()) })
 }
 
+// guarded turns Pebble's ways of giving up into an error: a call of Fatalf, and a panic with which a batch
+// ends when the disk has failed under one before it.
 func guarded(f func() error) (err error) {
 	defer func() {
-		if p, ok := recover().(fatal); ok {
+		switch p := recover().(type) {
+		case nil:
+		case fatal:
 			err = p.error
+		case error:
+			err = p
+		default:
+			err = fmt.Errorf("%v", p)
 		}
 	}()
 	return f()
@@ -186,15 +193,15 @@ func (s *Store) Sync() error {
 	return nil
 }
 
-// Close releases the folder. After a failed write Pebble reports it once more, which Apply has told already.
+// Close releases the folder. After a failed write that is left to the end of the process: Pebble gives up
+// with its locks held, and would wait for them.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := guarded(s.db.Close)
 	if s.failed != nil {
 		return nil
 	}
-	return err
+	return guarded(s.db.Close)
 }
 
 // View is the rows of one moment. It is cheap, but holds back room on the disk: close it soon.

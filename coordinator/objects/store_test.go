@@ -3,14 +3,17 @@ package objects
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/google/go-cmp/cmp"
@@ -292,7 +295,7 @@ func TestAWriteThatFailsEndsAllChanges(t *testing.T) {
 	defer closeStore(t, from)
 	applyAll(t, from, life())
 	newer := dump(t, from)
-	mem := vfs.NewMem()
+	mem := vfs.NewCrashableMem()
 	full := false
 	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if full && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
@@ -314,10 +317,40 @@ func TestAWriteThatFailsEndsAllChanges(t *testing.T) {
 		t.Error("caught up after a failure")
 	}
 	closeStore(t, s)
-	s = openStore(t, mem)
+	s = openStore(t, mem.CrashClone(vfs.CrashCloneCfg{}))
 	defer closeStore(t, s)
 	applyAll(t, s, life())
 	if s.Applied() != 4 {
 		t.Errorf("applied up to %d", s.Applied())
 	}
+}
+
+// What Apply says that it has done is there, also when the disk fails under a write that nobody waits for:
+// Pebble tells of that with the next that does not fit into what it has gathered.
+func TestADiskThatFailsUnseenLosesNothingThatWasSaid(t *testing.T) {
+	var broken atomic.Bool
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if broken.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			return errorfs.ErrInjected
+		}
+		return nil
+	}))
+	s := openStore(t, fs)
+	defer closeStore(t, s)
+	apply(t, s, 1, at(bucketNamed("assets")))
+	broken.Store(true)
+	if err := guarded(func() error { return s.db.LogData(nil, pebble.Sync) }); !errors.Is(err, errorfs.ErrInjected) {
+		t.Fatal(err) // Pebble knows by now that its disk has failed, the store does not
+	}
+	for i := uint64(2); i < 20; i++ {
+		if _, err := s.Apply(i, []Command{at(small(fmt.Sprint(i), strings.Repeat("x", api.MaxInlineBytes), Condition{}))}); err != nil {
+			return
+		}
+		v := s.View()
+		if _, err := Object(v, "assets", fmt.Sprint(i)); err != nil {
+			t.Errorf("entry %d was applied: %v", i, err)
+		}
+		closeStore(t, v)
+	}
+	t.Error("no write failed")
 }
