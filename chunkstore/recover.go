@@ -220,6 +220,9 @@ func (c *Chunks) adopt(id uint64, sizes map[uint64]int64) error {
 		return err
 	}
 	err := c.readers.read(id, func(file vfs.File) error {
+		if err := file.Sync(); err != nil { // who was killed may have left it in the kernel's memory
+			return err
+		}
 		return scan(file, known, end, func(at int64, h head) error {
 			if !intact(file, at, h, (*buf)[:0]) {
 				return nil

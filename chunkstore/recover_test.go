@@ -81,6 +81,26 @@ func TestATornTail(t *testing.T) {
 	}
 }
 
+// What was written when the agent was killed is in the kernel's memory, not on the disk. Taken up, it is as
+// durable as what was put: a put that finds it here relies on it.
+func TestWhatIsTakenUpOutlivesAPowerCut(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	c := openChunks(t, fs, small)
+	putChunks(t, c, "o", noise(1, 100_000))
+	r := &record{data: noise(2, 100_000)}
+	r.key = must(parseDigest(DigestOf(r.data)))
+	if _, err := c.writer.append(r.encode(), r.body); err != nil {
+		t.Fatal(err)
+	}
+	c = reopen(t, c)
+	putChunks(t, c, "o", r.data)
+	if s := c.Stats(); s.Hits != 1 {
+		t.Fatalf("it was not taken up: %+v", s)
+	}
+	c = openChunks(t, fs.CrashClone(vfs.CrashCloneCfg{}), small)
+	mustGet(t, c, r.data)
+}
+
 func TestASegmentThatIsGone(t *testing.T) {
 	fs := vfs.NewMem()
 	c := openChunks(t, fs, small)
