@@ -398,10 +398,15 @@ func TestAFlushThatFailsIsNeverTrusted(t *testing.T) {
 	if has, err := s.Has(DigestOf(second)); has || err != nil {
 		t.Errorf("has what was not flushed: %v", err)
 	}
-	putChunks(t, s, "o", second)
-	if s.writer.id != 2 || s.state(1).size != 100_000+headBytes {
-		t.Errorf("segment %d is written to, of the first %+v is known", s.writer.id, s.state(1))
+	putChunks(t, s, "o", noise(3, 100_000))
+	if s.writer.id != 2 || s.Stats().DeadBytes != 100_000+headBytes {
+		t.Errorf("segment %d is written to: %+v", s.writer.id, s.Stats())
 	}
+	s = reopen(t, s)
+	if has, err := s.Has(DigestOf(second)); has || err != nil {
+		t.Errorf("has taken up what was not flushed: %v", err)
+	}
+	putChunks(t, s, "o", second)
 	mustGet(t, s, first)
 	mustGet(t, s, second)
 	s = reopen(t, s)

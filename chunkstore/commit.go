@@ -249,9 +249,13 @@ func (g *group) publish() {
 	g.c.hits += g.hits
 }
 
-// undo forgets what a failed group has appended: the next one writes over it.
+// undo forgets what a failed group has appended: the next one writes over it. What could not be flushed stays
+// as dead bytes, or it would be taken up when the store is opened again.
 func (g *group) undo() {
 	w := g.c.writer
+	if g.c.abandoned {
+		return
+	}
 	w.end = g.c.segments[w.id].size
 	w.dirty = true
 }
