@@ -151,7 +151,7 @@ func (a *Agent) keepTrust(ctx context.Context, s *session, index uint64) error {
 	defer a.trustMu.Unlock()
 	if index > a.trusted.Load() {
 		var b api.TrustBundle
-		if _, err := s.watch(ctx, api.PathTrust, &b); err != nil {
+		if _, err := s.get(ctx, callTimeout, api.PathTrust, &b); err != nil {
 			return err
 		}
 		if err := a.takeTrust(ctx, s, &b); err != nil {

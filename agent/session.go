@@ -31,6 +31,9 @@ const (
 	goodbyeWait  = 2 * time.Second
 	drainTimeout = 5 * time.Minute // for replicas to move before a stop with --on-stop=drain
 	maxWatchBody = 256 << 20       // a set or table of the largest cluster
+	smallAnswer  = 64 << 10        // after which a watch goes on at once: some hundred workloads
+	restPerMiB   = 50 * time.Millisecond
+	maxRest      = 500 * time.Millisecond
 )
 
 // sessions is the conversation with every coordinator that is known. The list grows with what they
@@ -222,52 +225,67 @@ func (ss *sessions) heard(ack api.HeartbeatAck) {
 }
 
 func (s *session) watchAssignments(ctx context.Context) error {
-	for {
+	return watch(ctx, s, func() string {
 		epoch, gen := s.a.intake.have()
-		path := fmt.Sprintf("%s?epoch=%d&generation=%d&wait=%s", api.PathAssignments, epoch, gen, watchWait)
-		var set api.AssignmentSet
-		if got, err := s.watch(ctx, path, &set); err != nil {
-			return err
-		} else if got {
-			s.a.intake.offer(&set)
-			if err := s.a.intake.settled(ctx, set.Epoch, set.Generation); err != nil {
-				return err
-			}
-		}
-	}
+		return fmt.Sprintf("%s?epoch=%d&generation=%d&wait=%s", api.PathAssignments, epoch, gen, watchWait)
+	}, func(set *api.AssignmentSet) error {
+		s.a.intake.offer(set)
+		return s.a.intake.settled(ctx, set.Epoch, set.Generation)
+	})
 }
 
 func (s *session) watchEndpoints(ctx context.Context) error {
-	for {
+	return watch(ctx, s, func() string {
 		epoch, index := s.a.table.have()
-		path := fmt.Sprintf("%s?epoch=%d&index=%d&wait=%s", api.PathEndpoints, epoch, index, watchWait)
-		var t api.EndpointTable
-		if got, err := s.watch(ctx, path, &t); err != nil {
+		return fmt.Sprintf("%s?epoch=%d&index=%d&wait=%s", api.PathEndpoints, epoch, index, watchWait)
+	}, func(t *api.EndpointTable) error {
+		s.a.takeEndpoints(t)
+		return nil
+	})
+}
+
+// watch makes blocking reads, one after the other, and has each change taken.
+func watch[T any](ctx context.Context, s *session, path func() string, take func(*T) error) error {
+	for {
+		next := new(T)
+		size, err := s.get(ctx, watchWait+callTimeout, path(), next)
+		if err == nil && size > 0 {
+			err = take(next)
+		}
+		if err == nil {
+			err = run.Sleep(ctx, restAfter(size))
+		}
+		if err != nil {
 			return err
-		} else if got {
-			s.a.takeEndpoints(&t)
 		}
 	}
 }
 
-// watch makes one blocking read; false when nothing changed.
-func (s *session) watch(ctx context.Context, path string, out any) (bool, error) {
-	return s.get(ctx, watchWait+callTimeout, path, out)
+// restAfter is how long a watch asks for nothing after an answer of a size. Each answer is all of a set or
+// table: of one with thousands of workloads the next changes may as well come together, or nodes and
+// coordinators would do little else while many are deployed.
+func restAfter(size int64) time.Duration {
+	if size <= smallAnswer {
+		return 0
+	}
+	return min(time.Duration(size)*restPerMiB>>20, maxRest)
 }
 
-// get reads something that may be the same as before: false then.
-func (s *session) get(ctx context.Context, timeout time.Duration, path string, out any) (bool, error) {
+// get reads something that may be the same as before: its size is 0 then.
+func (s *session) get(ctx context.Context, timeout time.Duration, path string, out any) (size int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	resp, err := s.do(ctx, http.MethodGet, path, nil)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusNoContent {
-		return false, nil
+		return 0, nil
 	}
-	return true, json.NewDecoder(io.LimitReader(resp.Body, maxWatchBody)).Decode(out)
+	dec := json.NewDecoder(io.LimitReader(resp.Body, maxWatchBody))
+	err = dec.Decode(out)
+	return dec.InputOffset(), err
 }
 
 func (s *session) call(ctx context.Context, path string, in, out any) error {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloudless/cloudless/api"
 )
@@ -159,6 +160,19 @@ func TestANewEpochIsToldEverything(t *testing.T) {
 	}
 	if !slices.Equal(d.Running(), []string{"r-1"}) {
 		t.Errorf("%v runs", d.Running())
+	}
+}
+
+// Only the sets and tables of large clusters make a node wait before it asks for the next, and never long.
+func TestAWatchRestsAfterALargeAnswer(t *testing.T) {
+	const mib = 1 << 20
+	for size, want := range map[int64]time.Duration{
+		0: 0, smallAnswer: 0, smallAnswer + 1: (smallAnswer + 1) * restPerMiB / mib, mib: restPerMiB,
+		10*mib - 1: (10*mib - 1) * restPerMiB / mib, 10 * mib: maxRest, 10*mib + 1: maxRest, maxWatchBody: maxRest,
+	} {
+		if got := restAfter(size); got != want {
+			t.Errorf("after %d bytes it rests for %v, want %v", size, got, want)
+		}
 	}
 }
 

@@ -175,9 +175,9 @@ func (a *Agent) askStoreMembers(ctx context.Context) (err error) {
 	path := fmt.Sprintf("%s?revision=%d", api.PathStoreMembers, a.store.members.Load().Revision)
 	for _, s := range a.sessions.inOrder() {
 		var m api.StoreMembers
-		var got bool
-		if got, err = s.get(ctx, membersTimeout, path, &m); err == nil {
-			if got {
+		var size int64
+		if size, err = s.get(ctx, membersTimeout, path, &m); err == nil {
+			if size > 0 {
 				a.store.members.Store(&m)
 			}
 			return nil

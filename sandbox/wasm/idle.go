@@ -10,8 +10,13 @@ import (
 	"github.com/cloudless/cloudless/internal/run"
 )
 
-// restEvery is how often replicas that hold something are asked to give back what they do not need.
-const restEvery = time.Second
+const (
+	// restEvery is how often replicas that hold something are asked to give back what they do not need.
+	restEvery = time.Second
+	// warmReplicas may keep the instance that showed, at their start, that one can be made. It takes 32 KiB and
+	// more: of ten thousand modules that are deployed together that would be most of the agent's memory.
+	warmReplicas = 500
+)
 
 // resting is a replica that holds instances while it is asked for, and can do without them.
 type resting interface {
@@ -30,6 +35,13 @@ func (a *awake) add(r resting) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.set[r] = true
+}
+
+// many tells whether there are as many as may hold something that nobody has asked for.
+func (a *awake) many() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.set) > warmReplicas
 }
 
 // all lists them.

@@ -60,13 +60,19 @@ func newServer(ctx context.Context, b *base, how drive) (*server, error) {
 	return s, nil
 }
 
-// try makes a first instance, which stays in the pool.
+// try makes a first instance. It stays in the pool, unless many replicas hold one: then the first request makes
+// another, as it does where the module was tried before.
 func (s *server) try(ctx context.Context) error {
 	i, err := s.pool.get(ctx)
-	if err == nil {
+	switch {
+	case err != nil:
+		return err
+	case s.driver.awake.many():
+		s.pool.drop(i)
+	default:
 		s.pool.put(i)
 	}
-	return err
+	return nil
 }
 
 // restores says whether instances are put back after each request, and not used on or made anew.
