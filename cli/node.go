@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -224,86 +223,6 @@ func (e *Env) did(name, format string, args ...any) error {
 	}
 	_, err := fmt.Fprintln(e.Out, text)
 	return err
-}
-
-func nodeDrain(e *Env) *cobra.Command {
-	var graceful, dryRun bool
-	var deadline time.Duration
-	var wait waitFlags
-	cmd := &cobra.Command{
-		Use: "drain NODE", Short: "Move everything off a node", Args: cobra.ExactArgs(1), ValidArgsFunction: e.completeNodes(),
-		Example: "  cloudless node drain edge-1 --graceful --deadline 5m --wait",
-		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
-			return e.onNode(ctx, c, args[0], false, func(id string) error {
-				n, err := c.Node(ctx, id, 0, 0)
-				if err != nil {
-					return err
-				}
-				if dryRun {
-					return e.nodeOutcome(n, id, fmt.Sprintf("would be drained of %d replicas", live(n).Replicas))
-				}
-				if err := e.confirm(fmt.Sprintf("drain node %s (%d replicas)", n.Name, live(n).Replicas)); err != nil {
-					return err
-				}
-				n, err = c.Drain(ctx, id, api.DrainRequest{Graceful: graceful, Deadline: api.Duration(deadline)})
-				if err == nil && wait.set() {
-					n, err = e.waitDrained(ctx, c, id, &wait)
-				}
-				return orElse(err, func() error { return e.nodeOutcome(n, id, drained(n)) })
-			})
-		}),
-	}
-	cmd.Flags().BoolVar(&graceful, "graceful", false, "start each replacement before its replica stops")
-	cmd.Flags().DurationVar(&deadline, "deadline", 0, "stop what is left after this time (default: never)")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would move, and move nothing")
-	wait.add(cmd, "until nothing runs on the node and nothing needs its chunks")
-	return cmd
-}
-
-func drained(n api.Node) string {
-	if isDrained(n) {
-		return "drained"
-	}
-	return "draining"
-}
-
-// isDrained tells whether a node has no replicas, and no chunk of the object store that is needed there.
-func isDrained(n api.Node) bool {
-	return n.Status != nil && n.Status.Replicas == 0 && (n.StoreCapacity == 0 || n.Status.Upkeep != nil && n.Status.Upkeep.SafeToRemove)
-}
-
-// remaining says what is still on a node.
-func remaining(n api.Node) string {
-	s := live(n)
-	text := fmt.Sprintf("%d replicas", s.Replicas)
-	if s.Upkeep != nil && !s.Upkeep.SafeToRemove {
-		text += fmt.Sprintf(" and %d chunks", s.Upkeep.Chunks)
-	}
-	return text
-}
-
-func (e *Env) waitDrained(ctx context.Context, c *client.Client, id string, f *waitFlags) (api.Node, error) {
-	ctx, cancel := context.WithTimeout(ctx, f.timeout)
-	defer cancel()
-	p := e.progress()
-	defer p.clear()
-	for {
-		n, err := c.Node(ctx, id, 0, 0)
-		if err == nil && isDrained(n) {
-			return n, nil
-		}
-		if err == nil {
-			p.line("waiting: %s on node %s", remaining(n), n.Name)
-			err = pause(ctx, 200*time.Millisecond)
-		}
-		switch {
-		case api.CodeOf(err) == api.CodeTimeout || ctx.Err() == context.DeadlineExceeded:
-			return n, api.Errorf(api.CodeTimeout, "node %s is not empty after %s: %s are left", id, f.timeout, remaining(n)).
-				WithHint("the drain goes on; see 'cloudless node get %s'", id)
-		case err != nil:
-			return n, err
-		}
-	}
 }
 
 func nodeRemove(e *Env) *cobra.Command {

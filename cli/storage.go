@@ -209,7 +209,7 @@ func (w *storageWait) until(ctx context.Context, e *Env, c *client.Client, done 
 				return nil
 			}
 			last = left
-			p.line("waiting: %s", left)
+			p.waiting(left)
 			err = pause(ctx, storagePoll)
 		}
 		switch {

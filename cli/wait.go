@@ -19,6 +19,7 @@ const (
 	routePoll   = 20 * time.Millisecond
 	firstWait   = time.Second
 	defaultWait = 5 * time.Minute
+	tellEvery   = 10 * time.Second // at most, where no terminal shows what is waited for
 )
 
 // waitFlags are --wait[=ready|routed] and --timeout.
@@ -106,7 +107,7 @@ func (e *Env) waitGone(ctx context.Context, c *client.Client, ref api.Ref, after
 // that changed nothing may never show there.
 func (e *Env) settle(ctx context.Context, c *client.Client, ref api.Ref, after uint64, p *progress, s *api.Settled, done func() (bool, error)) error {
 	wait := firstWait
-	for index := max(after, 1) - 1; ; wait = api.DefaultWait {
+	for index := max(after, 1) - 1; ; wait = tellEvery {
 		asked := time.Now()
 		next, err := c.Settled(ctx, ref, index, wait)
 		if err != nil {
@@ -191,16 +192,29 @@ func why(w api.Workload) string {
 
 // progress shows on a terminal how far things are, on one line that is drawn over.
 type progress struct {
-	e     *Env
-	drawn bool
+	e      *Env
+	drawn  bool
+	told   string    // the last line of waiting that was told where no terminal is
+	toldAt time.Time // or when the wait began
 }
 
-func (e *Env) progress() *progress { return &progress{e: e} }
+func (e *Env) progress() *progress { return &progress{e: e, toldAt: e.Now()} }
 
 func (p *progress) show(w *api.Workload) {
 	if w != nil {
-		p.line("waiting: %s", why(*w))
+		p.waiting(why(*w))
 	}
+}
+
+// waiting shows what is waited for. Where no terminal is, a wait that takes long tells it by a line, and again
+// when it has changed.
+func (p *progress) waiting(what string) {
+	p.line("waiting: %s", what)
+	if isTerminal(p.e.Err) || p.e.shows("json", "yaml") || what == p.told || p.e.Now().Sub(p.toldAt) < tellEvery {
+		return
+	}
+	p.told, p.toldAt = what, p.e.Now()
+	p.e.say("waiting: %s", what)
 }
 
 func (p *progress) line(format string, args ...any) {

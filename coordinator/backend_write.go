@@ -115,6 +115,9 @@ func (s *Server) writeNode(ctx context.Context, c api.Caller, idOrName string, c
 
 // DrainNode empties a node and keeps new replicas off it.
 func (s *Server) DrainNode(ctx context.Context, c api.Caller, idOrName string, r api.DrainRequest) (api.Node, error) {
+	if r.Deadline < 0 {
+		return api.Node{}, api.Errorf(api.CodeInvalid, "deadline: %s is less than 0", r.Deadline.D())
+	}
 	d := &api.Drain{Graceful: r.Graceful, Started: time.Now().UTC()}
 	if r.Deadline > 0 {
 		d.Deadline = d.Started.Add(r.Deadline.D())
