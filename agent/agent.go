@@ -310,16 +310,24 @@ func (a *Agent) Close() error {
 	return a.stopErr
 }
 
-// drainSelf has everything that runs here moved away, and waits until it is gone or drainTimeout is over.
+// drainSelf has everything that runs here moved away, and waits until it is gone or drainTimeout is over. It
+// asks again and again: a session that begins anew registers the node, which ends a drain of its own.
 func (a *Agent) drainSelf() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
-	if err := a.sessions.call(ctx, api.PathDrainSelf, struct{}{}, &struct{}{}); err != nil {
-		a.log.Warn().Err(err).Msg("replicas not moved before this stop")
-		return
-	}
-	for a.running() > 0 && run.Sleep(ctx, 100*time.Millisecond) == nil {
-		continue
+	var asked time.Time
+	for a.running() > 0 {
+		if time.Since(asked) >= drainAgain {
+			err := a.sessions.call(ctx, api.PathDrainSelf, struct{}{}, &struct{}{})
+			if err != nil && asked.IsZero() {
+				a.log.Warn().Err(err).Msg("replicas not moved before this stop")
+				return
+			}
+			asked = time.Now()
+		}
+		if run.Sleep(ctx, 100*time.Millisecond) != nil {
+			return
+		}
 	}
 }
 

@@ -99,6 +99,7 @@ type coordinator struct {
 	reports   []api.StatusReport
 	events    []api.NodeEvents
 	goodbyes  []string
+	drains    int                     // times that the node wanted its replicas moved
 	refuse    func(path string) error // may be nil
 }
 
@@ -141,6 +142,11 @@ func (c *coordinator) self() []api.Member {
 func (c *coordinator) change(f func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.tell(f)
+}
+
+// tell is change by one who holds c.mu.
+func (c *coordinator) tell(f func()) {
 	f()
 	close(c.changed)
 	c.changed = make(chan struct{})
@@ -190,6 +196,7 @@ func (c *coordinator) nodeAPI() http.Handler {
 		c.goodbyes = append(c.goodbyes, decode[api.Goodbye](r).Kind)
 		return struct{}{}
 	})
+	post(api.PathDrainSelf, func(*http.Request) any { return struct{}{} })
 	mux.HandleFunc("GET "+api.PathAssignments, func(w http.ResponseWriter, r *http.Request) {
 		c.watch(w, r, "generation", func() (any, uint64, uint64) {
 			if c.set == nil {

@@ -30,6 +30,7 @@ const (
 	stopTimeout  = 20 * time.Second
 	goodbyeWait  = 2 * time.Second
 	drainTimeout = 5 * time.Minute // for replicas to move before a stop with --on-stop=drain
+	drainAgain   = 2 * time.Second // between two words to the coordinators that they are to move
 	maxWatchBody = 256 << 20       // a set or table of the largest cluster
 	smallAnswer  = 64 << 10        // after which a watch goes on at once: some hundred workloads
 	restPerMiB   = 50 * time.Millisecond

@@ -71,7 +71,7 @@ func (t *tx) registerNode(r RegisterNode) Result {
 		}
 		n.Liveness, n.Reason, n.Goodbye = api.NodeReady, "", ""
 		if n.Drain != nil && n.Drain.Self {
-			n.Drain, n.Cordoned = nil, false
+			n.Drain = nil
 		}
 	})
 	if old.Liveness != api.NodeReady {
@@ -129,12 +129,16 @@ func (t *tx) cordon(c Cordon) Result {
 	return res
 }
 
+// drain empties a node. What somebody has asked for outlasts the node's own stop: that is the drain which goes
+// on when both want one, and it leaves the node cordoned.
 func (t *tx) drain(d DrainNode) Result {
+	self := d.Drain != nil && d.Drain.Self
+	if old, ok := t.Node(d.ID); self && ok && old.Drain != nil {
+		return Result{Node: old}
+	}
 	res := t.change(d.ID, func(n *api.Node) {
 		n.Drain = d.Drain
-		if d.Drain != nil {
-			n.Cordoned = true
-		}
+		n.Cordoned = n.Cordoned || d.Drain != nil && !self
 	})
 	if res.Err == nil && d.Drain != nil {
 		t.event(api.EventNodeDraining, api.SeverityInfo, "node/"+res.Node.Name, "node %s is being emptied", res.Node.Name)
