@@ -174,9 +174,7 @@ func checkHTTP(ctx context.Context, e sandbox.Endpoint, path string, port int) e
 func askHTTP(e sandbox.Endpoint, req *http.Request) (status int, err error) {
 	if e.Handler != nil {
 		req.RequestURI, req.RemoteAddr = req.URL.RequestURI(), "127.0.0.1:0"
-		w := &statusWriter{header: http.Header{}}
-		e.Handler.ServeHTTP(w, req)
-		return w.code(), req.Context().Err()
+		return askGuest(e.Handler, req)
 	}
 	if e.Host == "" {
 		return 0, fmt.Errorf("the replica serves no http")
@@ -188,6 +186,20 @@ func askHTTP(e sandbox.Endpoint, req *http.Request) (status int, err error) {
 	}
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // only the status counts
 	return resp.StatusCode, resp.Body.Close()
+}
+
+// askGuest asks as an HTTP server does, of which a handler breaks off its answer by a panic.
+func askGuest(h http.Handler, req *http.Request) (status int, err error) {
+	w := &statusWriter{header: http.Header{}}
+	defer func() {
+		if p := recover(); p == http.ErrAbortHandler {
+			err = fmt.Errorf("GET %s: the answer broke off", req.URL.Path)
+		} else if p != nil {
+			panic(p)
+		}
+	}()
+	h.ServeHTTP(w, req)
+	return w.code(), req.Context().Err()
 }
 
 // statusWriter is a ResponseWriter that keeps the status alone.

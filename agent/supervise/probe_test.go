@@ -19,13 +19,17 @@ func httpProbe() *api.Probe {
 	return &api.Probe{HTTP: &api.HTTPProbe{Path: "/healthz"}, Interval: api.Duration(time.Second), Timeout: api.Duration(time.Second), Failures: 3}
 }
 
-// answers is a wasm guest that answers with a status that the test sets; -1 hangs.
+// answers is a wasm guest that answers with a status that the test sets; -1 hangs, -2 breaks off an answer.
 func answers(status *atomic.Int32) *fake.Driver {
 	return wasmDriver(fake.Script{Handler: func(sandbox.Spec) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if status.Load() < 0 {
+			switch status.Load() {
+			case -1:
 				<-r.Context().Done()
 				return
+			case -2:
+				w.WriteHeader(http.StatusOK)
+				panic(http.ErrAbortHandler)
 			}
 			if r.URL.Path == "/healthz" {
 				w.WriteHeader(int(status.Load()))
@@ -58,6 +62,27 @@ func TestReadinessProbe(t *testing.T) {
 		after(time.Second)
 		same(t, "ready after one success", true, n.last("r-1").Ready)
 		same(t, "restarts", 0, n.last("r-1").Restarts)
+		n.close(StopKill)
+	})
+}
+
+// A guest that fails in the middle of an answer, as a trap does to it, has failed the probe. It is asked again.
+func TestAnAnswerThatBreaksOffIsAFailedProbe(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var status atomic.Int32
+		status.Store(-2)
+		n := newNode(t, answers(&status))
+		n.run("r-1", api.VariantWasm, wasm(func(s *api.WorkloadSpec) { s.Probes.Readiness, s.Probes.Liveness = httpProbe(), httpProbe() }))
+		after(1500 * time.Millisecond)
+		same(t, "ready", false, n.last("r-1").Ready)
+		status.Store(200)
+		after(time.Second)
+		same(t, "ready once it answers", true, n.last("r-1").Ready)
+		status.Store(-2)
+		after(10 * time.Second)
+		if n.last("r-1").Restarts == 0 {
+			t.Error("its liveness probe fails, and it is not restarted")
+		}
 		n.close(StopKill)
 	})
 }
