@@ -90,7 +90,7 @@ func (a *Arena) Region(limit uint64, owner *Account) (*Region, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Region{arena: a, span: s, limit: limit, owner: owner, held: a.budget.Open(0)}, nil
+	return &Region{arena: a, span: s, limit: limit, owner: owner, held: a.budget.Open(0, 0)}, nil
 }
 
 // Restored makes a region that begins as the image. An engine that makes an instance writes the module's

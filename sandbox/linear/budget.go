@@ -38,22 +38,24 @@ func (b *Budget) give(n uint64) {
 	b.used -= n
 }
 
-// Open makes an account that holds n bytes; nil if the budget has not got them.
-func (b *Budget) Open(n uint64) *Account {
-	if !b.take(n) {
+// Open makes an account that holds n bytes for a memory, and so many beside it; nil if the budget has not got them.
+func (b *Budget) Open(n, beside uint64) *Account {
+	if !b.take(n + beside) {
 		return nil
 	}
-	return &Account{budget: b, held: n}
+	return &Account{budget: b, held: n, beside: beside}
 }
 
-// Account is one instance's part of a budget. It may be filled ahead of use, and only grows until it
-// is closed. The nil account covers everything.
+// Account is one instance's part of a budget: what its memory has, which may be filled ahead of use and only
+// grows until the account is closed, and what the instance has beside it, which comes and goes. The nil account
+// covers everything.
 type Account struct {
 	budget *Budget
 	held   uint64
+	beside uint64
 }
 
-// Held is what the account has taken.
+// Held is what the account has taken for a memory.
 func (a *Account) Held() uint64 {
 	if a == nil {
 		return 0
@@ -61,7 +63,7 @@ func (a *Account) Held() uint64 {
 	return a.held
 }
 
-// Cover has the account hold size bytes, or more if it does; false if the budget has not got them.
+// Cover has the account hold size bytes for a memory, or more if it does; false if the budget has not got them.
 func (a *Account) Cover(size uint64) bool {
 	switch {
 	case a == nil || size <= a.held:
@@ -73,7 +75,21 @@ func (a *Account) Cover(size uint64) bool {
 	return true
 }
 
-// shrink gives back what is more than size.
+// Beside has the account hold n bytes beside the memory's; false, and as before, if the budget has not got them.
+func (a *Account) Beside(n uint64) bool {
+	switch {
+	case a == nil:
+		return true
+	case n <= a.beside:
+		a.budget.give(a.beside - n)
+	case !a.budget.take(n - a.beside):
+		return false
+	}
+	a.beside = n
+	return true
+}
+
+// shrink gives back what the memory has more than size.
 func (a *Account) shrink(size uint64) {
 	if a != nil && size < a.held {
 		a.budget.give(a.held - size)
@@ -82,4 +98,7 @@ func (a *Account) shrink(size uint64) {
 }
 
 // Close gives everything back. The account may be used again, and closed again.
-func (a *Account) Close() { a.shrink(0) }
+func (a *Account) Close() {
+	a.shrink(0)
+	a.Beside(0)
+}

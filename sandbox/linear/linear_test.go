@@ -107,8 +107,8 @@ func TestBudgetsBoundAllRegionsTogether(t *testing.T) {
 	owner := NewBudget(2 * mib)
 	arena := NewArena(3 * mib)
 	defer closeAll(t, arena)
-	first, second := owner.Open(mib), owner.Open(0)
-	if owner.Open(mib+1) != nil {
+	first, second := owner.Open(mib, 0), owner.Open(0, 0)
+	if owner.Open(mib+1, 0) != nil {
 		t.Error("an account was opened past the budget")
 	}
 	r, s, other := open(t, arena, 8*mib, 0, first), open(t, arena, 8*mib, 0, second), open(t, arena, 8*mib, 0, nil)
@@ -137,10 +137,33 @@ func TestBudgetsBoundAllRegionsTogether(t *testing.T) {
 	}
 }
 
+func TestWhatAnInstanceHasBesideItsMemoryIsOfItsBudget(t *testing.T) {
+	owner := NewBudget(4 * kib)
+	account := owner.Open(kib, 0)
+	beside := func(n uint64, want bool, used uint64) {
+		t.Helper()
+		if got := account.Beside(n); got != want || owner.Used() != used || account.Held() != kib {
+			t.Errorf("%d beside: %v, want %v; %d are used, want %d, and %d held", n, got, want, owner.Used(), used, account.Held())
+		}
+	}
+	beside(3*kib, true, 4*kib)
+	beside(3*kib+1, false, 4*kib)
+	beside(kib, true, 2*kib)
+	if account.Cover(3*kib + 1); owner.Used() != 2*kib {
+		t.Errorf("%d are used, though there was no room to cover more", owner.Used())
+	}
+	beside(0, true, kib)
+	beside(kib, true, 2*kib)
+	account.Close()
+	if owner.Used() != 0 {
+		t.Errorf("a closed account holds %d", owner.Used())
+	}
+}
+
 func TestRefusedByTheArenaTheOwnerHasItBack(t *testing.T) {
 	arena, owner := NewArena(mib), NewBudget(8*mib)
 	defer closeAll(t, arena)
-	account := owner.Open(64 * kib)
+	account := owner.Open(64*kib, 0)
 	r := open(t, arena, 8*mib, 64*kib, account)
 	defer closeAll(t, r)
 	if r.Grow(2*mib) != nil || account.Held() != 64*kib || owner.Used() != 64*kib {
@@ -297,7 +320,7 @@ func TestAnImageThatDoesNotFitIsRefused(t *testing.T) {
 		budget uint64
 		fits   bool
 	}{{128 * kib, 128 * kib, true}, {128*kib - 1, mib, false}, {mib, 128*kib - 1, false}} {
-		account := NewBudget(c.budget).Open(0)
+		account := NewBudget(c.budget).Open(0, 0)
 		r, err := a.Restored(im, c.limit, account)
 		if (err == nil) != c.fits {
 			t.Errorf("limit %d, budget %d: %v", c.limit, c.budget, err)
@@ -471,7 +494,7 @@ func TestRegionsOfManyGoroutines(t *testing.T) {
 	for g := range 8 {
 		wait.Go(func() {
 			for range 50 {
-				account := budget.Open(0)
+				account := budget.Open(0, 0)
 				r, err := a.Restored(im, mib, account)
 				if err != nil {
 					t.Error(err)

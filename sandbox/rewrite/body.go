@@ -318,6 +318,7 @@ func (d *decoder) bulk(at int) {
 		d.u32()
 	case sub == fcTableGrow, sub == fcTableFill:
 		d.m.writesTables = true
+		d.m.growsTables = d.m.growsTables || sub == fcTableGrow
 		d.amount(at, amountEntries)
 		d.u32()
 	case sub == fcTableSize:

@@ -11,9 +11,6 @@ func (m *module) emit(o Options) []byte {
 	out = section(out, secMemory, m.memory)
 	out = section(out, secGlobal, m.emitGlobals(o))
 	out = section(out, secExport, m.emitExports())
-	if m.start != nil {
-		out = section(out, secStart, appendU32(nil, m.funcIndex(*m.start)))
-	}
 	out = section(out, secElement, m.emitElements())
 	out = section(out, secDataCount, m.count)
 	out = section(out, secCode, m.emitCode())
@@ -53,7 +50,7 @@ func (m *module) emitImports() []byte {
 }
 
 func (m *module) emitFunctions() []byte {
-	if len(m.funcs) == 0 {
+	if m.allBodies() == 0 {
 		return nil
 	}
 	b := appendU32(nil, m.allBodies())
@@ -108,17 +105,20 @@ func (m *module) emitConstant(b []byte, c constant) []byte {
 
 func (m *module) emitExports() []byte {
 	b := appendU32(nil, uint32(len(m.exports)+len(m.added)))
-	for _, list := range [][]export{m.exports, m.added} {
-		for _, e := range list {
-			index := e.index
-			if e.kind == kindFunc {
-				index = m.funcIndex(index)
-			}
-			b = append(appendName(b, e.name), e.kind)
-			b = appendU32(b, index)
+	for _, e := range m.exports {
+		if e.kind == kindFunc {
+			e.index = m.funcIndex(e.index)
 		}
+		b = appendExport(b, e)
+	}
+	for _, e := range m.added {
+		b = appendExport(b, e)
 	}
 	return b
+}
+
+func appendExport(b []byte, e export) []byte {
+	return appendU32(append(appendName(b, e.name), e.kind), e.index)
 }
 
 func (m *module) emitElements() []byte {
@@ -139,7 +139,7 @@ func (m *module) emitElements() []byte {
 }
 
 func (m *module) emitCode() []byte {
-	if len(m.bodies) == 0 {
+	if m.allBodies() == 0 {
 		return nil
 	}
 	b := appendU32(nil, m.allBodies())

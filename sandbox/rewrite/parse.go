@@ -98,7 +98,7 @@ type module struct {
 
 	importedFuncs, importedTables, importedMemories, importedGlobals, memories uint32
 
-	writesTables, dropsSegments, grows, fills, copies bool
+	writesTables, growsTables, dropsSegments, grows, fills, copies bool
 
 	tickType, tick     uint32
 	grow, fill, copy   uint32 // added functions, where they are needed

@@ -12,7 +12,9 @@
 //     the engine's own limit;
 //   - exports its mutable globals, so that the host can restore them, and counts the pages of a memory
 //     that grows in one more, so that the guest's size can be restored too;
-//   - has no table that can grow past a limit, and no custom section but its names.
+//   - has no table that can grow past a limit, and no custom section but its names;
+//   - exports its start function instead of having it run by who instantiates it, so that it runs as all
+//     others do.
 //
 // What goes in is WebAssembly Core 2.0 in its binary format
 // (https://www.w3.org/TR/wasm-core-2/#binary-format%E2%91%A0). Later proposals are refused by name.
@@ -31,7 +33,7 @@ import (
 )
 
 // Version counts the changes of what this package emits; caches of its output are keyed by it.
-const Version = 6
+const Version = 7
 
 // The import that is added; a guest may not have it.
 const (
@@ -87,6 +89,8 @@ type Output struct {
 	// Pages is the export of the global that counts the pages which the guest sees, i32; "" for a
 	// module whose memory cannot grow. See pages.go.
 	Pages string
+	// Start is the export of the start function, () -> (), which the host calls before any other; "" for none.
+	Start string
 	// Globals are the exports of all globals that the host has to restore, in their order: the mutable
 	// ones that the module defines, and Pages. Those that it did not export itself are among Hidden.
 	Globals []string
@@ -94,6 +98,9 @@ type Output struct {
 	Hidden []string
 	// MemoryPages is what the module's memory has from its start, of 64 KiB; 0 without a memory.
 	MemoryPages uint32
+	// Beside is about how many bytes an instance takes beside its memory and its stack: for its tables, as far as
+	// they may grow, its globals and its segments of tables.
+	Beside int64
 	// Unfolded is about how many bytes who loads the module makes of what is a few in it: locals, types and
 	// entries of segments.
 	Unfolded int64
@@ -105,12 +112,26 @@ type Output struct {
 	VectorGlobals bool
 }
 
-// What a local, and a parameter or result, becomes when a module is loaded, and what an entry of a segment
-// does, in bytes: as wazero has them.
+// What a local, and a parameter or result, becomes when a module is loaded, what an entry of a segment does,
+// and what an instance has of entries and globals, in bytes: as wazero has them.
 const (
 	unfoldedValue = 8
 	unfoldedEntry = 48
+	entryBytes    = 8
+	globalBytes   = 128
 )
+
+func (m *module) beside() int64 {
+	entries := int64(m.entries)
+	for _, t := range m.tables {
+		if m.growsTables {
+			entries += int64(t.max)
+		} else {
+			entries += int64(t.min)
+		}
+	}
+	return entries*entryBytes + int64(len(m.globals))*globalBytes
+}
 
 // Error says why a module is refused, and where.
 type Error struct {
@@ -133,6 +154,7 @@ func rewritten(code []byte, o Options, laps int64) (*Output, error) {
 	m.laps = laps
 	out := &Output{
 		MemoryPages: m.least, WritesTables: m.writesTables, DropsSegments: m.dropsSegments,
+		Beside:   m.beside(),
 		Unfolded: int64(m.locals+m.values)*unfoldedValue + int64(m.entries)*unfoldedEntry,
 	}
 	m.plan(o, out)
@@ -163,6 +185,11 @@ func (m *module) plan(o Options, out *Output) {
 	if m.copies {
 		m.copy = m.addFunc(bulk, m.copying())
 	}
+	if m.start != nil {
+		out.Start = prefix + "start"
+		index := m.addFunc(funcType{}, append(op([]byte{0}, opCall, m.funcIndex(*m.start)), opEnd)) // as it may be an import
+		m.added = append(m.added, export{out.Start, kindFunc, index})
+	}
 	for i := range m.bodies {
 		if b := &m.bodies[i]; b.loops() {
 			b.block = m.blockOf(m.types[m.funcs[i]].results)
@@ -180,7 +207,7 @@ type addedFunc struct {
 	code []byte // with its locals
 }
 
-// addFunc adds a function behind all others, and returns its index.
+// addFunc adds a function behind all others, and returns its index in the new module.
 func (m *module) addFunc(t funcType, code []byte) uint32 {
 	index := m.funcIndex(uint32(m.allFuncs() + len(m.addedFuncs)))
 	m.addedFuncs = append(m.addedFuncs, addedFunc{m.typeOf(t), code})

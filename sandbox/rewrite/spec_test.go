@@ -114,14 +114,20 @@ func roomy() Options {
 }
 
 func (w *world) load(code []byte, as string) (api.Module, error) {
+	start := ""
 	if w.rewrite {
 		out, err := Module(code, roomy())
 		if err != nil {
 			return nil, err
 		}
-		code = out.Module
+		code, start = out.Module, out.Start
 	}
 	m, err := w.rt.InstantiateWithConfig(context.Background(), code, wazero.NewModuleConfig().WithName(as))
+	if err == nil && start != "" {
+		if _, err = m.ExportedFunction(start).Call(context.Background()); err != nil {
+			_ = m.Close(context.Background())
+		}
+	}
 	if err == nil && w.rewrite {
 		w.loaded = append(w.loaded, m)
 	}

@@ -50,6 +50,7 @@ type facts struct {
 	Imports      bool       `json:"imports,omitempty"` // it imports functions
 	SharesMemory bool       `json:"sharesMemory,omitempty"`
 	MemoryPages  uint32     `json:"memoryPages,omitempty"`
+	Beside       int64      `json:"beside,omitempty"`     // see rewrite.Output
 	Accepts      bool       `json:"accepts,omitempty"`    // it imports sock_accept
 	Restorable   bool       `json:"restorable,omitempty"` // what it changes can be put back
 	Fetch        string     `json:"fetch,omitempty"`      // the first of the functions that it imports to reach the world
@@ -57,7 +58,7 @@ type facts struct {
 }
 
 // descriptionFormat counts the changes of what a description says; entries of another are not used.
-const descriptionFormat = 4
+const descriptionFormat = 5
 
 // typeEntry is the type of every function that a host calls without an argument.
 const typeEntry = "() -> ()"
@@ -100,8 +101,9 @@ func describe(metered *rewrite.Output, m wazero.CompiledModule) *description {
 	d := &description{Metered: *metered}
 	d.Metered.Module = nil
 	exported := m.ExportedFunctions()
+	delete(exported, metered.Start)
 	d.Facts = facts{
-		Exports: exportList(exported), SharesMemory: m.ExportedMemories()["memory"] != nil, MemoryPages: metered.MemoryPages,
+		Exports: exportList(exported), SharesMemory: m.ExportedMemories()["memory"] != nil, MemoryPages: metered.MemoryPages, Beside: metered.Beside,
 		Restorable: !metered.WritesTables && !metered.DropsSegments && !metered.VectorGlobals,
 	}
 	for i, name := range entries {

@@ -65,17 +65,12 @@ type tank struct {
 const mostOwed = fuelSlice / 50
 
 func (t *tank) fill() {
-	if t.level != nil { // a start section ticks before its globals are known
-		t.level.Set(fuelSlice)
-		t.given = fuelSlice
-	}
+	t.level.Set(fuelSlice)
+	t.given = fuelSlice
 }
 
 // count adds up what has been spent since the last filling.
 func (t *tank) count() {
-	if t.level == nil {
-		return
-	}
 	level := int64(t.level.Get())
 	t.meter.fuel.Add(t.given - level + t.owed)
 	t.given, t.owed = level, 0
@@ -85,7 +80,7 @@ func (t *tank) count() {
 func (t *tank) charge(bytes int) { t.take(bytes / bytesPerFuel) }
 
 func (t *tank) take(fuel int) {
-	if t.owed += int64(fuel); t.owed < mostOwed || t.level == nil { // a start section may be a function of the host
+	if t.owed += int64(fuel); t.owed < mostOwed {
 		return
 	}
 	t.level.Set(t.level.Get() - uint64(t.owed))
@@ -95,21 +90,21 @@ func (t *tank) take(fuel int) {
 // metered makes a guest pay for a call of the host.
 func metered(f wapi.GoModuleFunc) wapi.GoModuleFunc {
 	return func(ctx context.Context, m wapi.Module, stack []uint64) {
-		caller(ctx).tank.take(callFuel)
+		i := caller(ctx)
+		i.tank.take(callFuel)
+		i.countStack()
 		f(ctx, m, stack)
 	}
 }
 
 // tick is called by a guest that has used up its fuel, or its stack. It ends the call, or lets others
 // run and refills.
-func tick(ctx context.Context, m wapi.Module, _ []uint64) {
+func tick(ctx context.Context, _ wapi.Module, _ []uint64) {
 	i := caller(ctx)
-	if i.tank.level == nil {
-		i.bindGlobals(m)
-	}
 	if int32(i.stack.Get()) < 0 {
 		panic(errStack)
 	}
+	i.countStack()
 	if i.bounds.Err() != nil {
 		panic(errEnded)
 	}

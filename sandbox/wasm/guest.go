@@ -30,7 +30,7 @@ type guest struct {
 func (l *listening) newGuest(ctx context.Context) (*guest, error) {
 	g := &guest{listener: wasi.NewListener(), gone: make(chan struct{})}
 	g.links = newLinks(func(ctx context.Context) (guestConn, error) { return g.listener.Dial(ctx) })
-	mem := l.budget.Open(0)
+	mem := l.budget.Open(0, 0)
 	var err error
 	if g.instance, err = l.newInstance(ctx, origin{code: l.code, listener: g.listener}, mem); err != nil {
 		mem.Close()

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/sandbox"
 )
 
@@ -20,6 +21,9 @@ func TestHostileSize(t *testing.T) {
 		{name: "tables-many", end: refused("tables")},
 		{name: "data-outside", end: refused("out of bounds memory access")},
 		{name: "elem-outside", end: answers(http.StatusOK, "")}, // the engine leaves them out
+		{name: "stack-deep", end: short(32<<20, answers(http.StatusBadGateway, exhausted))},
+		{name: "stack-start", end: short(32<<20, refused(exhausted))},
+		{name: "tables-grow", end: short(8<<20, refused("tables and globals"))},
 		{name: "a local too many", code: bomb(1, 5_001, nil), end: refused("locals")},
 		{name: "a block too deep", code: bomb(1, 1, nest(1_001)), end: refused("nest")},
 		{name: "a branch too many", code: bomb(1, 1, branches(1, 20_001)), end: refused("20001 branches")},
@@ -34,6 +38,14 @@ func TestHostileSize(t *testing.T) {
 		{name: "many parameters", code: wide(990), end: compiles},
 		{name: "many names", code: named(50_000), end: compiles},
 	})
+}
+
+// short has an attack run with less memory.
+func short(memory api.Bytes, then end) end {
+	return func(t *testing.T, y *yard, spec sandbox.Spec) {
+		spec.Memory = memory
+		then(t, y, spec)
+	}
 }
 
 // compiles: a module that is only large runs as any other.

@@ -65,24 +65,33 @@ func newYard(t *testing.T) *yard {
 	y := &yard{Driver: d, neighbour: h.Endpoint().Handler}
 	y.askNeighbour(t)
 	refused("neither cl_handle")(t, y, moduleSpec("noexport", api.ModeHTTP)) // a first child has run
+	t.Run("a first request by HTTP", func(t *testing.T) { answers(http.StatusOK, "")(t, y, moduleSpec("hello", api.ModeHTTP)) })
 	y.memory = resident(t)
 	y.goroutines, y.descriptors = runtime.NumGoroutine()+1, descriptors(t) // the test of an attack is one
 	return y
 }
 
-// resident is the memory of this process, once the runtime has given back what it does not use.
-func resident(t *testing.T) int64 {
+// resident is the memory of this process, once the runtime has given back what it does not use: without the
+// pages of its program, of which there are more each time that something new is run.
+func resident(t *testing.T) (bytes int64) {
 	t.Helper()
 	debug.FreeOSMemory()
-	text, err := os.ReadFile("/proc/self/statm")
+	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages, err := strconv.ParseInt(strings.Fields(string(text))[1], 10, 64)
-	if err != nil {
-		t.Fatal(err)
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		if name != "RssAnon" && name != "RssShmem" {
+			continue
+		}
+		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bytes += kib << 10
 	}
-	return pages * int64(os.Getpagesize())
+	return bytes
 }
 
 func descriptors(t *testing.T) int {
@@ -112,11 +121,22 @@ func (y *yard) run(t *testing.T, attacks []attack) {
 			eventually(t, "the end of all goroutines and descriptors of the attack", func() bool {
 				return runtime.NumGoroutine() <= y.goroutines && descriptors(t) <= y.descriptors
 			})
+			y.shedUnused()
 			if now := resident(t); now > y.memory+leftOver {
 				t.Errorf("the process holds %d bytes, %d before the first attack", now, y.memory)
 			}
 		})
 	}
+}
+
+// shedUnused drops the code that is kept for whoever comes back.
+func (y *yard) shedUnused() {
+	e := y.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.unused = append(e.unused, &module{entry: &entry{}, bytes: maxUnusedBytes}) // the last one is always kept
+	e.shed()
+	e.unused = nil
 }
 
 // spec is the attack's replica, with the memory that replicas have by default.

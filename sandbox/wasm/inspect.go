@@ -197,11 +197,12 @@ func (f *facts) entry(name string) error {
 	return nil
 }
 
-// fits checks that a module's memory has room within a limit from the start.
+// fits checks that a module's memory has room within a limit from the start, with what counts beside it.
 func (f *facts) fits(pages uint32) error {
-	if f.MemoryPages <= pages {
+	beside := (counted(f.Beside) + pageBytes - 1) / pageBytes
+	if uint64(f.MemoryPages)+beside <= uint64(pages) {
 		return nil
 	}
-	return invalid("the module's memory of %d pages (of 64Ki) from the start is over the limit of %d pages", f.MemoryPages, pages).
+	return invalid("the module's memory of %d pages (of 64Ki) from the start, with %d for its tables and globals, is over the limit of %d pages", f.MemoryPages, beside, pages).
 		WithHint("raise spec.resources.memory, or link it with a smaller memory")
 }

@@ -33,7 +33,9 @@ type instance struct {
 
 	globals []wapi.MutableGlobal // all that the module can change
 	stack   wapi.MutableGlobal
-	refused uint64 // bytes that it wanted in its present call and alone could have had; 0: none
+	running engineStack // of the present call
+	counted int         // bytes of it that are
+	refused uint64      // bytes that it wanted in its present call and alone could have had; 0: none
 	used    meter
 	tank    tank
 	clock   stopwatch
@@ -45,7 +47,7 @@ type instance struct {
 	storage *buckets.Call   // that the present call has under way in buckets; nil before its first
 	line    []byte          // that the guest logged last, for its space
 
-	entry, resume wapi.Function // of a server's instance; resume may be nil
+	entry, resume *export // of a server's instance; resume may be nil
 
 	image   *image        // what it can be put back to; nil if to nothing
 	idle    time.Duration // when it was put into the pool, since epoch
@@ -98,12 +100,15 @@ func (b *base) newInstance(bounds context.Context, o origin, mem *linear.Account
 	i.ctx = &callContext{context.Background(), i}
 	i.clock.meter, i.tank.meter = &i.used, &i.used
 	err := i.openWorld(o.listener)
+	if err == nil && !i.holdBeside(0) {
+		err = fmt.Errorf("there is no memory for its tables and globals: they take %d bytes", i.code.metered.Beside)
+	}
 	if err == nil {
 		i.world.Bind(bounds, nil, i.out, i.err) // a start section and _initialize may wait too
 		err = i.openMemory()
 	}
 	if err == nil {
-		err = i.link()
+		err = i.link(bounds)
 	}
 	if err == nil && i.image != nil {
 		err = i.become(i.image)
@@ -125,25 +130,29 @@ func (i *instance) openMemory() (err error) {
 	return err
 }
 
-// link instantiates the module. A bad initial value in it may panic in wazero: that is the module's
-// fault and an error.
-func (i *instance) link() (err error) {
+// link instantiates the module and runs its start function.
+func (i *instance) link(bounds context.Context) error {
+	if err := i.instantiate(); err != nil {
+		return err
+	}
+	i.usage.add(&i.used)
+	i.bindGlobals()
+	if name := i.code.metered.Start; name != "" {
+		return i.call(bounds, i.export(name))
+	}
+	return nil
+}
+
+// instantiate runs nothing of the guest. A bad initial value in its module may panic in wazero: that is the
+// module's fault and an error.
+func (i *instance) instantiate() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
-		if err != nil {
-			i.usage.remove(&i.used)
-		}
 	}()
-	i.usage.add(&i.used)
-	i.begin()
-	defer i.finish()
 	ctx := experimental.WithMemoryAllocator(i.ctx, regionAllocator{i})
 	i.Module, err = i.driver.engine.runtime.InstantiateModule(ctx, i.code.compiled, linkConfig)
-	if err == nil {
-		i.bindGlobals(i.Module)
-	}
 	return err
 }
 
@@ -151,14 +160,12 @@ func (i *instance) link() (err error) {
 // that a module can be instantiated many times.
 var linkConfig = wazero.NewModuleConfig().WithName("").WithStartFunctions()
 
-// bindGlobals finds the globals that the rewriter has exported. A start section may tick before the
-// instance is known to be one.
-func (i *instance) bindGlobals(m wapi.Module) {
-	i.tank.level = m.ExportedGlobal(i.code.metered.Fuel).(wapi.MutableGlobal)
-	i.stack = m.ExportedGlobal(i.code.metered.Stack).(wapi.MutableGlobal)
-	i.globals = i.globals[:0]
+// bindGlobals finds the globals that the rewriter has exported.
+func (i *instance) bindGlobals() {
+	global := func(name string) wapi.MutableGlobal { return i.ExportedGlobal(name).(wapi.MutableGlobal) }
+	i.tank.level, i.stack = global(i.code.metered.Fuel), global(i.code.metered.Stack)
 	for _, name := range i.code.metered.Globals {
-		i.globals = append(i.globals, m.ExportedGlobal(name).(wapi.MutableGlobal))
+		i.globals = append(i.globals, global(name))
 	}
 }
 
@@ -177,7 +184,7 @@ func (i *instance) finish() {
 func (i *instance) cost() sandbox.Cost { return i.used.cost() }
 
 // call runs exported functions () -> (), one after the other until one fails, within bounds.
-func (i *instance) call(bounds context.Context, all ...wapi.Function) (err error) {
+func (i *instance) call(bounds context.Context, all ...*export) (err error) {
 	i.bounds, i.fetches, i.storage, i.refused = bounds, nil, nil, 0
 	if err := i.throttle(0); err != nil {
 		return err
@@ -185,7 +192,9 @@ func (i *instance) call(bounds context.Context, all ...wapi.Function) (err error
 	i.begin()
 	for n := 0; n < len(all) && err == nil; n++ {
 		i.stack.Set(stackBytes)
+		i.running = all[n].stack
 		err = all[n].CallWithStack(i.ctx, nil)
+		i.leaveStack(all[n])
 	}
 	i.finish()
 	i.out.end()

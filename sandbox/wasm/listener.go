@@ -94,7 +94,7 @@ func (l *listening) run(g *guest) {
 	g.ctx, g.cancel = context.WithCancelCause(l.ctx)
 	l.group.Go("wasm guest of replica "+l.ID(), func(context.Context) error {
 		g.world.Bind(g.ctx, nil, g.out, g.err)
-		err := g.call(g.ctx, g.ExportedFunction(exportStart))
+		err := g.call(g.ctx, g.export(exportStart))
 		asked := g.ctx.Err() != nil
 		g.cancel(errGuestEnded)
 		if exit := l.retire(g, asked, err); exit != nil {

@@ -37,6 +37,7 @@ var (
 // who puts one back looks for a queue after that: one of the two finds the other.
 type pool struct {
 	memory *linear.Budget
+	beside uint64 // what each instance holds beside its memory before it is called
 	max    int
 	create func(ctx context.Context, mem *linear.Account) (*instance, error)
 
@@ -60,8 +61,8 @@ type shard struct {
 	_      [24]byte    // keeps shards on cache lines of their own
 }
 
-func newPool(memory *linear.Budget, max int, initial uint64, create func(context.Context, *linear.Account) (*instance, error)) *pool {
-	p := &pool{memory: memory, max: max, create: create, shards: make([]shard, runtime.GOMAXPROCS(0))}
+func newPool(memory *linear.Budget, max int, initial, beside uint64, create func(context.Context, *linear.Account) (*instance, error)) *pool {
+	p := &pool{memory: memory, beside: beside, max: max, create: create, shards: make([]shard, runtime.GOMAXPROCS(0))}
 	p.reserve.Store(initial)
 	p.hints.New = func() any { return &p.shards[int(p.next.Add(1))%len(p.shards)] }
 	return p
@@ -157,7 +158,7 @@ func (p *pool) roomOrQueue() (*linear.Account, chan *instance, error) {
 		return nil, nil, errStopped
 	}
 	if p.live < p.max {
-		if mem := p.memory.Open(p.reserve.Load()); mem != nil {
+		if mem := p.memory.Open(p.reserve.Load(), p.beside); mem != nil {
 			p.live++
 			return mem, nil, nil
 		}

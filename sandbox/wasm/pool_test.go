@@ -42,7 +42,7 @@ func mustGet(t *testing.T, p *pool) *instance {
 }
 
 func TestThePoolUsesTheLastInstanceFirst(t *testing.T) {
-	p := newPool(linear.NewBudget(1<<20), 8, pageBytes, placesOnly)
+	p := newPool(linear.NewBudget(1<<20), 8, pageBytes, 0, placesOnly)
 	a, b := mustGet(t, p), mustGet(t, p)
 	p.put(a)
 	p.put(b)
@@ -53,7 +53,7 @@ func TestThePoolUsesTheLastInstanceFirst(t *testing.T) {
 
 func TestThePoolQueuesAndThenRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(linear.NewBudget(1<<20), 1, 0, placesOnly)
+		p := newPool(linear.NewBudget(1<<20), 1, 0, 0, placesOnly)
 		held := mustGet(t, p)
 		var wg sync.WaitGroup
 		for range maxQueued {
@@ -73,7 +73,7 @@ func TestThePoolQueuesAndThenRefuses(t *testing.T) {
 
 func TestWhoWaitsLeavesWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(linear.NewBudget(1<<20), 1, 0, placesOnly)
+		p := newPool(linear.NewBudget(1<<20), 1, 0, 0, placesOnly)
 		held := mustGet(t, p)
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errDeadline)
 		defer cancel()
@@ -97,7 +97,8 @@ func TestThePoolKeepsToItsBounds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		limit := rapid.Uint64Range(1, 40).Draw(t, "limit") * pageBytes
 		most := rapid.IntRange(1, 6).Draw(t, "max")
-		p := newPool(linear.NewBudget(limit), most, pageBytes, placesOnly)
+		beside := rapid.Uint64Range(0, 3).Draw(t, "beside") * pageBytes
+		p := newPool(linear.NewBudget(limit), most, pageBytes, beside, placesOnly)
 		var out []*instance
 		cancelled, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -133,7 +134,7 @@ func TestThePoolKeepsToItsBounds(t *testing.T) {
 }
 
 func TestOneLargeInstanceLeavesRoomForOthers(t *testing.T) {
-	p := newPool(linear.NewBudget(64*pageBytes), 8, pageBytes, placesOnly)
+	p := newPool(linear.NewBudget(64*pageBytes), 8, pageBytes, 0, placesOnly)
 	i := mustGet(t, p)
 	if !i.memory.Cover(40 * pageBytes) {
 		t.Fatal("no room to grow")
@@ -151,7 +152,7 @@ func TestOneLargeInstanceLeavesRoomForOthers(t *testing.T) {
 // TestIdleInstancesAreDroppedInTime: the spare ones soon, the last one late.
 func TestIdleInstancesAreDroppedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPool(linear.NewBudget(1<<20), 8, pageBytes, placesOnly)
+		p := newPool(linear.NewBudget(1<<20), 8, pageBytes, 0, placesOnly)
 		a, b, c := mustGet(t, p), mustGet(t, p), mustGet(t, p)
 		p.put(a)
 		time.Sleep(time.Second)
@@ -174,7 +175,7 @@ func TestIdleInstancesAreDroppedInTime(t *testing.T) {
 
 // TestNobodyIsLeftWaiting: with one instance and many who want it, each gets it in the end.
 func TestNobodyIsLeftWaiting(t *testing.T) {
-	p := newPool(linear.NewBudget(1<<20), 1, 0, placesOnly)
+	p := newPool(linear.NewBudget(1<<20), 1, 0, 0, placesOnly)
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {

@@ -26,7 +26,7 @@ func newProcess(ctx context.Context, b *base) (*process, error) {
 	}
 	ctx, cancel := initContext(ctx)
 	defer cancel()
-	mem := b.budget.Open(0)
+	mem := b.budget.Open(0, 0)
 	if p.instance, err = b.newInstance(ctx, origin{code: p.code}, mem); err != nil {
 		mem.Close()
 		b.driver.engine.release(p.code)
@@ -44,7 +44,7 @@ func (p *process) begin() {
 		} else {
 			i.world.Bind(p.ctx, nil, i.out, i.err)
 		}
-		p.close(p.exitOf(i.call(p.ctx, i.ExportedFunction(exportStart))))
+		p.close(p.exitOf(i.call(p.ctx, i.export(exportStart))))
 		return nil
 	})
 }

@@ -50,7 +50,7 @@ func newServer(ctx context.Context, b *base, how drive) (*server, error) {
 		return nil, invalid("wasm.isolation instance cannot be had with the interface wagi: _start runs once in an instance").
 			WithHint("leave it out, or export cl_handle")
 	}
-	s.pool = newPool(b.budget, cmp.Or(w.MaxConcurrency, maxInstances), uint64(b.known.MemoryPages)*pageBytes, s.newInstance)
+	s.pool = newPool(b.budget, cmp.Or(w.MaxConcurrency, maxInstances), uint64(b.known.MemoryPages)*pageBytes, counted(b.known.Beside), s.newInstance)
 	ctx, cancel := initContext(ctx)
 	defer cancel()
 	if err := b.known.tried.once(b.spec, how, func() error { return s.try(ctx) }); err != nil {
@@ -92,9 +92,9 @@ func (s *server) newInstance(bounds context.Context, mem *linear.Account) (*inst
 	if err != nil {
 		return nil, err
 	}
-	i.entry = i.ExportedFunction(s.how.entry())
+	i.entry = i.export(s.how.entry())
 	if s.how == driveCl && s.restores() {
-		i.resume = i.ExportedFunction(exportResume)
+		i.resume = i.export(exportResume)
 	}
 	if im == nil {
 		err = s.initialize(bounds, i)
@@ -109,7 +109,7 @@ func (s *server) newInstance(bounds context.Context, mem *linear.Account) (*inst
 
 // initialize makes an instance what a request starts from, and keeps an image of that.
 func (s *server) initialize(bounds context.Context, i *instance) error {
-	if f := i.ExportedFunction(exportInit); f != nil && s.how == driveCl {
+	if f := i.export(exportInit); f != nil && s.how == driveCl {
 		err := i.call(bounds, f)
 		if _, exited := exitCode(err); exited && err != nil {
 			return errors.New("the module ended itself in _initialize")

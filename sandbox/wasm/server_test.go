@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/sandbox"
 )
 
 // TestAGuestEndsWithItsClient: one that computes and never writes, too.
@@ -46,37 +47,68 @@ func TestAGuestEndsWithItsClient(t *testing.T) {
 
 // TestAGuestThatOthersLeaveNoMemoryIsBusy: it has not failed by itself, and may succeed when they have ended.
 func TestAGuestThatOthersLeaveNoMemoryIsBusy(t *testing.T) {
-	spec := moduleSpec("crowds", api.ModeHTTP)
-	spec.Memory = 16 * pageBytes // one guest takes 9
-	web, h, log := serve(t, newDriver(t), spec)
-	body, end := io.Pipe()
-	first := make(chan int)
-	go func() {
-		status := 0
-		if res, err := http.Post(web.URL, "text/plain", body); err == nil {
-			status = res.StatusCode
+	crowds := moduleSpec("crowds", api.ModeHTTP)
+	crowds.Memory = 16 * pageBytes
+	stack := attack{name: "stack-deep"}.spec(t)
+	for name, c := range map[string]struct {
+		spec sandbox.Spec
+		one  uint64 // bytes that a guest takes, at least
+	}{"memory": {crowds, 9 * pageBytes}, "stack": {stack, 32 << 20}} {
+		t.Run(name, func(t *testing.T) {
+			web, h, log := serve(t, newDriver(t), c.spec)
+			budget := h.(*server).budget
+			body, end := io.Pipe()
+			first := make(chan int)
+			go func() {
+				status := 0
+				if res, err := http.Post(web.URL, "text/plain", body); err == nil {
+					status = res.StatusCode
+					res.Body.Close()
+				}
+				first <- status
+			}()
+			eventually(t, "the first has its memory", func() bool { return budget.Used() >= c.one })
+			res, err := http.Get(web.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
 			res.Body.Close()
+			if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
+				t.Errorf("the second: status %d, header %v", res.StatusCode, res.Header)
+			}
+			if used, limit := budget.Used(), budget.Limit(); used > limit {
+				t.Errorf("%d bytes of %d are held", used, limit)
+			}
+			end.Close()
+			if status := <-first; status != http.StatusOK {
+				t.Errorf("the first: status %d", status)
+			}
+			if status, _ := get(t, web.URL); status != http.StatusOK {
+				t.Errorf("after it: status %d", status)
+			}
+			if !strings.Contains(log.String(), errCrowded.Error()) {
+				t.Errorf("the log does not say why: %s", log)
+			}
+		})
+	}
+}
+
+// TestAnIdleInstanceHasASmallStack: what its last call took is given back.
+func TestAnIdleInstanceHasASmallStack(t *testing.T) {
+	spec := attack{name: "stack-deep"}.spec(t)
+	web, h, _ := serve(t, newDriver(t), spec)
+	for range 2 {
+		if status, _ := get(t, web.URL); status != http.StatusOK {
+			t.Fatalf("status %d", status)
 		}
-		first <- status
-	}()
-	eventually(t, "the first has its memory", func() bool { return h.(*server).budget.Used() >= 9*pageBytes })
-	res, err := http.Get(web.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusServiceUnavailable || res.Header.Get("Retry-After") == "" {
-		t.Errorf("the second: status %d, header %v", res.StatusCode, res.Header)
-	}
-	end.Close()
-	if status := <-first; status != http.StatusOK {
-		t.Errorf("the first: status %d", status)
-	}
-	if status, _ := get(t, web.URL); status != http.StatusOK {
-		t.Errorf("after it: status %d", status)
-	}
-	if !strings.Contains(log.String(), errCrowded.Error()) {
-		t.Errorf("the log does not say why: %s", log)
+		i := h.(*server).pool.takeIdle()
+		if i == nil {
+			t.Fatal("the instance was not used again")
+		}
+		if stack := i.entry.stack.bytes(); stack == 0 || stack > freeBeside || i.budget.Used() != pageBytes {
+			t.Errorf("it has a stack of %d bytes, and the replica holds %d", stack, i.budget.Used())
+		}
+		h.(*server).pool.put(i)
 	}
 }
 
