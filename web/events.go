@@ -273,12 +273,19 @@ func (o *outStream) send(piece []byte) error {
 // close lets the connection serve the next request without this one's deadline.
 func (o *outStream) close() { _ = o.rc.SetWriteDeadline(time.Time{}) }
 
-// broke ends a stream early.
-func (o *outStream) broke(err error) error { return brokeStream(o.c, err) }
+// broke ends a list of events that is followed: quietly when the request is over, for whoever follows
+// goes on behind the last one.
+func (o *outStream) broke(err error) error {
+	if o.c.context().Err() != nil {
+		return nil
+	}
+	return brokeStream(err)
+}
 
-// brokeStream ends an answer that has begun: quietly when the client went away, else so that it sees the cut.
-func brokeStream(c *call, err error) error {
-	if err == nil || c.context().Err() != nil {
+// brokeStream ends an answer that has begun, so that what has come is not taken for the whole. It may be the
+// server that stops: then the request's context ends although the client is there.
+func brokeStream(err error) error {
+	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("%w: %w", errCut, err)

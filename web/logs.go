@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"errors"
 	"io"
 
@@ -47,7 +48,7 @@ func (s *server) logs(c *call) error {
 	defer log.Close()
 	out := newStream(c, "text/plain; charset=utf-8")
 	defer out.close()
-	return copyText(out, log)
+	return brokeStream(cmp.Or(copyText(out, log), c.context().Err())) // a log ends with the request, too
 }
 
 func copyText(out *outStream, from io.Reader) error {
@@ -55,13 +56,13 @@ func copyText(out *outStream, from io.Reader) error {
 	for {
 		n, err := from.Read(buf)
 		if sent := out.send(buf[:n]); sent != nil {
-			return out.broke(sent)
+			return sent
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			return out.broke(err)
+			return err
 		}
 	}
 }

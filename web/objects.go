@@ -135,7 +135,7 @@ func (s *server) sendObject(c *call, r ObjectReader, part span) error {
 	if err = errors.Join(err, body.Close()); err == nil && n < part.n {
 		err = io.ErrUnexpectedEOF
 	}
-	return brokeStream(c, err)
+	return brokeStream(err)
 }
 
 // putObject streams the body to the backend. It can be repeated at will, so it knows no

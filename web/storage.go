@@ -48,7 +48,7 @@ func (s *server) backupStorage(c *call) error {
 	if err != nil && !out.begun {
 		return err
 	}
-	return brokeStream(c, err)
+	return brokeStream(err)
 }
 
 // lateWriter begins the answer with its first bytes: until then it can still be an error.

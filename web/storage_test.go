@@ -201,6 +201,46 @@ func fetch(t *testing.T, url string) (status int, body []byte, err error) {
 	return resp.StatusCode, body, err
 }
 
+// A server that stops ends what it streams, and a part of a backup or a log must not look like the whole.
+func TestWhatAStopCutsOffIsNotTakenForTheWhole(t *testing.T) {
+	begun := strings.Repeat("begun\n", 4096) // more than is held back
+	for _, path := range []string{"/v1/storage:backup", hello + "/logs"} {
+		m, s := newTest(t)
+		base, stop := context.WithCancel(context.Background())
+		m.backup = func(ctx context.Context, w io.Writer) error {
+			_, _ = io.WriteString(w, begun)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		log, w := io.Pipe()
+		m.log = log
+		go func() { // as a log does: it ends with its request
+			_, _ = io.WriteString(w, begun)
+			<-base.Done()
+			w.Close()
+		}()
+		srv := httptest.NewUnstartedServer(s.echo)
+		srv.Config.BaseContext = func(net.Listener) context.Context { return base }
+		srv.Start()
+		req, _ := http.NewRequestWithContext(deadline(t), http.MethodGet, srv.URL+path, nil)
+		req.Header.Set("Authorization", "Bearer operator")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]byte, len(begun))
+		if _, err := io.ReadFull(resp.Body, got); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		if _, err := io.ReadAll(resp.Body); err == nil {
+			t.Errorf("%s: what came before the stop looks whole", path)
+		}
+		resp.Body.Close()
+		srv.Close()
+	}
+}
+
 // A backup that fails before its first byte is an error as any other; later it is cut.
 func TestABackupThatFails(t *testing.T) {
 	for _, before := range []string{"", "half"} {
