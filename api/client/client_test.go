@@ -265,7 +265,42 @@ func TestFollowEventsResumes(t *testing.T) {
 	}
 }
 
+// Nodes' own events have no place in the log to go on from: after one, the place before it counts.
+func TestFollowEventsGoesOnAfterANodesOwn(t *testing.T) {
+	var after []string
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		after = append(after, r.Header.Get("Last-Event-ID"))
+		if len(after) == 2 {
+			fmt.Fprint(w, "id: 7\ndata: {\"id\":\"7\"}\n\n")
+		}
+		fmt.Fprint(w, "data: {\"id\":\"edge/1\"}\n\n")
+	})
+	stop, n := errors.New("enough"), 0
+	err := open(t, Config{Addresses: []string{url}}).FollowEvents(t.Context(), api.EventQuery{}, func(api.Event) error {
+		if n++; n == 4 {
+			return stop
+		}
+		return nil
+	})
+	if err != stop {
+		t.Error(err)
+	}
+	if d := cmp.Diff([]string{"", "", "7"}, after); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestACreatedTokenWithoutItsSecretIsAnError(t *testing.T) {
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"id":"t-1","role":"node"}`) })
+	if _, err := open(t, Config{Addresses: []string{url}}).CreateToken(t.Context(), api.TokenRequest{}); api.CodeOf(err) != api.CodeUnavailable {
+		t.Error(err)
+	}
+}
+
 func TestFollowEventsEndsOnRefusalAndCancel(t *testing.T) {
+	if err := open(t, Config{Addresses: []string{dead}}).FollowEvents(t.Context(), api.EventQuery{}, nil); api.CodeOf(err) != api.CodeUnavailable {
+		t.Errorf("nobody was ever there: %v", err)
+	}
 	url := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
 	err := open(t, Config{Addresses: []string{url}}).FollowEvents(t.Context(), api.EventQuery{}, nil)
 	if api.CodeOf(err) != api.CodeForbidden {

@@ -78,9 +78,15 @@ func (c *Client) Tokens(ctx context.Context, q api.ListQuery) (out api.List[api.
 	return out, c.call(ctx, http.MethodGet, "/v1/tokens", query(q), nil, &out, nil)
 }
 
-// CreateToken makes a token; its secret is in this answer and nowhere else.
+// CreateToken makes a token; its secret is in this answer and nowhere else. If the answer was lost, the
+// cluster remembers the token when it is asked again, but not the secret.
 func (c *Client) CreateToken(ctx context.Context, r api.TokenRequest) (out api.Token, err error) {
-	return out, c.call(ctx, http.MethodPost, "/v1/tokens", nil, r, &out, nil)
+	err = c.call(ctx, http.MethodPost, "/v1/tokens", nil, r, &out, nil)
+	if err == nil && out.Secret == "" {
+		err = api.Errorf(api.CodeUnavailable, "token %s was made, and the answer with its secret was lost", out.ID).
+			WithHint("end it with 'cloudless token revoke %s', and make another", out.ID)
+	}
+	return out, err
 }
 
 // RevokeToken ends a token.

@@ -43,20 +43,20 @@ func (c *Client) Events(ctx context.Context, q api.EventQuery) (out api.List[api
 
 // FollowEvents calls each for every event, first those kept, then as they happen. When the stream
 // breaks it goes on, from the last event seen, at whichever address answers. It ends with ctx, with
-// an error of each, or with an error that trying again would not mend.
+// an error of each, or with an error that trying again would not mend, such as that of the first stream.
 func (c *Client) FollowEvents(ctx context.Context, q api.EventQuery, each func(api.Event) error) error {
 	s := &eventStream{query: eventQuery(q), each: each}
 	s.query.Set("follow", "true")
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		seen := s.last
+		s.heard = false
 		err := c.followOnce(ctx, s)
-		if s.refused != nil {
+		code := api.CodeOf(err)
+		switch {
+		case s.refused != nil:
 			return s.refused
-		}
-		if code := api.CodeOf(err); ctx.Err() != nil || err != nil && code != api.CodeUnavailable && code != api.CodeInternal {
+		case ctx.Err() != nil, err != nil && (!s.begun || code != api.CodeUnavailable && code != api.CodeInternal):
 			return err
-		}
-		if s.last != seen {
+		case s.heard:
 			pause = firstPause
 		}
 		if err := sleep(ctx, pause/2+rand.N(pause)); err != nil {
@@ -69,7 +69,9 @@ func (c *Client) FollowEvents(ctx context.Context, q api.EventQuery, each func(a
 type eventStream struct {
 	query   url.Values
 	each    func(api.Event) error
-	last    string // id of the last event
+	begun   bool   // some address has answered
+	heard   bool   // an event has come by the present connection
+	last    string // id of the last event that can be gone on from: not a node's own
 	refused error  // what each returned
 }
 
@@ -85,6 +87,7 @@ func (c *Client) followOnce(ctx context.Context, s *eventStream) error {
 		return err
 	}
 	defer resp.Body.Close()
+	s.begun = true
 	quiet := time.AfterFunc(quietLimit, cancel)
 	defer quiet.Stop()
 	err = s.read(resp.Body, func() { quiet.Reset(quietLimit) })
@@ -98,7 +101,7 @@ func (c *Client) followOnce(ctx context.Context, s *eventStream) error {
 func (s *eventStream) read(r io.Reader, alive func()) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
-	var id, data string
+	id, data := s.last, ""
 	for lines.Scan() {
 		alive()
 		field, value, _ := strings.Cut(lines.Text(), ":")
@@ -110,7 +113,8 @@ func (s *eventStream) read(r io.Reader, alive func()) error {
 			data += value
 		case "":
 			if lines.Text() == "" && data != "" {
-				if err := s.deliver(id, data); err != nil {
+				s.heard, s.last = true, id
+				if err := s.deliver(data); err != nil {
 					return err
 				}
 				data = ""
@@ -120,15 +124,11 @@ func (s *eventStream) read(r io.Reader, alive func()) error {
 	return nil
 }
 
-func (s *eventStream) deliver(id, data string) error {
+func (s *eventStream) deliver(data string) error {
 	var e api.Event
 	if err := json.Unmarshal([]byte(data), &e); err != nil {
 		return api.Errorf(api.CodeUnavailable, "an event cannot be read: %w", err)
 	}
-	if id == "" {
-		id = e.ID
-	}
 	s.refused = s.each(e)
-	s.last = id
 	return s.refused
 }

@@ -104,20 +104,26 @@ func (c *Client) stream(ctx context.Context, r *request) (*http.Response, error)
 		cancel(nil)
 		return nil, err
 	}
-	silence := time.AfterFunc(silentBody, func() { cancel(errSilent) })
-	resp.Body = &liveBody{resp.Body, silence, func() { silence.Stop(); cancel(nil) }}
+	resp.Body = live(resp.Body, cancel)
 	return resp, nil
 }
 
-// liveBody ends a stream that has gone silent.
+// liveBody ends a stream that has gone silent while it is read: whoever reads may take their time.
 type liveBody struct {
 	io.ReadCloser
 	silence *time.Timer
 	done    func()
 }
 
+func live(body io.ReadCloser, cancel context.CancelCauseFunc) *liveBody {
+	silence := time.AfterFunc(silentBody, func() { cancel(errSilent) })
+	silence.Stop() // until somebody reads
+	return &liveBody{body, silence, func() { silence.Stop(); cancel(nil) }}
+}
+
 func (b *liveBody) Read(p []byte) (int, error) {
 	b.silence.Reset(silentBody)
+	defer b.silence.Stop()
 	return b.ReadCloser.Read(p)
 }
 

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -374,4 +376,27 @@ func TestAChangedArtifactSendsWhatHasChanged(t *testing.T) {
 	if want := []int64{3 << 20, 3<<20 + 16, 3<<20 + 16}; !slices.Equal(sizes, want) {
 		t.Errorf("artifacts of %v bytes, want %v", sizes, want)
 	}
+}
+
+// What is silent is the stream, not whoever reads it.
+func TestOnlyASilentStreamIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		r, w := io.Pipe()
+		b := live(r, cancel)
+		time.Sleep(2 * silentBody) // of the bubble's own time, before the first read and after it
+		go func() { _, _ = w.Write([]byte("a")) }()
+		if _, err := b.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * silentBody)
+		if ctx.Err() != nil {
+			t.Errorf("a slow reader's stream was given up: %v", context.Cause(ctx))
+		}
+		context.AfterFunc(ctx, func() { w.CloseWithError(context.Cause(ctx)) })
+		if _, err := b.Read(make([]byte, 1)); !errors.Is(err, errSilent) {
+			t.Errorf("a silent stream gives %v", err)
+		}
+		_ = b.Close()
+	})
 }
