@@ -29,6 +29,7 @@ type fakeAPI struct {
 	slow      []string
 	auth      []string
 	exec      http.HandlerFunc // outside the lock
+	logs      http.HandlerFunc
 	mux       *http.ServeMux
 	handler   http.Handler
 	events    []api.Event
@@ -36,6 +37,7 @@ type fakeAPI struct {
 
 func newFake(t *testing.T) (*fakeAPI, string) {
 	f := &fakeAPI{workloads: map[string]api.Workload{}, artifacts: map[string][]byte{}, ready: true}
+	f.logs = func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "line", r.URL.Query().Get("tail")) }
 	mux := http.NewServeMux()
 	f.mux = mux
 	mux.HandleFunc("GET /v1/workloads", f.list)
@@ -64,7 +66,7 @@ func newFake(t *testing.T) (*fakeAPI, string) {
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { answer(w, map[string]string{"status": "ok"}) })
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "cloudless_uptime_seconds 1") })
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { refuse(w, api.CodeForbidden, "viewers only") })
-	mux.HandleFunc("GET /v1/workloads/{ns}/{name}/logs", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "line", r.URL.Query().Get("tail")) })
+	mux.HandleFunc("GET /v1/workloads/{ns}/{name}/logs", func(w http.ResponseWriter, r *http.Request) { f.logs(w, r) })
 	f.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f.exec != nil && strings.HasSuffix(r.URL.Path, "/exec") {
 			f.exec(w, r)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ func logsCommand(e *Env) *cobra.Command {
 			if o.Since, err = e.moment(since); err != nil {
 				return err
 			}
+			o.Follow = o.Follow && !o.Previous // a run that has ended writes no more
 			return e.onWorkload(ctx, c, args[0], false, func(ref api.Ref) error {
 				if all {
 					return e.logsOfAll(ctx, c, ref, o)
@@ -66,7 +68,7 @@ func (e *Env) moment(text string) (time.Time, error) {
 	return t, nil
 }
 
-// logsOf copies one stream; a followed one that ends while the workload lives on is opened again.
+// logsOf copies one stream; a followed one that breaks off while the workload lives on is opened again.
 func (e *Env) logsOf(ctx context.Context, c *client.Client, ref api.Ref, o api.LogOptions) error {
 	for {
 		r, err := c.Logs(ctx, ref, o)
@@ -78,17 +80,44 @@ func (e *Env) logsOf(ctx context.Context, c *client.Client, ref api.Ref, o api.L
 		if ctx.Err() != nil {
 			return nil // an interrupt is how following ends
 		}
-		if !o.Follow || o.Replica != "" {
-			return err
+		if !o.Follow || o.Replica != "" || err != nil && !broken(err) {
+			return brokeOff(err)
 		}
-		o.Since, o.Tail = e.Now(), -1
-		if w, err := c.Workload(ctx, ref, 0, 0); err != nil || over(w) {
+		w, err := c.Workload(ctx, ref, 0, 0)
+		if err != nil || over(w) {
 			return ignoreMissing(err)
 		}
+		o = resumed(o, e.Now(), w.Spec.Container == nil)
 		if pause(ctx, replicaPoll) != nil {
 			return nil
 		}
 	}
+}
+
+// broken tells whether it was the stream that broke, and not a write of its lines, nor a refusal.
+func broken(err error) bool {
+	var local *fs.PathError
+	var told *api.Error
+	return !errors.As(err, &local) && !errors.As(err, &told)
+}
+
+// brokeOff says of a log that it did not come whole.
+func brokeOff(err error) error {
+	if err != nil && broken(err) {
+		return api.Errorf(api.CodeUnavailable, "the log broke off: %w", err).WithHint("the same command reads it anew")
+	}
+	return err
+}
+
+// resumed is how a log that broke off goes on. A container's lines have no times to go by: only what comes
+// from now on is sure not to be there yet.
+func resumed(o api.LogOptions, now time.Time, timed bool) api.LogOptions {
+	if timed {
+		o.Since, o.Tail = now, -1
+	} else {
+		o.Tail = 0
+	}
+	return o
 }
 
 func over(w api.Workload) bool {
@@ -125,7 +154,7 @@ func (e *Env) logsOfAll(ctx context.Context, c *client.Client, ref api.Ref, o ap
 			seen[r.ID] = true
 			own := o
 			own.Replica = r.ID
-			streams.Go(func() { out.copy(ctx, c, ref, own) })
+			streams.Go(func() { out.follow(ctx, c, ref, own, r.Variant == api.VariantWasm) })
 		}
 		if !o.Follow {
 			streams.Wait()
@@ -146,14 +175,30 @@ type lines struct {
 	err error
 }
 
-func (l *lines) copy(ctx context.Context, c *client.Client, ref api.Ref, o api.LogOptions) {
+// follow copies a replica's log; a followed one that breaks off is opened again.
+func (l *lines) follow(ctx context.Context, c *client.Client, ref api.Ref, o api.LogOptions, timed bool) {
+	prefix := l.prefix(o.Replica)
+	for {
+		err := l.copy(ctx, c, ref, o, prefix)
+		switch {
+		case err == nil, ctx.Err() != nil:
+			return
+		case !o.Follow || !broken(err):
+			l.fail(brokeOff(err))
+			return
+		}
+		if o = resumed(o, l.e.Now(), timed); pause(ctx, replicaPoll) != nil {
+			return
+		}
+	}
+}
+
+func (l *lines) copy(ctx context.Context, c *client.Client, ref api.Ref, o api.LogOptions, prefix string) error {
 	r, err := c.Logs(ctx, ref, o)
 	if err != nil {
-		l.fail(err)
-		return
+		return err
 	}
 	defer r.Close()
-	prefix := l.prefix(o.Replica)
 	scanner := bufio.NewScanner(r)
 	scanner.Buffer(nil, 4*api.MaxLogLineBytes)
 	for scanner.Scan() {
@@ -161,13 +206,10 @@ func (l *lines) copy(ctx context.Context, c *client.Client, ref api.Ref, o api.L
 		_, err := fmt.Fprintf(l.w, "%s%s\n", prefix, scanner.Bytes())
 		l.mu.Unlock()
 		if err != nil {
-			l.fail(err)
-			return
+			return err
 		}
 	}
-	if ctx.Err() == nil {
-		l.fail(scanner.Err())
-	}
+	return scanner.Err()
 }
 
 // prefix takes the colours in turn.
