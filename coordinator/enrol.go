@@ -131,10 +131,15 @@ func unexpected(err error) error {
 	return api.Errorf(api.CodeInvalid, "the body is not what was expected: %v", err)
 }
 
+// writeJSON answers with v, or with what is JSON already. When that fails the peer is gone; nobody is left to tell.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the peer is gone; nobody is left to tell
+	if encoded, ok := v.(json.RawMessage); ok {
+		_, _ = w.Write(encoded)
+		return
+	}
+	_ = json.NewEncoder(w).Encode(v)
 }
 
 func writeError(w http.ResponseWriter, err error) {

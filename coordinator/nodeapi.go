@@ -2,8 +2,10 @@ package coordinator
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -127,6 +129,27 @@ func (s *Server) handleAssignments(w http.ResponseWriter, r *http.Request, node 
 	})
 }
 
+// endpointTable is the endpoint table as it was encoded last. All nodes are told the same one at about the same
+// time, and in a large cluster that is dear.
+type endpointTable struct {
+	mu           sync.Mutex
+	epoch, index uint64
+	encoded      json.RawMessage
+}
+
+// now is the table of the present state.
+func (t *endpointTable) now(store *state.Store) json.RawMessage {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	v := store.View() // seen in here, it is as new as can be for all who waited
+	index, _ := v.Mark(state.MarkServices)
+	if epoch := v.Meta().Epoch; t.encoded == nil || epoch != t.epoch || index != t.index {
+		t.encoded, _ = json.Marshal(v.Endpoints()) // strings and numbers cannot fail
+		t.epoch, t.index = epoch, index
+	}
+	return t.encoded
+}
+
 // handleEndpoints serves the endpoint table. Asking for what comes after an index acknowledges it.
 func (s *Server) handleEndpoints(w http.ResponseWriter, r *http.Request, node string) {
 	index, epoch := queryUint(r, "index"), queryUint(r, "epoch")
@@ -137,7 +160,7 @@ func (s *Server) handleEndpoints(w http.ResponseWriter, r *http.Request, node st
 		if have == 0 || !api.Older(epoch, index, v.Meta().Epoch, have) {
 			return nil, changed
 		}
-		return v.Endpoints(), changed
+		return s.endpoints.now(s.store), changed
 	})
 }
 

@@ -76,6 +76,7 @@ type Server struct {
 	upkeep     atomic.Pointer[upkeep.Upkeep] // nil unless this one leads
 	short      *shortQueue                   // chunks to repair soon
 	storeTable memberTable
+	endpoints  endpointTable
 	creds      *pki.Credentials
 
 	store   *state.Store
