@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -14,7 +13,8 @@ import (
 )
 
 // cgiEnv is the environment that CGI/1.1 (RFC 3875) and WAGI give a request. Fields become HTTP_*,
-// but not Proxy, which programs would take for their own HTTP_PROXY.
+// but not Proxy, which programs would take for their own HTTP_PROXY, nor those with an underscore, which a
+// client could have taken for the ingress's own X-Forwarded-For.
 func cgiEnv(r *http.Request) map[string]string {
 	host, port := hostPort(r)
 	env := map[string]string{
@@ -26,9 +26,9 @@ func cgiEnv(r *http.Request) map[string]string {
 	}
 	for _, f := range (&heads{}).guestFields(r) {
 		name, value := strings.ToUpper(strings.ReplaceAll(f.name, "-", "_")), strings.Join(f.values, ", ")
-		switch f.name {
-		case "Proxy":
-		case "Content-Length", "Content-Type":
+		switch {
+		case f.name == "Proxy", strings.Contains(f.name, "_"):
+		case f.name == "Content-Length", f.name == "Content-Type":
 			env[name] = value
 		default:
 			env["HTTP_"+name] = value
@@ -158,13 +158,13 @@ var errNoCGI = errors.New("the guest ended without a CGI head (Content-Type: …
 // callWAGI has an instance's _start handle a request.
 func (s *server) callWAGI(i *instance, x *exchange) (err, answer error) {
 	out := &cgiResponse{x: x}
-	env := slices.Clone(s.env)
-	for name, value := range cgiEnv(x.r) {
-		if _, taken := s.spec.Env[name]; !taken || !strings.HasPrefix(name, "HTTP_") {
-			env = append(env, name+"="+value)
+	env := cgiEnv(x.r)
+	for name, value := range s.spec.Env {
+		if _, taken := env[name]; !taken || strings.HasPrefix(name, "HTTP_") {
+			env[name] = value
 		}
 	}
-	if err := i.world.SetEnv(env); err != nil {
+	if err := i.world.SetEnv(environ(env)); err != nil {
 		return err, err
 	}
 	i.world.Bind(x, x.stdin(), out, i.err)

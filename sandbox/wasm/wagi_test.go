@@ -35,7 +35,7 @@ func TestWAGIEnvironment(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "https://hello.localhost:7780/a%20b?q=1", strings.NewReader("body"))
 	r.Header = http.Header{
 		"Content-Type": {"text/plain"}, "Proxy": {"http://evil.example"}, "X-Ours": {"client"}, "X-Two": {"1", "2"},
-		"X-Cloudless-Remote-Addr": {"192.0.2.7:55"},
+		"X-Cloudless-Remote-Addr": {"192.0.2.7:55"}, "X_cloudless_remote_addr": {"127.0.0.1:1"}, "X_under": {"score"},
 	}
 	r.TLS = &tls.ConnectionState{}
 	w := httptest.NewRecorder()
@@ -43,6 +43,9 @@ func TestWAGIEnvironment(t *testing.T) {
 	got := map[string]string{}
 	for pair := range strings.SplitSeq(strings.TrimSuffix(w.Body.String(), "\x00"), "\x00") {
 		name, value, _ := strings.Cut(pair, "=")
+		if _, twice := got[name]; twice { // programs take the first, others the last
+			t.Errorf("%s is there twice", name)
+		}
 		got[name] = value
 	}
 	want := map[string]string{
