@@ -150,7 +150,7 @@ func neverWhole(p netip.Prefix) string {
 // NeverReached says what an address is that no guest may reach, "" for one that a rule can open. An
 // IPv4 address inside an IPv6 one (mapped, compatible, translated, 6to4, NAT64) is judged as what it stands for.
 func NeverReached(addr netip.Addr) string {
-	for _, a := range []netip.Addr{addr.WithZone(""), embedded4(addr)} {
+	for _, a := range []netip.Addr{addr.WithZone(""), Embedded4(addr)} {
 		if why := find(never, a.Unmap()); why != "" {
 			return why
 		}
@@ -160,7 +160,7 @@ func NeverReached(addr netip.Addr) string {
 
 // PrivateAddr says what an address is that only a rule of addresses opens, "" for a public one.
 func PrivateAddr(addr netip.Addr) string {
-	for _, a := range []netip.Addr{addr.WithZone(""), embedded4(addr)} {
+	for _, a := range []netip.Addr{addr.WithZone(""), Embedded4(addr)} {
 		if what := find(private, a.Unmap()); what != "" {
 			return what
 		}
@@ -175,8 +175,8 @@ var (
 	nat64       = netip.MustParsePrefix("64:ff9b::/96")
 )
 
-// embedded4 is the IPv4 address that an IPv6 one carries, or addr itself.
-func embedded4(addr netip.Addr) netip.Addr {
+// Embedded4 is the IPv4 address that an IPv6 one carries, or addr itself.
+func Embedded4(addr netip.Addr) netip.Addr {
 	b := addr.As16()
 	switch {
 	case addr.Is4() || addr.Is4In6():

@@ -23,6 +23,8 @@ const (
 	connectTimeout = 10 * time.Second // to resolve a name and connect, and again for TLS
 	stallTimeout   = time.Minute      // without a byte read, or taken, where one is waited for
 	maxHead        = 64 << 10         // bytes of a response's head
+	maxAhead       = 128 << 10        // bytes of one response that its guest has not read, with HTTP/2
+	maxAheadConn   = 2 * maxAhead     // and of all responses on a connection
 )
 
 // Network is what the guests of a node reach the world through. Its zero value is the machine's own
@@ -72,6 +74,7 @@ func NewClient(n Network, allow []string) (*Client, error) {
 		MaxResponseHeaderBytes: maxHead,
 		DisableCompression:     true, // the guest sees what was sent
 		ForceAttemptHTTP2:      true,
+		HTTP2:                  &http.HTTP2Config{MaxReceiveBufferPerStream: maxAhead, MaxReceiveBufferPerConnection: maxAheadConn},
 	}
 	return c, nil
 }

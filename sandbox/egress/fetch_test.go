@@ -3,9 +3,11 @@ package egress
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/net/http2"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -530,6 +533,42 @@ func TestServersThatDoNotAnswerAsTheyShould(t *testing.T) {
 }
 
 // readHead reads a request's head.
+// A server of HTTP/2 may send no more than what is kept for a guest that does not read: it would be in our memory.
+func TestResponsesAreNotReadAhead(t *testing.T) {
+	w := newWorld(t, true, func(http.ResponseWriter, *http.Request) {})
+	told := make(chan map[string]uint32, 1)
+	w.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": func(_ *http.Server, c *tls.Conn, _ http.Handler) {
+		defer c.Close()
+		told <- windows(c)
+	}}
+	f := w.client(t, origin+":443").Fetches(t.Context())
+	h := open(t, f, "GET", "https://"+origin+"/", nil)
+	if _, _, err := f.Head(h); err == nil {
+		t.Error("a server that says nothing has answered")
+	}
+	want := map[string]uint32{"of a response": maxAhead, "more of a connection": maxAheadConn}
+	if got := <-told; !maps.Equal(got, want) {
+		t.Errorf("the server may send %v ahead, want %v", got, want)
+	}
+}
+
+// windows are what a client of HTTP/2 lets its server send: it says so before its first request.
+func windows(c net.Conn) map[string]uint32 {
+	found := map[string]uint32{}
+	_, _ = io.ReadFull(c, make([]byte, len(http2.ClientPreface)))
+	for frames := http2.NewFramer(c, c); len(found) < 2; {
+		switch frame, err := frames.ReadFrame(); frame := frame.(type) {
+		case *http2.SettingsFrame:
+			found["of a response"], _ = frame.Value(http2.SettingInitialWindowSize)
+		case *http2.WindowUpdateFrame:
+			found["more of a connection"] = frame.Increment // than the 64 KiB that each begins with
+		default:
+			return map[string]uint32{fmt.Sprint(frame, err): 0}
+		}
+	}
+	return found
+}
+
 func readHead(c net.Conn) { _, _ = http.ReadRequest(bufio.NewReader(c)) }
 
 func say(c net.Conn, text string) { _, _ = io.WriteString(c, text) }

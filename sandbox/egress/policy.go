@@ -59,7 +59,7 @@ func (p *Policy) Reachable(addr netip.AddrPort) error {
 	if what := api.NeverReached(addr.Addr()); what != "" {
 		return refuse(ErrnoAccess, "%s is never reached from a guest: it is %s", addr, what)
 	}
-	if p.own != nil && p.own(netip.AddrPortFrom(addr.Addr().Unmap(), addr.Port())) {
+	if p.isOwn(addr) {
 		return refuse(ErrnoAccess, "%s is one of the cluster's own ports", addr)
 	}
 	covered := func(r api.EgressRule) bool { return r.MatchesAddr(addr) }
@@ -67,6 +67,12 @@ func (p *Policy) Reachable(addr netip.AddrPort) error {
 		return refuse(ErrnoAccess, "%s is %s, and only a rule of spec.egress.allow for its addresses opens it, such as %s", addr, what, addr)
 	}
 	return nil
+}
+
+// isOwn tells the cluster's own ports, through a gateway from IPv6 to IPv4 too.
+func (p *Policy) isOwn(addr netip.AddrPort) bool {
+	at := func(a netip.Addr) bool { return p.own(netip.AddrPortFrom(a.Unmap(), addr.Port())) }
+	return p.own != nil && (at(addr.Addr()) || at(api.Embedded4(addr.Addr())))
 }
 
 // OwnPorts makes the own of a Policy: it knows ports that the cluster uses on each of its machines, and

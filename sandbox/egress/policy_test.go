@@ -84,6 +84,8 @@ func TestReachable(t *testing.T) {
 		"[2002:a9fe:a9fe::]:80":     "link-local",
 		"203.0.113.5:7701":          "cluster's own",
 		"[::ffff:203.0.113.5]:7701": "cluster's own",
+		"[64:ff9b::cb00:7105]:7701": "cluster's own", // by NAT64
+		"[2002:cb00:7105::1]:7701":  "cluster's own", // by 6to4
 		"203.0.113.5:80":            "",
 	} {
 		err := p.Reachable(netip.MustParseAddrPort(addr))
