@@ -3,6 +3,8 @@ package chunkstore
 import (
 	"cmp"
 	"context"
+	"errors"
+	"os"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -20,7 +22,7 @@ type CompactReport struct {
 	Segments int   // removed
 	Moved    int64 // bytes of chunks that live on elsewhere
 	Freed    int64 // bytes that the disk has more
-	Skipped  int   // segments that were left for want of room, or because a record in them is damaged
+	Skipped  int   // segments that were left for want of room, or because they are damaged or gone
 }
 
 // Compact removes the segments of which over 40 percent are dead, the emptiest first, and moves what
@@ -100,12 +102,12 @@ func (c *Chunks) compactSegment(ctx context.Context, id uint64, report *CompactR
 		m := &mover{c: c, ctx: ctx, from: id, buf: make([]byte, 0, min(moveBytes, s.live))}
 		err = c.readers.read(id, func(file vfs.File) error { return m.run(file, s.size) })
 		report.Moved += m.moved
-		if err != nil {
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return 0, false, err
 		}
 	}
 	if c.state(id).live > 0 {
-		c.options.Log.Warn().Str("segment", segmentName(id)).Msg("a segment cannot be compacted before a scrub has found which chunk in it is damaged")
+		c.options.Log.Warn().Str("segment", segmentName(id)).Msg("a segment cannot be compacted before a scrub has found which chunks in it are damaged")
 		return 0, false, nil
 	}
 	if err := c.readers.remove(id); err != nil {

@@ -135,7 +135,7 @@ func corruptError(k key, why string) error {
 	return e.WithHint("take it from another node and put it here again")
 }
 
-// load reads and checks a record, and appends its chunk to buf. Errors are damage, but errBusy.
+// load reads and checks a record, and appends its chunk to buf.
 func (c *Chunks) load(k key, e entry, buf []byte) ([]byte, error) {
 	if e.inline {
 		return c.loadValue(k, buf)

@@ -122,6 +122,23 @@ func TestASegmentThatIsGone(t *testing.T) {
 	}
 }
 
+// A segment that is gone does not keep others from being compacted, whatever lives in it by the index.
+func TestASegmentThatIsGoneHoldsUpNoOther(t *testing.T) {
+	fs := vfs.NewMem()
+	c := openChunks(t, fs, small)
+	s := fillSegments(t, c, 2)
+	drop(t, c, s[0][1:]...) // the first is compacted first
+	drop(t, c, s[1][2:]...)
+	if err := errors.Join(c.Close(), fs.Remove("chunks/segments/"+segmentName(1))); err != nil {
+		t.Fatal(err)
+	}
+	c = openChunks(t, fs, small)
+	if r, err := c.Compact(t.Context()); err != nil || r.Segments != 1 || r.Skipped != 1 {
+		t.Errorf("%+v: %v", r, err)
+	}
+	mustGet(t, c, s[1][0])
+}
+
 // indexFiles are the files of the index whose name matches.
 func indexFiles(t *testing.T, fs vfs.FS, suffix string) (out []string) {
 	t.Helper()
