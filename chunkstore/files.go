@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,12 +51,12 @@ func NewFiles(dir string) (*Files, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, folderError(dir, err)
 	}
-	left, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
+	left, err := fs.Glob(os.DirFS(dir), tempPrefix+"*")
 	if err != nil {
 		return nil, folderError(dir, err)
 	}
-	for _, path := range left {
-		if err := os.Remove(path); err != nil {
+	for _, name := range left {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			return nil, folderError(dir, err)
 		}
 	}

@@ -27,7 +27,7 @@ func digestOf(b []byte) string {
 
 func open(t *testing.T) *Files {
 	t.Helper()
-	f, err := NewFiles(filepath.Join(t.TempDir(), "artifacts"))
+	f, err := NewFiles(filepath.Join(t.TempDir(), "[artifacts")) // the name is no pattern
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,11 +44,16 @@ func put(t *testing.T, f *Files, content string) string {
 }
 
 // leftovers is everything in the folder that is not a whole artifact.
-func leftovers(t *testing.T, f *Files) []string {
+func leftovers(t *testing.T, f *Files) (left []string) {
 	t.Helper()
-	left, err := filepath.Glob(filepath.Join(f.dir, tempPrefix+"*"))
+	all, err := os.ReadDir(f.dir)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, e := range all {
+		if !api.IsDigest(digestPrefix + e.Name()) {
+			left = append(left, e.Name())
+		}
 	}
 	return left
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -43,13 +44,13 @@ func (s *Server) openKeyring(ca *pki.CA, bundle []byte) error {
 		return err
 	}
 	s.keys.gossip[gossip.KeyID(key)] = s.id.GossipKey
-	files, err := filepath.Glob(filepath.Join(s.path(dirKeys), "*"))
+	files, err := fs.Glob(os.DirFS(s.path(dirKeys)), "*")
 	if err != nil {
 		return err
 	}
 	for _, f := range files {
-		if err := s.loadKey(f); err != nil {
-			return fmt.Errorf("%s is damaged: %w", f, err)
+		if err := s.loadKey(filepath.Join(s.path(dirKeys), f)); err != nil {
+			return fmt.Errorf("%s of %s is damaged: %w", f, s.path(dirKeys), err)
 		}
 	}
 	s.trust.Store(&trust{issuer: ca, front: ca, bundle: bundle, gossip: s.keptRing()})

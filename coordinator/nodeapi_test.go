@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func openServer(t *testing.T) *Server {
 		t.Fatal(err)
 	}
 	s, err := Open(t.Context(), Config{
-		DataDir: t.TempDir(), Name: "one", Listener: ln, AdvertiseNode: ln.Addr().String(), AdvertiseHTTP: "https://127.0.0.1:1",
+		DataDir: filepath.Join(t.TempDir(), "[one"), Name: "one", Listener: ln, AdvertiseNode: ln.Addr().String(), AdvertiseHTTP: "https://127.0.0.1:1",
 		GossipAddr: "127.0.0.1:0", AdvertiseHost: "127.0.0.1", Tel: tel, Log: zerolog.Nop(),
 	})
 	if err != nil {

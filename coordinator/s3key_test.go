@@ -217,6 +217,13 @@ func TestASealingKeyIsCheckedAgainstItsName(t *testing.T) {
 	if err := s.holdSeal(sealID(key), key); err != nil {
 		t.Error(err)
 	}
+	again := &Server{cfg: s.cfg, id: s.id} // in a folder whose name is no pattern
+	if err := again.openKeyring(s.trust.Load().issuer, nil); err != nil {
+		t.Error(err)
+	}
+	if _, held := again.heldSeal(sealID(key)); !held {
+		t.Error("the key is not found again")
+	}
 	file := s.keyPath(sealID(key), suffixSeal)
 	if err := s.loadKey(file); err != nil {
 		t.Error(err)

@@ -93,11 +93,12 @@ func lock(path string, how int) (*os.File, error) {
 
 // sweep removes the work folders of processes that are gone.
 func sweep(dir string) error {
-	left, err := filepath.Glob(filepath.Join(dir, workPrefix+"*"))
+	left, err := fs.Glob(os.DirFS(dir), workPrefix+"*")
 	if err != nil {
 		return err
 	}
-	for _, work := range left {
+	for _, name := range left {
+		work := filepath.Join(dir, name)
 		held, err := lock(filepath.Join(work, lockFile), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case errors.Is(err, unix.EWOULDBLOCK):

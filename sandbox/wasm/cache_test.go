@@ -33,7 +33,7 @@ func prepared(t *testing.T, dir string) (*Driver, string) {
 
 // TestAKnownModuleStartsWithoutAChild: after a restart its code is read from disk.
 func TestAKnownModuleStartsWithoutAChild(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "[wasm") // the name is no pattern
 	d, _ := prepared(t, dir)
 	if err := d.Close(); err != nil {
 		t.Fatal(err)

@@ -133,7 +133,7 @@ func engineKind(ctx context.Context, dir string) (string, error) {
 // engineFile is the path in dir of the one file of code that the engine has written there; the
 // interpreter writes none.
 func engineFile(dir string) (string, error) {
-	found, err := filepath.Glob(filepath.Join(dir, "wazero-*", "*"))
+	found, err := fs.Glob(os.DirFS(dir), "wazero-*/*")
 	switch {
 	case err != nil:
 		return "", err
@@ -142,7 +142,7 @@ func engineFile(dir string) (string, error) {
 	case len(found) != 1:
 		return "", fmt.Errorf("the engine wrote %d files of code for one module", len(found))
 	}
-	return filepath.Rel(dir, found[0])
+	return found[0], nil
 }
 
 // inspect tells what is known of the spec's module, having it compiled if it was never seen. It loads
