@@ -212,7 +212,7 @@ func position(text string) (n int64, ok bool) {
 func (c *call) send(r *gateway.Reader, part span) error {
 	in := r.Range(c.ctx(), part.from, part.n)
 	defer in.Close()
-	out := &lateHead{c, c.statusOf()}
+	out := &lateHead{c, c.statusOf(), c.began.Add(recentFor)}
 	if _, err := io.Copy(out, in); err != nil {
 		return err
 	}
@@ -222,17 +222,45 @@ func (c *call) send(r *gateway.Reader, part span) error {
 	return nil
 }
 
-// lateHead begins the answer with the first byte, and gives up a client that takes nothing for long.
+// writeStep is how much a client must take in idleTimeout, or it is given up.
+const writeStep = 256 << 10
+
+// lateHead begins the answer with the first byte, and ends it when its key opens nothing any more.
 type lateHead struct {
 	c      *call
 	status int
+	askAt  time.Time // whether the key is still good
 }
 
-func (w *lateHead) Write(p []byte) (int, error) {
-	if w.c.status == 0 {
-		_ = w.c.respond(w.status)
-	} else {
-		w.c.mayWrite()
+func (w *lateHead) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		if err := w.stillGood(); err != nil {
+			return n, err
+		}
+		if w.c.status == 0 {
+			_ = w.c.respond(w.status)
+		} else {
+			w.c.mayWrite()
+		}
+		var got int
+		got, err = w.c.w.Write(p[n:min(len(p), n+writeStep)])
+		n += got
 	}
-	return w.c.w.Write(p)
+	return n, err
+}
+
+// stillGood asks every few seconds. That nobody can be asked ends no answer, and is not waited for often.
+func (w *lateHead) stillGood() error {
+	if time.Now().Before(w.askAt) {
+		return nil
+	}
+	pause := recentFor
+	if _, err := w.c.signer(w.c.sig); err != nil {
+		if refused := new(Error); errors.As(err, &refused) {
+			return err
+		}
+		pause = idleTimeout
+	}
+	w.askAt = time.Now().Add(pause)
+	return nil
 }

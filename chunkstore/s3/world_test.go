@@ -22,6 +22,7 @@ import (
 	"github.com/cloudless/cloudless/chunkstore"
 	"github.com/cloudless/cloudless/chunkstore/gateway"
 	"github.com/cloudless/cloudless/coordinator/objects"
+	"github.com/cloudless/cloudless/internal/run"
 )
 
 const (
@@ -36,6 +37,9 @@ type world struct {
 	gateway *gateway.Gateway
 	keys    *keyring
 	url     string
+
+	door  http.Handler
+	takes time.Duration // that a node takes for a chunk
 
 	mu     sync.Mutex
 	index  uint64
@@ -86,6 +90,16 @@ func (k *keyring) set(access, secret string, grant api.SigningKey) {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	w := newDoor(t)
+	server := httptest.NewServer(w.door)
+	w.url = server.URL
+	t.Cleanup(server.Close)
+	return w
+}
+
+// newDoor is a world that no server serves yet.
+func newDoor(t testing.TB) *world {
+	t.Helper()
 	store, err := objects.Open(vfs.NewMem(), "objects", zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
@@ -94,10 +108,8 @@ func newWorld(t testing.TB) *world {
 	w.keys.set(accessKey, secretKey, api.SigningKey{})
 	members := api.StoreMembers{Revision: 1, Members: []api.StoreMember{{ID: "n1", Name: "n1", Zone: "z", Weight: 1, State: api.StoreReady}}}
 	w.gateway = gateway.New(gateway.Config{Self: "n1", Meta: w, Peers: w, Members: func() api.StoreMembers { return members }, Log: zerolog.Nop()})
-	server := httptest.NewServer(New(Config{Backend: w.gateway, Keys: w.keys, Domains: []string{"localhost"}, Log: zerolog.Nop()}))
-	w.url = server.URL
+	w.door = New(Config{Backend: w.gateway, Keys: w.keys, Domains: []string{"localhost"}, Log: zerolog.Nop()})
 	t.Cleanup(func() {
-		server.Close()
 		if err := w.gateway.Close(); err != nil {
 			t.Error(err)
 		}
@@ -131,7 +143,10 @@ func (w *world) Read(_ context.Context, q meta.Query) (*meta.Answer, error) {
 	return objects.Ask(v, q)
 }
 
-func (w *world) Put(_ context.Context, _ string, _ chunkstore.PutOptions, chunks ...chunkstore.Chunk) error {
+func (w *world) Put(ctx context.Context, _ string, _ chunkstore.PutOptions, chunks ...chunkstore.Chunk) error {
+	if err := run.Sleep(ctx, w.takes); err != nil {
+		return err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, c := range chunks {
