@@ -24,10 +24,11 @@ type recent[K comparable, V any] struct {
 }
 
 type answer[V any] struct {
-	done  chan struct{} // closed when value, err and until are there
+	done  chan struct{} // closed when what follows is there
 	value V
 	err   error
 	until time.Time
+	left  bool // who asked went away before it came
 }
 
 func newRecent[K comparable, V any]() *recent[K, V] {
@@ -48,9 +49,9 @@ func (r *recent[K, V]) get(ctx context.Context, key K, ask func(context.Context)
 			var none V
 			return none, api.Errorf(api.CodeUnavailable, "the wait for the coordinators ended: %w", ctx.Err())
 		}
-		if a.err == nil || time.Now().Before(a.until) {
+		if !a.left {
 			return a.value, a.err
-		} // who asked has failed, perhaps because it went away: ask for oneself
+		} // ask for oneself
 	}
 }
 
@@ -100,5 +101,7 @@ func (r *recent[K, V]) answer(ctx context.Context, a *answer[V], ask func(contex
 		a.until = asked.Add(recentFor)
 	case api.CodeUnauthorized, api.CodeNotFound, api.CodeInvalid:
 		a.until = asked.Add(refusedFor)
+	default:
+		a.left = ctx.Err() != nil
 	}
 }

@@ -100,6 +100,31 @@ func TestOneQuestionForMany(t *testing.T) {
 	})
 }
 
+// That nobody answers is told to all who wait for it, at once and not one after the other.
+func TestOneFailureForMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, began := newRecent[string, int](), time.Now()
+		done := make(chan error, 10)
+		for range cap(done) {
+			go func() {
+				_, err := r.get(t.Context(), "k", func(context.Context) (int, error) {
+					time.Sleep(5 * time.Second)
+					return 0, api.Errorf(api.CodeUnavailable, "no coordinator answers")
+				})
+				done <- err
+			}()
+		}
+		for range cap(done) {
+			if err := <-done; api.CodeOf(err) != api.CodeUnavailable {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(began); took != 5*time.Second {
+			t.Errorf("the last waited for %v", took)
+		}
+	})
+}
+
 func TestAnswersAreBounded(t *testing.T) {
 	r := newRecent[string, int]()
 	for i := range 2*recentMost + 10 {
