@@ -62,8 +62,10 @@ func (f *folder) open(m *Manager, bucket string, limit int64, mode mirror.Mode, 
 	return nil
 }
 
-// count adds up what is in step.
+// count adds up what is in step. Another pass may be under way.
 func (f *folder) count() {
+	f.follower.mu.Lock()
+	defer f.follower.mu.Unlock()
 	total := int64(0)
 	for _, b := range f.follower.base {
 		total += b.Stamp.Size

@@ -127,8 +127,9 @@ func (f *follower) list(ctx context.Context) (map[string]mirror.Object, error) {
 	}
 }
 
-// skip tells once of each key that cannot be a file.
+// skip tells once of each key that cannot be a file, for as long as it is there.
 func (f *follower) skip(skipped map[string]string) {
+	maps.DeleteFunc(f.told, func(key string, _ bool) bool { return skipped[key] == "" })
 	for _, key := range slices.Sorted(maps.Keys(skipped)) {
 		if !f.told[key] {
 			f.told[key] = true

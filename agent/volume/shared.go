@@ -28,9 +28,8 @@ type shared struct {
 	since time.Time            // nobody has used it; under the manager's mu
 }
 
+// sharedOf is a bucket's folder, which may not be there yet. m.mu is held.
 func (m *Manager) sharedOf(bucket string) *shared {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	s := m.shared[bucket]
 	if s == nil {
 		dir := filepath.Join(m.cfg.Dir, sharedDir, bucket)
@@ -40,13 +39,19 @@ func (m *Manager) sharedOf(bucket string) *shared {
 	return s
 }
 
+// use adds a replica to those that use a bucket's folder, and tells whether it is the only one.
+func (m *Manager) use(v *api.Volume, replica string) (s *shared, first bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s = m.sharedOf(v.Bucket)
+	first = len(s.users) == 0
+	s.users[replica] = max(s.users[replica], v.Limit())
+	return s, first
+}
+
 // share shows a bucket to one more replica.
 func (m *Manager) share(ctx context.Context, replica string, v *api.Volume) (mount sandbox.Mount, err error) {
-	s := m.sharedOf(v.Bucket)
-	m.mu.Lock()
-	first := len(s.users) == 0
-	s.users[replica] = max(s.users[replica], v.Limit())
-	m.mu.Unlock()
+	s, first := m.use(v, replica)
 	s.work.Lock()
 	defer s.work.Unlock()
 	switch {
@@ -112,6 +117,8 @@ func (m *Manager) unshare(replica string) {
 // findShared takes up the folders that an earlier process left: a replica may come for them, or they go.
 func (m *Manager) findShared() error {
 	entries, err := os.ReadDir(filepath.Join(m.cfg.Dir, sharedDir))
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, e := range entries {
 		m.sharedOf(e.Name())
 	}
@@ -142,17 +149,29 @@ func (m *Manager) unused(now time.Time) map[string]*shared {
 	return list
 }
 
-// drop removes a shared folder, unless somebody has come for it.
+// drop removes a shared folder, unless somebody has come for it. Who comes meanwhile waits, and makes it anew.
 func (m *Manager) drop(bucket string, s *shared) error {
 	s.work.Lock()
 	defer s.work.Unlock()
-	m.mu.Lock()
-	if len(s.users) > 0 {
-		m.mu.Unlock()
+	if m.used(s) {
 		return nil
 	}
-	delete(m.shared, bucket)
-	m.mu.Unlock()
 	s.stop()
-	return s.remove()
+	s.ready = false
+	s.held.Store(0)
+	if err := s.remove(); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(s.users) == 0 {
+		delete(m.shared, bucket)
+	}
+	return nil
+}
+
+func (m *Manager) used(s *shared) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(s.users) > 0
 }

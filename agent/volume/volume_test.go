@@ -418,6 +418,64 @@ func TestAPassLeavesAloneWhatItHasNotSeen(t *testing.T) {
 	expect(t, dir, map[string]string{"changed": "mine", "new": "mine", "removed": ""})
 }
 
+// The loop of a folder may be at it when a replica comes that has it brought in.
+func TestPassesOfOneFolderMayMeet(t *testing.T) {
+	const many = 300
+	store := fake.NewStorage("assets")
+	n := newMachine(t, store)
+	n.mustMount("r-1", api.Volume{Bucket: "assets", ReadOnly: true})
+	f := n.Manager.shared["assets"].folder
+	var both sync.WaitGroup
+	for half := range 2 {
+		both.Go(func() {
+			for i := range many {
+				if i%10 == 0 {
+					put(t, store, "assets", fmt.Sprintf("%d-%03d", half, i), "x")
+				}
+				if err := f.populate(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	both.Wait()
+	if held := n.Held()["assets"]; held != 2*many/10 {
+		t.Errorf("%d bytes are held", held)
+	}
+}
+
+// Who comes for a bucket's folder while it is removed, since nobody had used it for long, has it whole.
+func TestAFolderMayBeWantedWhileItIsRemoved(t *testing.T) {
+	store := fake.NewStorage("assets")
+	for i := range 20 {
+		put(t, store, "assets", fmt.Sprint(i), "x")
+	}
+	n := newMachine(t, store)
+	v := api.Volume{Bucket: "assets", ReadOnly: true}
+	ctx, cancel := context.WithCancel(t.Context())
+	var removal sync.WaitGroup
+	removal.Go(func() {
+		for ctx.Err() == nil {
+			for bucket, s := range n.unused(time.Now().Add(keepUnused)) {
+				if err := n.drop(bucket, s); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	for i := range 100 {
+		replica := fmt.Sprint("r-", i)
+		dir := n.mustMount(replica, v)
+		expect(t, dir, map[string]string{"0": "x", "19": "x"})
+		if held := n.Held()["assets"]; held != 20 {
+			t.Errorf("%d bytes are held", held)
+		}
+		n.Release(t.Context(), replica)
+	}
+	cancel()
+	removal.Wait()
+}
+
 // A container's volume has its size, and no more: the kernel says so. It is the same one after the agent has
 // started again, and gone with its replica.
 func TestAContainersVolumeHasItsSize(t *testing.T) {
