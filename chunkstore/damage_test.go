@@ -124,7 +124,7 @@ func TestVerifyComparesTheDigest(t *testing.T) {
 	for _, size := range []int{1000, 100_000} {
 		r := &record{key: key{byte(size)}, data: noise(1, size), codec: S2}
 		err := c.submit(&request{
-			store: func(g *group) error { return g.keep([]*record{r}) },
+			store: func(g *group) error { return g.keep(r) },
 			stage: func(g *group) error { g.stagePut("o", []*record{r}); return nil },
 		})
 		if err != nil {

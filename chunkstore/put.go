@@ -3,11 +3,8 @@ package chunkstore
 import (
 	"context"
 	"crypto/sha256"
-	"runtime"
-	"sync/atomic"
 
 	"github.com/cloudless/cloudless/api"
-	"github.com/cloudless/cloudless/internal/run"
 )
 
 // Chunk is bytes with the digest that they are to have.
@@ -94,67 +91,20 @@ func (c *Chunks) records(o PutOptions, chunks []Chunk) ([]*record, error) {
 }
 
 func (c *Chunks) put(owner string, records []*record, bytes int64) error {
-	defer func() {
-		for _, r := range records {
-			r.release()
-		}
-	}()
-	missing, err := c.prepare(records)
+	p, err := c.prepare(records)
+	defer p.close()
+	most := bytes + headBytes*int64(len(records))
+	if err == nil && !(p.running() && c.idle() && c.room.admit(most, c.used()) == nil) {
+		err = p.whole()
+	}
 	if err != nil {
 		return err
 	}
-	if missing > 0 {
-		if err := c.room.admit(missing, c.used()); err != nil {
-			return err
-		}
-	}
 	return c.submit(&request{
 		bytes: bytes,
-		store: func(g *group) error { return g.keep(records) },
+		store: func(g *group) error { return p.each(g.keep) },
 		stage: func(g *group) error { g.stagePut(owner, records); return nil },
 	})
-}
-
-// prepare does, on all processors, what can be done before a put's turn to commit comes, and returns
-// how many bytes are not here yet.
-func (c *Chunks) prepare(records []*record) (int64, error) {
-	var next, missing atomic.Int64
-	work := func(context.Context) error {
-		for i := next.Add(1) - 1; i < int64(len(records)); i = next.Add(1) - 1 {
-			n, err := c.prepareOne(records[i])
-			if err != nil {
-				return err
-			}
-			missing.Add(n)
-		}
-		return nil
-	}
-	workers := min(runtime.GOMAXPROCS(0), len(records))
-	if workers == 1 {
-		err := work(nil)
-		return missing.Load(), err
-	}
-	group := run.New(context.Background())
-	for range workers {
-		group.Go("prepare a put", work)
-	}
-	err := group.Wait()
-	return missing.Load(), err
-}
-
-// prepareOne compares the digest and, unless the chunk is here, compresses it and returns its size.
-func (c *Chunks) prepareOne(r *record) (int64, error) {
-	if !r.summed {
-		if got := key(sha256.Sum256(r.data)); got != r.key {
-			return 0, api.Errorf(api.CodeUnsupMedia, "the bytes are %s, announced was %s", got, r.key).
-				WithHint("the chunk was changed on its way; send it again")
-		}
-	}
-	if has, err := c.has(r.key); has || err != nil {
-		return 0, err
-	}
-	r.encode()
-	return headBytes + int64(len(r.body)), nil
 }
 
 func (g *group) stagePut(owner string, records []*record) {
