@@ -35,8 +35,8 @@ func execCommand(e *Env) *cobra.Command {
 	return cmd
 }
 
-// exec runs the command to its end and gives its exit code. With a terminal, keys such as Ctrl-C go
-// there as bytes; without, the signals that this process gets are passed on.
+// exec runs the command to its end and gives its exit code. With a terminal and standard input, keys such
+// as Ctrl-C go there as bytes; without, the signals that this process gets are passed on.
 func (e *Env) exec(ctx context.Context, c *client.Client, ref api.Ref, o client.ExecOptions) (int, error) {
 	fd, tty := terminal(e.In)
 	o.TTY = o.TTY && tty
@@ -47,12 +47,14 @@ func (e *Env) exec(ctx context.Context, c *client.Client, ref api.Ref, o client.
 	defer s.Close()
 	ctx, stop := passSignals(context.WithoutCancel(ctx), s)
 	defer stop()
-	if o.TTY {
+	if o.TTY && o.Stdin { // keys that do not go there stay those of this terminal: Ctrl-C is a signal
 		old, err := term.MakeRaw(fd)
 		if err != nil {
 			return 0, err
 		}
 		defer func() { _ = term.Restore(fd, old) }()
+	}
+	if o.TTY {
 		stop := e.sendSizes(ctx, s, fd)
 		defer stop()
 	}

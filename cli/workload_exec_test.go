@@ -149,6 +149,27 @@ func TestExecOnATerminal(t *testing.T) {
 	}
 }
 
+// Without -i no key goes to the command: the terminal must go on to make signals of them.
+func TestExecWithoutInputLeavesTheTerminalAsItIs(t *testing.T) {
+	_, terminal := openPTY(t)
+	before, err := term.GetState(int(terminal.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := execSession(t, func(r *remote) {
+		r.next(api.ExecResize) // the session is up
+		if now, err := term.GetState(int(terminal.Fd())); err != nil || *now != *before {
+			r.t.Errorf("Ctrl-C would go nowhere (%v)", err)
+		}
+		r.exit(0)
+	})
+	var errs bytes.Buffer
+	e := &Env{In: terminal, Out: terminal, Err: &errs, Getenv: func(k string) string { return s.env[k] }, Now: time.Now}
+	if code := e.Main([]string{"exec", "-t", "web", "--", "sleep", "60"}); code != 0 {
+		t.Errorf("exit code %d: %s", code, errs.String())
+	}
+}
+
 // openPTY gives the two ends of a new pseudo-terminal.
 func openPTY(t *testing.T) (master, terminal *os.File) {
 	t.Helper()
