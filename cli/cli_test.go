@@ -226,6 +226,22 @@ func TestContextsAndPrecedence(t *testing.T) {
 	s.want(3, "", "there is no context", "node", "list", "--context", "three")
 }
 
+// A context is used from any folder, so the files that it names are those of where it was made.
+func TestAContextNamesItsFilesForEveryFolder(t *testing.T) {
+	s := newSession(t)
+	t.Chdir(s.dir)
+	s.want(0, "", "context one added", "context", "add", "one", "--address", "http://one:1", "--ca-cert", "ca.pem", "--client-key", "/key.pem", "--token", "@admin.token", "-o", "json")
+	s.run("context", "list", "-o", "json")
+	var list api.List[Context]
+	if err := json.Unmarshal(s.out.Bytes(), &list); err != nil {
+		t.Fatal(err)
+	}
+	want := []Context{{Name: "one", Address: "http://one:1", Token: "@" + s.path("admin.token"), CACert: s.path("ca.pem"), ClientKey: "/key.pem"}}
+	if d := cmp.Diff(want, list.Items); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestInitWritesManifestsThatParse(t *testing.T) {
 	s := newSession(t)
 	for _, args := range [][]string{{"--wasm", "my_Mod.wasm"}, {"--oci", "registry.example/x/app:1"}} {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -81,6 +82,9 @@ func contextAdd(e *Env) *cobra.Command {
 		Example: "  cloudless context add production --address https://10.0.0.1:7700,https://10.0.0.2:7700 --ca-cert ca.pem --token @admin.token",
 		RunE: func(_ *cobra.Command, args []string) error {
 			g := e.flags
+			if err := wherever(&g.token, &g.caCert, &g.clientCert, &g.clientKey); err != nil {
+				return err
+			}
 			if !contextName.MatchString(args[0]) {
 				return usageError("%q is not the name of a context: use letters, digits and . _ - inside, 1 to 63 characters", args[0])
 			}
@@ -106,6 +110,21 @@ func contextAdd(e *Env) *cobra.Command {
 			return orElse(err, func() error { return e.did(args[0], "context %s added", args[0]) })
 		},
 	}
+}
+
+// wherever makes the files that settings name those that they are here, whatever folder they are used from.
+// A token is a file only with @ before it.
+func wherever(token *string, files ...*string) (err error) {
+	if name, isFile := strings.CutPrefix(*token, "@"); isFile {
+		name, err = filepath.Abs(name)
+		*token = "@" + name
+	}
+	for _, f := range files {
+		if *f != "" && err == nil {
+			*f, err = filepath.Abs(*f)
+		}
+	}
+	return err
 }
 
 func contextRemove(e *Env) *cobra.Command {
