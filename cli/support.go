@@ -221,7 +221,8 @@ var secrets = sync.OnceValue(func() []*regexp.Regexp {
 	}
 })
 
-// scrubber hides secrets in text: those of a known shape, and the token in force wherever it stands.
+// scrubber hides secrets in text: those of a known shape, and the token in force wherever it stands. One
+// that cannot be read is in no text, and a bundle may be to find out why.
 func (e *Env) scrubber() (func([]byte) []byte, error) {
 	s, err := e.settings()
 	if err != nil {
@@ -229,11 +230,9 @@ func (e *Env) scrubber() (func([]byte) []byte, error) {
 	}
 	var own []byte
 	if s.token.value != "-" {
-		token, err := e.readToken(s.token.value, false)
-		if err != nil {
-			return nil, err
+		if token, err := e.readToken(s.token.value, false); err == nil {
+			own = []byte(token)
 		}
-		own = []byte(token)
 	}
 	return func(data []byte) []byte {
 		if len(own) > 0 {

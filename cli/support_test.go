@@ -91,6 +91,17 @@ func TestSupportBundleHoldsNoSecret(t *testing.T) {
 	s.want(2, "", "exists", "support", "bundle", file) // nothing is written over
 }
 
+// A bundle may be to find out why nothing can be reached.
+func TestSupportBundleWithoutAToken(t *testing.T) {
+	s := newSession(t)
+	s.env["PATH"], s.env["CLOUDLESS_TOKEN"] = "", "@/there/is/none"
+	file := s.path("bundle.tar.gz")
+	s.want(0, "support bundle written to "+file+": look through it before you hand it on\n", "the token cannot be read", "support", "bundle", file)
+	if got := readBundle(t, file); !strings.Contains(got["missing.txt"], "nodes.json: the token cannot be read") || got["platform.json"] == "" {
+		t.Errorf("missing: %s", got["missing.txt"])
+	}
+}
+
 func TestDoctorJudgesClocks(t *testing.T) {
 	for _, tt := range []struct {
 		skew   time.Duration
