@@ -3,7 +3,7 @@ package cli
 import (
 	"bytes"
 	"strings"
-	"unicode/utf8"
+	"unicode"
 )
 
 // grid prints rows in columns. A column is as wide as its widest cell so far, so that rows which come
@@ -46,7 +46,7 @@ func (g *grid) measure(rows [][]string) {
 			if i == len(g.widths) {
 				g.widths = append(g.widths, 0)
 			}
-			g.widths[i] = max(g.widths[i], utf8.RuneCountInString(row[i]))
+			g.widths[i] = max(g.widths[i], width(row[i]))
 		}
 	}
 }
@@ -56,7 +56,7 @@ func (g *grid) line(out *bytes.Buffer, row []string, painted bool) {
 		if i > 0 {
 			out.WriteString(gap)
 		}
-		pad := g.widths[i] - utf8.RuneCountInString(cell)
+		pad := g.widths[i] - width(cell)
 		if painted && toned[g.titles[i]] {
 			cell = g.e.paint(tones[cell], cell)
 		}
@@ -78,6 +78,28 @@ var tones = map[string]string{
 	"pending": yellow, "degraded": yellow, "updating": yellow, "deleting": yellow, "starting": yellow, "backoff": yellow,
 	"joining": yellow, "suspect": yellow, "unready": yellow, "draining": yellow, "cordoned": yellow, "warning": yellow,
 	"failed": red, "lost": red, "error": red,
+}
+
+// width is how many places of a terminal a text takes.
+func width(text string) (n int) {
+	for _, r := range text {
+		switch {
+		case unicode.Is(wide, r):
+			n += 2
+		case !unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf): // those go on top of the letter before
+			n++
+		}
+	}
+	return n
+}
+
+// wide are the characters that take two places: those of East Asia, and pictures (Unicode UAX 11, in whole blocks).
+var wide = &unicode.RangeTable{
+	R16: []unicode.Range16{
+		{Lo: 0x1100, Hi: 0x115f, Stride: 1}, {Lo: 0x2e80, Hi: 0x303e, Stride: 1}, {Lo: 0x3041, Hi: 0xa4cf, Stride: 1}, {Lo: 0xa960, Hi: 0xa97f, Stride: 1},
+		{Lo: 0xac00, Hi: 0xd7a3, Stride: 1}, {Lo: 0xf900, Hi: 0xfaff, Stride: 1}, {Lo: 0xfe30, Hi: 0xfe6f, Stride: 1}, {Lo: 0xff01, Hi: 0xff60, Stride: 1}, {Lo: 0xffe0, Hi: 0xffe6, Stride: 1},
+	},
+	R32: []unicode.Range32{{Lo: 0x1f300, Hi: 0x1f64f, Stride: 1}, {Lo: 0x1f680, Hi: 0x1f6ff, Stride: 1}, {Lo: 0x1f900, Hi: 0x1f9ff, Stride: 1}, {Lo: 0x20000, Hi: 0x3fffd, Stride: 1}},
 }
 
 // printable keeps control characters out of the table.

@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -138,12 +140,32 @@ func (l listing[T]) narrow(items []T) ([]T, error) {
 	return items, nil
 }
 
-// natural orders texts, and numbers by their value.
+// natural orders numbers by their value, whatever their unit, and before texts.
 func natural(a, b string) int {
-	if len(a) != len(b) && strings.Trim(a+b, "0123456789") == "" {
-		return len(a) - len(b)
+	x, okA := quantity(a)
+	y, okB := quantity(b)
+	switch {
+	case okA && okB && x != y:
+		return cmp.Compare(x, y)
+	case okA != okB && okA:
+		return -1
+	case okA != okB:
+		return 1
 	}
 	return strings.Compare(a, b)
+}
+
+// units are those of columns. A column of m has either minutes among other times, or thousandths alone.
+var units = map[string]float64{
+	"": 1, "%": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
+}
+
+// quantity reads what columns show: 7, 250m, 3%, 1.5 MiB, 2d.
+func quantity(text string) (float64, bool) {
+	unit := strings.TrimLeft(text, ".0123456789")
+	size, known := units[strings.TrimPrefix(unit, " ")]
+	x, err := strconv.ParseFloat(strings.TrimSuffix(text, unit), 64)
+	return x * size, known && err == nil
 }
 
 // column finds a column by its title, in any case.

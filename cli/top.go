@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -207,24 +206,12 @@ func printTop[T any](e *Env, items []T, v view[T], by string, watch bool) error 
 	return printList(e, api.List[T]{Items: items}, v)
 }
 
-// heavier puts the greater number first, whatever its unit, and texts in their order.
+// heavier puts the greater number first, and texts in their order.
 func heavier(a, b string) int {
 	x, okA := quantity(a)
 	y, okB := quantity(b)
 	if okA && okB {
 		return cmp.Compare(y, x)
 	}
-	return strings.Compare(a, b)
-}
-
-// quantity reads what the columns of top show: 250m, 3%, 1.5 MiB, 7.
-func quantity(text string) (float64, bool) {
-	number, unit, _ := strings.Cut(text, " ")
-	x, err := strconv.ParseFloat(strings.TrimRight(number, "m%"), 64)
-	for name, size := range map[string]float64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30} {
-		if unit == name {
-			x *= size
-		}
-	}
-	return x, err == nil
+	return natural(a, b)
 }
