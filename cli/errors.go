@@ -79,4 +79,5 @@ func asksJSON(args []string) bool {
 	return false
 }
 
-func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", " ") }
+// oneLine keeps line ends and other control characters of foreign text off the terminal.
+func oneLine(s string) string { return strings.Map(printable, strings.TrimSpace(s)) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -60,7 +61,8 @@ func eventList(e *Env) *cobra.Command {
 	f.StringVar(&q.Resource, "resource", "", "about this, such as workload/default/hi or node/NAME")
 	f.StringVar(&since, "since", "", "since a time (RFC 3339) or for a duration (10m)")
 	f.StringVar(&until, "until", "", "before a time (RFC 3339) or a duration ago")
-	f.IntVar(&q.Limit, "limit", 0, "at most so many")
+	f.IntVar(&q.Limit, "limit", 0, "at most so many, the newest")
+	f.StringVar(&q.Before, "continue", "", "go on from the cursor of an earlier list, with older ones")
 	return cmd
 }
 
@@ -81,11 +83,12 @@ func (e *Env) followEvents(ctx context.Context, c *client.Client, q api.EventQue
 			return err
 		}
 		if !quiet {
-			fmt.Fprintf(e.Out, eventRow, "TIME", "SEVERITY", "TYPE", "RESOURCE", "MESSAGE")
+			fmt.Fprintf(e.Out, eventRow+"\n", "TIME", "SEVERITY", "TYPE", "RESOURCE", "MESSAGE")
 			quiet = true
 		}
 		row := v.rows(e, []api.Event{ev})[0]
-		_, err := fmt.Fprintf(e.Out, eventRow, ev.Time.UTC().Format("2006-01-02T15:04:05Z"), row[1], row[2], row[3], row[4])
+		line := fmt.Sprintf(eventRow, ev.Time.UTC().Format("2006-01-02T15:04:05Z"), row[1], row[2], row[3], row[4])
+		_, err := fmt.Fprintln(e.Out, strings.Map(printable, line))
 		return err
 	})
 	if ctx.Err() != nil {
@@ -95,4 +98,4 @@ func (e *Env) followEvents(ctx context.Context, c *client.Client, q api.EventQue
 }
 
 // eventRow has fixed widths, for rows that come one at a time cannot be aligned together.
-const eventRow = "%-20s  %-8s  %-20s  %-30s  %s\n"
+const eventRow = "%-20s  %-8s  %-20s  %-30s  %s"

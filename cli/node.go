@@ -212,12 +212,16 @@ func (e *Env) nodeOutcome(n api.Node, id, what string) error {
 	return e.did(id, "node %s %s", id, what)
 }
 
-// did tells what was done: a sentence for people, the name alone with -o name.
+// did tells what was done: a sentence for people, the name alone with -o name. A program that wants an
+// object finds none: the API answers with none.
 func (e *Env) did(name, format string, args ...any) error {
 	text := fmt.Sprintf(format, args...)
 	switch {
 	case e.shows("name"):
 		text = name
+	case e.shows("json", "yaml"):
+		e.say("%s", text)
+		return nil
 	case e.flags.quiet:
 		return nil
 	}
