@@ -43,6 +43,7 @@ func (d *directory) isReadOnly() bool   { return d.readOnly }
 func (d *directory) close() error {
 	err := d.File.Close()
 	if d.root != d.volume.root {
+		d.volume.leave()
 		err = errors.Join(err, d.root.Close())
 	}
 	return err

@@ -28,6 +28,7 @@ const (
 	eLoop        errno = 32
 	eMfile       errno = 33
 	eNametoolong errno = 37
+	eNfile       errno = 41
 	eNoent       errno = 44
 	eNotdir      errno = 54
 	eNotempty    errno = 55
@@ -48,7 +49,7 @@ var hostErrnos = map[syscall.Errno]errno{
 	syscall.E2BIG: 1, syscall.EACCES: eAcces, syscall.EAGAIN: eAgain, syscall.EBADF: eBadf, syscall.EBUSY: 10,
 	syscall.ECONNRESET: eConnreset, syscall.EDQUOT: eDquot, syscall.EEXIST: eExist, syscall.EFBIG: 22,
 	syscall.EINTR: 27, syscall.EINVAL: eInval, syscall.EIO: eIo, syscall.EISDIR: eIsdir, syscall.ELOOP: eLoop,
-	syscall.EMFILE: eMfile, syscall.EMLINK: 34, syscall.ENAMETOOLONG: eNametoolong, syscall.ENFILE: 41,
+	syscall.EMFILE: eMfile, syscall.EMLINK: 34, syscall.ENAMETOOLONG: eNametoolong, syscall.ENFILE: eNfile,
 	syscall.ENODEV: 43, syscall.ENOENT: eNoent, syscall.ENOMEM: 48, syscall.ENOSPC: 51, syscall.ENOSYS: 52,
 	syscall.ENOTDIR: eNotdir, syscall.ENOTEMPTY: eNotempty, syscall.ENOTSUP: eNotsup, syscall.ENXIO: 60,
 	syscall.EOVERFLOW: 61, syscall.EPERM: ePerm, syscall.EPIPE: ePipe, syscall.EROFS: eRofs,

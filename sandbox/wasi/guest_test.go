@@ -75,8 +75,8 @@ func openVolume(t *testing.T, dir string, limits VolumeLimits) *Volume {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if len(v.nodes) > 0 {
-			t.Errorf("%d files of the volume are still open", len(v.nodes))
+		if len(v.nodes) > 0 || v.open != 0 {
+			t.Errorf("%d files of the volume are still open, and %d descriptors count", len(v.nodes), v.open)
 		}
 		_ = v.Close()
 	})

@@ -163,6 +163,7 @@ func (d *directory) descriptor(o opening, host *os.File, n *node) (*descriptor, 
 		sub, err := d.subdirectory(o.path, host)
 		if err != nil {
 			_ = host.Close()
+			d.volume.leave()
 			return nil, err
 		}
 		made.object, made.base = sub, o.base&directoryRights

@@ -16,6 +16,10 @@ const (
 	newDirectoryMode = 0o755
 )
 
+// maxOpen bounds what all guests of a volume have open in it, the volume itself left out: each has hundreds of
+// descriptors, and the agent not many more for all that it does. A directory takes two of the agent's.
+const maxOpen = 1024
+
 // VolumeLimits bounds what guests may put into a volume; 0: no bound.
 type VolumeLimits struct {
 	Bytes int64 // the lengths of all files together, holes counted
@@ -36,6 +40,7 @@ type Volume struct {
 
 	mu    sync.Mutex
 	used  VolumeLimits
+	open  int
 	nodes map[inode]*node // of open files
 }
 
@@ -102,8 +107,25 @@ func (v *Volume) Used() VolumeLimits {
 // Close gives the folder back. The guests that have it mounted must be closed before.
 func (v *Volume) Close() error { return v.root.Close() }
 
-// open is the volume's top directory for one guest.
-func (v *Volume) open(readOnly bool) (*directory, error) {
+// enter counts one more that is open, and leave one less.
+func (v *Volume) enter() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.open >= maxOpen {
+		return false
+	}
+	v.open++
+	return true
+}
+
+func (v *Volume) leave() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.open--
+}
+
+// top is the volume's top directory for one guest.
+func (v *Volume) top(readOnly bool) (*directory, error) {
 	f, err := v.root.Open(".")
 	if err != nil {
 		return nil, err
@@ -219,8 +241,16 @@ func (v *Volume) freed(st *unix.Stat_t) int64 {
 func idOf(st *unix.Stat_t) inode { return inode{st.Dev, st.Ino} }
 
 // openFile opens a file by open, which is given further flags, and makes it first if create says so
-// (O_CREATE, O_EXCL). The node is nil for a directory.
+// (O_CREATE, O_EXCL). The node is nil for a directory. What is open leaves when it is closed.
 func (v *Volume) openFile(create int, readOnly bool, open func(flags int) (*os.File, error)) (f *os.File, n *node, err error) {
+	if !v.enter() {
+		return nil, nil, eNfile
+	}
+	defer func() {
+		if err != nil {
+			v.leave()
+		}
+	}()
 	v.names.Lock()
 	defer v.names.Unlock()
 	err = syscall.ENOENT
@@ -281,6 +311,7 @@ func (v *Volume) release(f *os.File, n *node) error {
 		st = unix.Stat_t{Nlink: 1}
 	}
 	v.mu.Lock()
+	v.open--
 	if n.open--; n.open == 0 {
 		delete(v.nodes, n.id)
 		if st.Nlink == 0 {

@@ -71,6 +71,38 @@ func TestBytesOfAVolumeAreLimited(t *testing.T) {
 	wantUsed(t, v, VolumeLimits{10, 2})
 }
 
+// All guests of a volume share what may be open in it, and it comes back with what they close.
+func TestWhatIsOpenInAVolumeIsLimited(t *testing.T) {
+	v := openVolume(t, t.TempDir(), VolumeLimits{})
+	guests := make([]*guest, 2)
+	for i := range guests {
+		guests[i] = newGuest(t, Config{Mounts: []Mount{{"/", v, false}}, Descriptors: 2 * maxOpen})
+	}
+	a, b := guests[0], guests[1]
+	a.create("file", "")
+	a.must("path_create_directory", rootFD, "folder")
+	var last uint32
+	for range maxOpen / 4 {
+		for _, g := range guests {
+			g.open(rootFD, "folder", openDirectory, directoryRights, 0)
+			last = g.open(rootFD, "file", 0, fileRights, 0)
+		}
+	}
+	a.openFails(eNfile, 0, "file", 0, fileRights)
+	a.openFails(eNfile, 0, "new", openCreate, fileRights)
+	b.must("fd_close", last)
+	a.openFails(eNoent, 0, "missing", 0, fileRights) // what fails takes no place
+	a.openFails(eNotdir, 0, "file", openDirectory, directoryRights)
+	a.open(rootFD, "file", 0, fileRights, 0)
+	b.openFails(eNfile, 0, "file", 0, fileRights)
+	if err := a.w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range maxOpen / 2 {
+		b.open(rootFD, "file", 0, fileRights, 0)
+	}
+}
+
 func TestBytesComeBackWithTheLastNameAndDescriptor(t *testing.T) {
 	g, v := limited(t, VolumeLimits{Bytes: 10})
 	g.create("a", "12345")

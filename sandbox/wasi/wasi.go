@@ -148,7 +148,7 @@ func (w *World) mount(m Mount) error {
 	if len(w.table) >= w.config.Descriptors {
 		return api.Errorf(api.CodeInvalid, "the mount %q is one too many: a guest may have %d descriptors", m.Guest, w.config.Descriptors)
 	}
-	dir, err := m.Volume.open(m.ReadOnly)
+	dir, err := m.Volume.top(m.ReadOnly)
 	if err != nil {
 		return fmt.Errorf("mount %q: %w", m.Guest, err)
 	}
