@@ -42,6 +42,7 @@ func guardRules(table, bridge string, ports []int) string {
 		fmt.Fprintf(&rules, "iifname != %q accept\n", bridge)
 		rules.WriteString("ct state established,related accept\n")
 		rules.WriteString("ip daddr 169.254.0.0/16 reject with icmpx type admin-prohibited\n")
+		rules.WriteString("ip6 daddr fe80::/10 meta l4proto != ipv6-icmp reject with icmpx type admin-prohibited\n") // neighbours may ask for each other
 		if len(ports) > 0 {
 			set := portSet(ports)
 			fmt.Fprintf(&rules, "tcp dport { %s } reject with tcp reset\nudp dport { %s } reject with icmpx type admin-prohibited\n", set, set)

@@ -3,9 +3,11 @@ package oci
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -188,7 +190,7 @@ func TestGuard(t *testing.T) {
 	l := must1(net.Listen("tcp", "0.0.0.0:0"))
 	defer l.Close()
 	allowed := &http.Server{Handler: http.NotFoundHandler()}
-	open2 := must1(net.Listen("tcp", "0.0.0.0:0"))
+	open2 := must1(net.Listen("tcp", ":0"))
 	go allowed.Serve(open2)
 	defer allowed.Close()
 	cfg.DenyPorts = []int{l.Addr().(*net.TCPAddr).Port}
@@ -204,6 +206,16 @@ func TestGuard(t *testing.T) {
 	}
 	if log, _ := output(t, d, spec("get", "http://169.254.169.254/")); !strings.Contains(log, "no route to host") && !strings.Contains(log, "refused") {
 		t.Errorf("a link-local address is in reach: %q", log)
+	}
+	bridge := must1(net.InterfaceByName(d.bridge.name))
+	for _, a := range must1(bridge.Addrs()) {
+		addr := netip.MustParsePrefix(a.String()).Addr()
+		if !addr.IsLinkLocalUnicast() {
+			continue
+		}
+		if log, _ := output(t, d, spec("get", fmt.Sprintf("http://[%s%%25eth0]:%s/", addr.WithZone(""), port))); !strings.Contains(log, "got false") {
+			t.Errorf("the host's link-local address %s is in reach: %q", addr, log)
+		}
 	}
 }
 
