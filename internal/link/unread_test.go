@@ -36,7 +36,7 @@ func TestARefusedRequestDoesNotWaitForItsBody(t *testing.T) {
 		refuse := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }
 		srv := &http.Server{Handler: http.HandlerFunc(refuse), IdleTimeout: time.Minute}
 		Limit(srv, 10)
-		go srv.Serve(ln) //nolint:errcheck // it ends as soon as the one connection has been accepted
+		go srv.Serve(ln) // it ends as soon as the one connection has been accepted
 		if _, err := near.Write([]byte("POST /v1/workloads HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nab")); err != nil {
 			t.Fatal(err)
 		}
