@@ -15,8 +15,8 @@ import (
 
 // Times of probing a node that has fallen silent.
 const (
-	probeDialTimeout = 300 * time.Millisecond
-	probeInterval    = 100 * time.Millisecond
+	probeTimeout  = 300 * time.Millisecond // of the dial, and of the ping after it
+	probeInterval = 100 * time.Millisecond
 )
 
 // nodeSignal is what this process knows of one node that is not in the log.
@@ -294,21 +294,29 @@ func (s *Server) probe(nodeID string) {
 	})
 }
 
-// probeOnce reports whether the node's TLS answered, else whether the dial was refused. A dial that
+// probeOnce reports whether the node's TLS or its Serf answered, else whether the dial was refused. A dial that
 // merely connects proves nothing: the kernel accepts for a frozen process.
 func (s *Server) probeOnce(ctx context.Context, nodeID, addr string) (answered, refused bool) {
-	ctx, cancel := context.WithTimeout(ctx, probeDialTimeout)
-	defer cancel()
-	conn, err := s.dialer.Dial(ctx, addr, api.ALPNNode, pki.Identity{Cluster: s.id.ClusterID, Role: api.RoleNode, ID: nodeID})
-	if err == nil {
-		conn.Close()
+	switch err := s.greet(ctx, nodeID, addr); {
+	case err == nil:
 		return true, false
-	}
-	if errors.Is(err, syscall.ECONNREFUSED) {
+	case errors.Is(err, syscall.ECONNREFUSED):
 		return false, true
 	}
-	if _, err := s.gossip.Ping(ctx, nodeID); err == nil {
-		return true, false
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, err := s.gossip.Ping(ctx, nodeID)
+	return err == nil, false
+}
+
+// greet shakes hands with a node's port.
+func (s *Server) greet(ctx context.Context, nodeID, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	conn, err := s.dialer.Dial(ctx, addr, api.ALPNNode, pki.Identity{Cluster: s.id.ClusterID, Role: api.RoleNode, ID: nodeID})
+	if err != nil {
+		return err
 	}
-	return false, false
+	conn.Close() // nothing was sent that could be lost
+	return nil
 }

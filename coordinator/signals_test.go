@@ -10,8 +10,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/coordinator/state"
+	"github.com/cloudless/cloudless/internal/gossip"
 	"github.com/cloudless/cloudless/internal/link"
 	"github.com/cloudless/cloudless/internal/run"
 )
@@ -229,4 +232,33 @@ func TestNodesThatAreGoneAreForgotten(t *testing.T) {
 	if !left["here"].Seen || !left["new"].Session || len(left) != 2 || g.storeChanges() == before {
 		t.Errorf("left are %v", left)
 	}
+}
+
+// A node whose port takes connections and says nothing is asked by Serf, too, which has a time of its own: an
+// agent that is busy, or behind a network that swallows its TLS, is not one that answers nothing.
+func TestASilentPortIsNotASilentNode(t *testing.T) {
+	t.Parallel()
+	s := openServer(t)
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // the kernel takes connections for it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	key, err := gossip.ParseKey(s.id.GossipKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := gossip.New(gossip.Config{Name: "n1", Bind: "127.0.0.1:0", Advertise: "127.0.0.1", Key: key, Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	if _, err := node.Join(t.Context(), []string{s.GossipAddr()}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the node to be known", func() bool { return s.gossip.Status("n1") == gossip.StatusAlive })
+	eventually(t, "an answer", func() bool {
+		answered, _ := s.probeOnce(t.Context(), "n1", ln.Addr().String())
+		return answered
+	})
 }
