@@ -132,6 +132,9 @@ func TestOnlyWhatWasCertainlyNotSentIsTriedAgain(t *testing.T) {
 	if _, _, err := leader.forward(t.Context(), follower.ID(), data); !errors.Is(err, errNotSent) {
 		t.Errorf("a follower was asked: %v", err)
 	}
+	if _, _, err := follower.proposeHere(t.Context(), data); !errors.Is(err, errNotSent) {
+		t.Errorf("a follower that thought it led: %v", err)
+	}
 	if _, _, err := follower.forward(t.Context(), "s-unknown", data); !errors.Is(err, errNotSent) {
 		t.Errorf("a coordinator without an address: %v", err)
 	}

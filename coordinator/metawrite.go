@@ -8,7 +8,6 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/meta"
-	"github.com/cloudless/cloudless/coordinator/consensus"
 	"github.com/cloudless/cloudless/coordinator/objects"
 )
 
@@ -126,12 +125,9 @@ func (s *Server) keepWriting(ctx context.Context) error {
 func (s *Server) writeEntry(ctx context.Context, entry objects.Encoded, batch []*metaWrite) {
 	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
 	defer cancel()
-	index, value, err := s.raft.Propose(ctx, entry.Entry())
+	index, value, err := s.intoLog(ctx, entry.Entry())
 	res, ok := value.(metaResults)
-	switch {
-	case consensus.NotWritten(err):
-		err = notSent("%s", api.AsError(err).Message)
-	case err == nil && (!ok || res.err != nil || len(res.results) != entry.Count()):
+	if err == nil && (!ok || res.err != nil || len(res.results) != entry.Count()) {
 		err = notApplied(value)
 	}
 	for _, w := range batch {

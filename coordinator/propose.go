@@ -12,6 +12,7 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/meta"
+	"github.com/cloudless/cloudless/coordinator/consensus"
 	"github.com/cloudless/cloudless/coordinator/state"
 	"github.com/cloudless/cloudless/internal/link"
 	"github.com/cloudless/cloudless/internal/run"
@@ -84,8 +85,17 @@ func (s *Server) whoLeads() (id string, here bool, err error) {
 	return "", false, notSent("there is no leader")
 }
 
+// intoLog brings an entry into the log as the leader. What certainly did not get there is errNotSent.
+func (s *Server) intoLog(ctx context.Context, entry []byte) (index uint64, result any, err error) {
+	index, result, err = s.raft.Propose(ctx, entry)
+	if consensus.NotWritten(err) {
+		err = notSent("%s", api.AsError(err).Message)
+	}
+	return index, result, err
+}
+
 func (s *Server) proposeHere(ctx context.Context, data []byte) (state.Result, uint64, error) {
-	index, value, err := s.raft.Propose(ctx, data)
+	index, value, err := s.intoLog(ctx, data)
 	if err != nil {
 		return state.Result{}, 0, err
 	}
