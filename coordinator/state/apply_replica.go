@@ -6,19 +6,14 @@ import (
 	"github.com/cloudless/cloudless/api"
 )
 
-// placeReplicas adds what is still wanted. A replica of a version that is gone, or on a node that
-// no longer takes any, is left out and planned anew.
+// placeReplicas adds what is still wanted. A replica of a version that is gone, or on a node that takes no more
+// since it was planned, is left out and planned anew.
 func (t *tx) placeReplicas(reps []api.Replica) Result {
-	bumped := map[string]bool{}
+	var first *api.Replica
+	placed, bumped := 0, map[string]bool{}
 	for i := range reps {
 		r := reps[i]
-		w, ok := t.Workload(r.Workload)
-		n, nodeOK := t.Node(r.NodeID)
-		_, exists := t.Replica(r.ID)
-		if !ok || w.Metadata.UID != r.UID || !nodeOK || exists || n.Liveness == api.NodeLost || n.Liveness == api.NodeLeft {
-			continue
-		}
-		if _, ok := t.Version(r.Workload, r.UID, r.Version); !ok {
+		if !t.placeable(&r) {
 			continue
 		}
 		r.CreateIndex, r.CreatedAt, r.UpdatedAt = t.index, t.at, t.at
@@ -26,16 +21,30 @@ func (t *tx) placeReplicas(reps []api.Replica) Result {
 			r.State = api.ReplicaPlaced
 		}
 		t.putReplica(r)
+		if placed++; first == nil {
+			first = &reps[i]
+		}
 		if !bumped[r.NodeID] {
 			bumped[r.NodeID] = true
 			t.bumpSet(r.NodeID)
 		}
 	}
-	if n := len(reps); n > 0 {
-		r := reps[0]
-		t.event(api.EventReplicaPlaced, api.SeverityInfo, "workload/"+r.Workload.String(), "placed %d replicas, the first (%s) on node %s", n, r.ID, t.nodeName(r.NodeID))
+	if placed == 0 {
+		return refuse(api.CodeConflict, "none of %d replicas is wanted any more", len(reps))
 	}
+	t.event(api.EventReplicaPlaced, api.SeverityInfo, "workload/"+first.Workload.String(), "placed %d replicas, the first (%s) on node %s", placed, first.ID, t.nodeName(first.NodeID))
 	return Result{}
+}
+
+// placeable tells whether what a replica was planned on still holds. That its node has become silent since is no
+// reason to plan anew: it mostly comes back.
+func (t *tx) placeable(r *api.Replica) bool {
+	w, ok := t.Workload(r.Workload)
+	n, there := t.Node(r.NodeID)
+	open := there && n.Liveness != api.NodeLost && n.Liveness != api.NodeLeft && n.Drain == nil && !n.Cordoned
+	_, versionOK := t.Version(r.Workload, r.UID, r.Version)
+	_, exists := t.Replica(r.ID)
+	return ok && w.Metadata.UID == r.UID && !w.Deleting && versionOK && open && !exists
 }
 
 func (t *tx) nodeName(id string) string {
