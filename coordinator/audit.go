@@ -164,8 +164,13 @@ func hashLine(line []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// part is the path of an older part of the log.
-func part(path string, n int) string { return fmt.Sprintf("%s.%d", path, n) }
+// part is the path of an older part of the log; part 0 is the current one.
+func part(path string, n int) string {
+	if n == 0 {
+		return path
+	}
+	return fmt.Sprintf("%s.%d", path, n)
+}
 
 // audited runs a change and puts one line about it into the log before it returns. If the log has no
 // room for that line the change is not made. Object is asked for after the change.
@@ -241,14 +246,15 @@ func (a *auditLog) append(l auditLine) (auditFile, error) {
 	return a.f, nil
 }
 
-// rotate begins a new part and drops the oldest.
+// rotate begins a new part and drops the oldest, unless a number is free: then an earlier try was cut short, and
+// what it has moved stays where it is.
 func (a *auditLog) rotate() error {
-	for n := auditParts - 2; n >= 0; n-- {
-		from := a.path
-		if n > 0 {
-			from = part(a.path, n)
-		}
-		if err := os.Rename(from, part(a.path, n+1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	free := 0
+	for free < auditParts-1 && exists(part(a.path, free)) {
+		free++
+	}
+	for n := free; n > 0; n-- {
+		if err := os.Rename(part(a.path, n-1), part(a.path, n)); err != nil {
 			return err
 		}
 	}

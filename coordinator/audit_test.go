@@ -177,6 +177,38 @@ func TestTheAuditLogIsBoundedAndItsPartsAreOneChain(t *testing.T) {
 	}
 }
 
+// However often beginning a new part fails, no part of the log is lost by trying again.
+func TestANewPartThatCannotBeginLosesNoOther(t *testing.T) {
+	dir := t.TempDir()
+	a := openLog(t, dir)
+	write := func(object string) {
+		t.Helper()
+		if err := act(a, object, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range auditParts {
+		a.size = auditFileBytes * int64(min(i, 1))
+		write(fmt.Sprint(i))
+	}
+	path := a.path
+	for gap := range auditParts { // what a try leaves that could not open the new part, or not move one
+		if err := os.Rename(part(path, gap), part(path, auditParts)); err != nil {
+			t.Fatal(err)
+		}
+		held, err := os.ReadFile(part(path, (gap+1)%auditParts))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.rotate(); err != nil {
+			t.Fatal(err)
+		}
+		if after, err := os.ReadFile(part(path, (gap+1)%auditParts)); gap+1 < auditParts && (err != nil || string(after) != string(held)) {
+			t.Errorf("part %d, above the gap, is another one: %v", gap+1, err)
+		}
+	}
+}
+
 // Security 12: disk full, so nothing is changed.
 func TestWithoutRoomForItsAuditLineAChangeIsNotMade(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
