@@ -74,8 +74,9 @@ func TestTheClustersOwnBucketIsNobodyElses(t *testing.T) {
 	put := api.ObjectPut{Bucket: api.ArtifactBucket, Key: key, Size: 1}
 	_, putErr := s.PutObject(t.Context(), admin, put, strings.NewReader("x"))
 	_, commitErr := s.CommitUpload(t.Context(), admin, "u-1", put, nil)
+	_, expireErr := s.PutBucket(t.Context(), admin, api.Bucket{Name: api.ArtifactBucket, Expiry: api.Duration(time.Second)}, false, 0)
 	for what, err := range map[string]error{
-		"put": putErr, "commit": commitErr, "delete": s.DeleteObject(t.Context(), admin, api.ArtifactBucket, key, ""), "drop": s.DeleteBucket(t.Context(), admin, api.ArtifactBucket, 0),
+		"put": putErr, "commit": commitErr, "let expire": expireErr, "delete": s.DeleteObject(t.Context(), admin, api.ArtifactBucket, key, ""), "drop": s.DeleteBucket(t.Context(), admin, api.ArtifactBucket, 0),
 	} {
 		if api.CodeOf(err) != api.CodeForbidden {
 			t.Errorf("%s: %v", what, err)

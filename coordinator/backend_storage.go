@@ -56,6 +56,9 @@ func (s *Server) Bucket(ctx context.Context, name string) (api.BucketView, error
 
 // PutBucket creates a bucket or, unless create, brings the one of that name to the settings.
 func (s *Server) PutBucket(ctx context.Context, _ api.Caller, b api.Bucket, create bool, ifMatch uint64) (api.BucketView, error) {
+	if err := own(b.Name); err != nil {
+		return api.BucketView{}, err
+	}
 	cmd := meta.Command{UpdateBucket: &meta.UpdateBucket{Bucket: b, IfMatch: ifMatch}}
 	if create {
 		cmd = meta.Command{CreateBucket: &b}
