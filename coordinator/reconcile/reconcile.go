@@ -71,6 +71,7 @@ type plan struct {
 	nodes   map[string]*api.Node
 	cluster *schedule.Cluster // made when the first replica is to be placed
 	placed  []api.Replica
+	notes   int         // of replicas that found no node
 	stops   []stopGroup // by reason, in order of first use
 	forgets []string
 	orphans []orphanGroup

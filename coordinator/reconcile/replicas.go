@@ -11,8 +11,11 @@ import (
 	"github.com/cloudless/cloudless/coordinator/state"
 )
 
-// maxPlacements bounds one plan, and so one log entry; what is over follows in the next.
-const maxPlacements = 1000
+// Bounds of one plan, and so of one log entry; what is over follows in the next.
+const (
+	maxPlacements = 1000
+	maxNotes      = 1000
+)
 
 // planReplicas goes through the workloads, those of high priority first.
 func (p *plan) planReplicas() {
@@ -236,7 +239,12 @@ func (p *plan) note(w *state.Workload, missing int, why api.Decision) {
 		why.At = p.now
 		n.Message, n.Decision = schedule.Message(why), &why
 	}
-	if w.Unplaced != n.Missing || w.Message != n.Message {
+	switch {
+	case w.Unplaced == n.Missing && w.Message == n.Message:
+	case p.notes == maxNotes:
+		p.wakeAt(p.now)
+	default:
+		p.notes++
 		p.do(state.Command{NoteUnplaced: n})
 	}
 }
