@@ -95,10 +95,10 @@ func (a *Agent) enrol(ctx context.Context) error {
 		return err
 	}
 	a.id, a.key = Identity{ClusterID: resp.ClusterID, ID: resp.ID, Name: a.cfg.Name}, resp.GossipKey
-	if err := a.saveKeys([]byte(resp.Cert), key, []byte(resp.CA)); err != nil {
+	if a.creds, err = pki.NewCredentials([]byte(resp.Cert), key, []byte(resp.CA)); err != nil {
 		return err
 	}
-	if a.creds, err = pki.NewCredentials([]byte(resp.Cert), key, []byte(resp.CA)); err != nil {
+	if err := a.saveKeys(slices.Concat([]byte(resp.Cert), key), []byte(resp.CA)); err != nil {
 		return err
 	}
 	data, err := json.Marshal(a.id)
@@ -108,8 +108,40 @@ func (a *Agent) enrol(ctx context.Context) error {
 	return errors.Join(datadir.WriteFile(a.path(fileGossipKey), []byte(a.key)), datadir.WriteFile(a.path(fileIdentity), data))
 }
 
-func (a *Agent) saveKeys(cert, key, ca []byte) error {
-	return errors.Join(datadir.WriteFile(a.path(fileCert), slices.Concat(cert, key)), datadir.WriteFile(a.path(fileCA), ca))
+// takeKeys keeps a certificate with its key, and the CAs to trust, and uses them from then on: what cannot be
+// kept, or does not fit, changes nothing.
+func (a *Agent) takeKeys(pair, ca []byte) error {
+	next, err := pki.NewCredentials(pair, pair, ca)
+	if err != nil {
+		return err
+	}
+	if id := next.Identity(); id != a.creds.Identity() {
+		return api.Errorf(api.CodeInvalid, "the new certificate is for %s, not for %s", id, a.creds.Identity())
+	}
+	if err := a.saveKeys(pair, ca); err != nil {
+		return err
+	}
+	return a.creds.Update(pair, pair, ca)
+}
+
+func (a *Agent) saveKeys(pair, ca []byte) error {
+	for _, f := range keyFiles(a.creds.CAPEM(), pair, ca) {
+		if err := datadir.WriteFile(a.path(f.name), f.data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type file struct {
+	name string
+	data []byte
+}
+
+// keyFiles are what to write, one after the other. On the way the CAs of before are trusted too: whenever it
+// ends, the certificate that is there is signed by one that is trusted.
+func keyFiles(before, pair, ca []byte) []file {
+	return []file{{fileCA, slices.Concat(before, ca)}, {fileCert, pair}, {fileCA, ca}}
 }
 
 // keepCertificate renews the leaf when a third of its life is left, by any coordinator that answers.
@@ -139,7 +171,7 @@ func (a *Agent) renewBy(call func(in, out any) error) error {
 	if err := call(api.RenewRequest{CSR: string(csr)}, &resp); err != nil {
 		return err
 	}
-	return errors.Join(a.saveKeys([]byte(resp.Cert), key, []byte(resp.CA)), a.creds.Update([]byte(resp.Cert), key, []byte(resp.CA)))
+	return a.takeKeys(slices.Concat([]byte(resp.Cert), key), []byte(resp.CA))
 }
 
 // keepTrust takes up the keys of the cluster that a coordinator has newer than this node. It also
@@ -193,7 +225,7 @@ func (a *Agent) trustCAs(ca []byte) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(a.creds.Update(pair, pair, ca), datadir.WriteFile(a.path(fileCA), ca))
+	return a.takeKeys(pair, ca)
 }
 
 func parseRing(texts []string) ([][]byte, error) {
