@@ -10,6 +10,7 @@ import (
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/chunkstore/erasure"
+	"github.com/cloudless/cloudless/chunkstore/place"
 )
 
 // What is under way at once: a wave of chunks, and of it a batch between each two nodes, of which atOnce
@@ -242,10 +243,12 @@ func (w *wave) dropAll(ctx context.Context) {
 			safe = append(safe, t)
 		}
 	}
-	if len(safe) > 0 && keyOf(w.u.cfg.Members().Members) != w.members {
+	members := w.u.cfg.Members().Members
+	if len(safe) > 0 && keyOf(members) != w.members {
 		w.fail(errMoved) // what was too much may be needed now
 		return
 	}
+	safe = slices.DeleteFunc(safe, func(t task) bool { return w.wanted(t, len(members)) })
 	drops := map[string][]task{}
 	for _, t := range safe {
 		for _, node := range t.Drop {
@@ -260,6 +263,18 @@ func (w *wave) dropAll(ctx context.Context) {
 			w.u.state.tidied(t)
 		}
 	}
+}
+
+// wanted tells whether the chunk is to have more copies than was planned: an object that was put since may
+// name it, whose copies are those that were too much.
+func (w *wave) wanted(t task, members int) bool {
+	id, _ := parse(t.Digest)
+	ref, err := w.u.cfg.Refs.Reference(id)
+	if err == nil && place.Copies(ref.R, members) > t.Want {
+		err = errMoved
+	}
+	w.fail(err)
+	return err != nil
 }
 
 // drop removes copies from a node. What an upload pins there stays, which is no failure, and is tried again.

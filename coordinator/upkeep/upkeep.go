@@ -217,8 +217,8 @@ func (u *Upkeep) pass(ctx context.Context) (*findings, int, error) {
 	return f, done, err
 }
 
-// errMoved ends a look for members that are others by now.
-var errMoved = errors.New("the members have changed")
+// errMoved ends a look for members, or for wishes of objects, that are others by now.
+var errMoved = errors.New("the members or the wishes of objects have changed")
 
 func (u *Upkeep) breakable(stop context.CancelCauseFunc) {
 	u.mu.Lock()

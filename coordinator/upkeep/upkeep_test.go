@@ -1,6 +1,7 @@
 package upkeep
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -130,6 +131,29 @@ func TestAPinnedCopyStays(t *testing.T) {
 		w.settle(lastRetry)
 		time.Sleep(time.Second)
 		wantEvents(t, w, api.EventStoreDrained)
+	})
+}
+
+// What was too much when it was planned, and is wanted by an object that was put since, is not dropped.
+func TestACopyThatIsWantedMeanwhileStays(t *testing.T) {
+	inBubble(t, 3, func(w *world) {
+		d := w.store(1, 1)[0]
+		for _, n := range w.nodes {
+			n.chunks[d] = true
+		}
+		u := w.keeper()
+		f, err := u.survey(w.t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.refs[0].R = 3
+		if _, err := u.wave(w.t.Context(), keyOf(f.named), f.work.sorted()); w.dropped() != 0 || !errors.Is(err, errMoved) {
+			t.Errorf("%d copies were dropped: %v", w.dropped(), err)
+		}
+		w.refs[0].R = 1
+		if _, err := u.wave(w.t.Context(), keyOf(f.named), f.work.sorted()); w.dropped() != 2 || err != nil {
+			t.Errorf("%d copies were dropped: %v", w.dropped(), err)
+		}
 	})
 }
 

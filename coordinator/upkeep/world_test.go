@@ -274,13 +274,18 @@ func (w *world) told() []string {
 	return out
 }
 
-// lead runs upkeep until the test ends.
-func (w *world) lead() *Upkeep {
+// keeper is upkeep that does not run yet.
+func (w *world) keeper() *Upkeep {
 	tel, err := telemetry.New(telemetry.Config{Role: "coordinator", LogWriter: io.Discard})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	u := New(Config{Nodes: w, Groups: w, Refs: w, Members: w.Members, Event: w.event, Tel: tel.Metrics, Log: zerolog.Nop()})
+	return New(Config{Nodes: w, Groups: w, Refs: w, Members: w.Members, Event: w.event, Tel: tel.Metrics, Log: zerolog.Nop()})
+}
+
+// lead runs upkeep until the test ends.
+func (w *world) lead() *Upkeep {
+	u := w.keeper()
 	ctx, cancel := context.WithCancel(context.Background())
 	g := run.New(ctx)
 	g.Go("upkeep", u.Run)
