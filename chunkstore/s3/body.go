@@ -118,7 +118,7 @@ func (c *call) body() (*body, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw := &patientReader{c.r.Body, http.NewResponseController(c.w)}
+	raw := &patientReader{r: c.r.Body, c: http.NewResponseController(c.w)}
 	b := &body{r: raw, size: size, last: c.stillGood}
 	switch c.payload {
 	case signedChunks, signedTrailer:
@@ -234,12 +234,17 @@ func (c *call) expectChecksum(b *body, name, value string) error {
 
 // patientReader gives up a client that sends nothing for long.
 type patientReader struct {
-	r io.Reader
-	c *http.ResponseController
+	r  io.Reader
+	c  *http.ResponseController
+	by time.Time // until when what is read may come, however it comes; zero: there is no such time
 }
 
 func (p *patientReader) Read(b []byte) (int, error) {
-	_ = p.c.SetReadDeadline(time.Now().Add(idleTimeout)) // not every writer of a test can
+	by := p.by
+	if by.IsZero() {
+		by = time.Now().Add(idleTimeout)
+	}
+	_ = p.c.SetReadDeadline(by) // not every writer of a test can
 	return p.r.Read(b)
 }
 

@@ -3,6 +3,7 @@ package s3
 import (
 	"encoding/xml"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -23,6 +24,8 @@ type bucketList struct {
 	XMLName xml.Name      `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListAllMyBucketsResult"`
 	Owner   owner         `xml:"Owner"`
 	Buckets []bucketEntry `xml:"Buckets>Bucket"`
+	Prefix  string        `xml:",omitempty"`
+	Token   string        `xml:"ContinuationToken,omitempty"`
 }
 
 type bucketEntry struct {
@@ -30,17 +33,33 @@ type bucketEntry struct {
 	CreationDate string
 }
 
-// listBuckets shows a key of one bucket that one alone.
+// listBuckets shows a key of one bucket that one alone. A token is the name behind which the page before ended.
 func (c *call) listBuckets() error {
+	most, err := c.number("max-buckets", api.MaxBuckets)
+	if err == nil && most == 0 {
+		err = refuse("InvalidArgument", "max-buckets must be at least 1")
+	}
+	if err != nil {
+		return err
+	}
+	after, err := c.token()
+	if err != nil {
+		return err
+	}
 	a, err := c.read(meta.Query{Buckets: true})
 	if err != nil {
 		return err
 	}
-	out := bucketList{Owner: self}
+	out, last := bucketList{Owner: self, Prefix: c.q.get("prefix")}, ""
 	for _, b := range a.Buckets {
-		if c.opens(b.Name) == nil {
-			out.Buckets = append(out.Buckets, bucketEntry{b.Name, isoTime(b.CreatedAt)})
+		if b.Name <= after || !strings.HasPrefix(b.Name, out.Prefix) || c.opens(b.Name) != nil {
+			continue
 		}
+		if len(out.Buckets) == most {
+			out.Token = newToken(last)
+			break
+		}
+		out.Buckets, last = append(out.Buckets, bucketEntry{b.Name, isoTime(b.CreatedAt)}), b.Name
 	}
 	return c.ok(out)
 }

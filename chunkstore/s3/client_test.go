@@ -344,6 +344,33 @@ func TestLists(t *testing.T) {
 	}
 }
 
+func TestPagesOfBuckets(t *testing.T) {
+	w := newWorld(t)
+	for i := range 5 {
+		w.bucket(fmt.Sprint("log-", i))
+	}
+	c := w.bucket("other")
+	for prefix, want := range map[string]string{"": "log-0 log-1,log-2 log-3,log-4 other", "log-": "log-0 log-1,log-2 log-3,log-4", "x": ""} {
+		var pages []string
+		for all := sdk.NewListBucketsPaginator(c, &sdk.ListBucketsInput{Prefix: &prefix, MaxBuckets: aws.Int32(2)}); all.HasMorePages(); {
+			page, err := all.NextPage(t.Context())
+			must(t, err)
+			var names []string
+			for _, b := range page.Buckets {
+				names = append(names, *b.Name)
+			}
+			pages = append(pages, strings.Join(names, " "))
+		}
+		if got := strings.Join(pages, ","); got != want {
+			t.Errorf("%q: %s, want %s", prefix, got, want)
+		}
+	}
+	_, err := c.ListBuckets(t.Context(), &sdk.ListBucketsInput{MaxBuckets: aws.Int32(0)})
+	wants(t, err, "InvalidArgument")
+	_, err = c.ListBuckets(t.Context(), &sdk.ListBucketsInput{ContinuationToken: str("?")})
+	wants(t, err, "InvalidArgument")
+}
+
 func TestBuckets(t *testing.T) {
 	w := newWorld(t)
 	c := w.bucket("assets")

@@ -64,12 +64,14 @@ func (c *call) postObject() error {
 }
 
 // readForm reads the fields before the file, their names in lower case. What comes behind it counts for nothing.
+// Nobody has signed them so far, so they have a while to come, all of them.
 func (c *call) readForm() (map[string]string, *multipart.Part, error) {
 	_, params, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
 	if err != nil || params["boundary"] == "" {
 		return nil, nil, badForm()
 	}
-	parts := multipart.NewReader(&patientReader{c.r.Body, http.NewResponseController(c.w)}, params["boundary"])
+	raw := &patientReader{r: c.r.Body, c: http.NewResponseController(c.w), by: time.Now().Add(idleTimeout)}
+	parts := multipart.NewReader(raw, params["boundary"])
 	fields, left := map[string]string{"bucket": c.bucket}, int64(maxFormBytes)
 	for {
 		part, err := parts.NextRawPart()
@@ -84,6 +86,7 @@ func (c *call) readForm() (map[string]string, *multipart.Part, error) {
 			if fields["key"] == "" {
 				return nil, nil, refuse("InvalidArgument", "Bucket POST must contain a field named 'key', before the file")
 			}
+			raw.by = time.Time{}
 			return fields, part, nil
 		}
 		value, err := io.ReadAll(io.LimitReader(part, left+1))

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/xml"
 	"strconv"
@@ -107,6 +108,17 @@ func (c *call) listObjects() error {
 	return c.ok(out)
 }
 
+// token is the name that a page begins behind, "" for the first.
+func (c *call) token() (string, error) {
+	name, err := base64.RawURLEncoding.DecodeString(c.q.get("continuation-token"))
+	if err != nil {
+		return "", refuse("InvalidArgument", "the continuation token provided is incorrect")
+	}
+	return string(name), nil
+}
+
+func newToken(name string) string { return base64.RawURLEncoding.EncodeToString([]byte(name)) }
+
 type listV2 struct {
 	XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
 	list
@@ -122,23 +134,19 @@ func (c *call) listObjectsV2() error {
 	if c.q.get("list-type") != "2" {
 		return refuse("InvalidArgument", "list-type must be 2")
 	}
-	after, token := c.q.get("start-after"), c.q.get("continuation-token")
-	if token != "" {
-		key, err := base64.RawURLEncoding.DecodeString(token)
-		if err != nil {
-			return refuse("InvalidArgument", "the continuation token provided is incorrect")
-		}
-		after = string(key)
+	after, err := c.token()
+	if err != nil {
+		return err
 	}
-	l, page, e, err := c.page(after)
+	l, page, e, err := c.page(cmp.Or(after, c.q.get("start-after")))
 	if err != nil {
 		return err
 	}
 	out := listV2{list: l, StartAfter: e.optional(c.q.get("start-after")), KeyCount: len(page.Objects) + len(page.Prefixes)}
 	if c.q.has("continuation-token") {
-		out.ContinuationToken = &token
+		out.ContinuationToken = ptr(c.q.get("continuation-token"))
 	}
-	out.NextContinuationToken = base64.RawURLEncoding.EncodeToString([]byte(page.Cursor))
+	out.NextContinuationToken = newToken(page.Cursor)
 	for _, o := range page.Objects {
 		out.Contents = append(out.Contents, newEntry(o, e))
 		if c.q.get("fetch-owner") == "true" {

@@ -125,6 +125,7 @@ func (c *call) copyPart(number int) error {
 	in := r.Range(c.ctx(), part.from, part.n)
 	defer in.Close()
 	b := summed(in, part.n, a.Upload.Checksum)
+	b.last = c.stillGood
 	put, err := c.d.backend.PutPart(c.ctx(), c.ref(), number, part.n, b)
 	if err != nil {
 		return err
@@ -171,6 +172,11 @@ func (c *call) completeUpload() error {
 	}
 	if err := c.checkSize(c.r.Header.Get("X-Amz-Mp-Object-Size"), cmd.Parts); err != nil {
 		return err
+	}
+	if wanted != "" {
+		if a, err := c.read(meta.Query{Upload: &cmd.UploadRef}); err == nil && a.Upload.Checksum == nil {
+			return refuse("InvalidRequest", "the upload was begun without a checksum algorithm, so the object's checksum cannot be compared")
+		}
 	}
 	res, err := c.apply(meta.Command{CompleteUpload: cmd})
 	o := res.Object

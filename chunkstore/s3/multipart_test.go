@@ -90,6 +90,22 @@ func TestMultipart(t *testing.T) {
 	}
 }
 
+// An upload that was begun without a checksum gives an object of which none is known: who asks for one to be
+// compared is told so.
+func TestAChecksumOfNoUpload(t *testing.T) {
+	w := newWorld(t)
+	w.bucket("assets")
+	begun := w.ask("POST", "/assets/k?uploads", "")
+	_, rest, _ := strings.Cut(begun.text, "<UploadId>")
+	id, _, _ := strings.Cut(rest, "<")
+	path := "/assets/k?uploadId=" + id
+	tag := w.ask("PUT", path+"&partNumber=1", "hello").Header.Get("Etag")
+	all := "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>" + tag + "</ETag></Part></CompleteMultipartUpload>"
+	w.ask("POST", path, all, "X-Amz-Checksum-Crc32", "NhCmhg==").says(t, "with a checksum", 400, "InvalidRequest")
+	w.ask("POST", path, all).says(t, "without", 200, "")
+	w.ask("POST", path, all, "X-Amz-Checksum-Crc32", "NhCmhg==").says(t, "once more", 200, "")
+}
+
 func TestMultipartIsRefused(t *testing.T) {
 	c := newWorld(t).bucket("assets")
 	id := begin(t, c, sdk.CreateMultipartUploadInput{})

@@ -93,9 +93,13 @@ var subresources = []string{
 // allowed are the methods that are for a thing itself.
 var allowed = map[string]string{"/": "GET", "bucket": "DELETE, GET, HEAD, OPTIONS, PUT", "object": "DELETE, GET, HEAD, OPTIONS, PUT"}
 
-// byLength sorts domains such that a longer one is tried first: it may end in a shorter one.
+// byLength sorts domains such that a longer one is tried first: it may end in a shorter one. They are in lower
+// case, as hosts are compared.
 func byLength(domains []string) []string {
 	domains = slices.Clone(domains)
+	for i, d := range domains {
+		domains[i] = strings.ToLower(d)
+	}
 	slices.SortStableFunc(domains, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	return domains
 }

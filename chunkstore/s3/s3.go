@@ -100,14 +100,14 @@ func (d *door) serve(c *call) error {
 	if err := c.route(d.domains); err != nil {
 		return err
 	}
-	if c.r.Method == http.MethodOptions {
-		return c.preflight()
-	}
-	c.allowOrigin()
 	if err := d.takeTurn(c); err != nil {
 		return err
 	}
 	defer d.turns.Release(1)
+	if c.r.Method == http.MethodOptions {
+		return c.preflight()
+	}
+	c.allowOrigin()
 	if c.isForm() {
 		return c.postObject()
 	}

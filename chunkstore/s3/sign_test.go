@@ -281,7 +281,7 @@ func TestVirtualHosts(t *testing.T) {
 		"assets.localhost": "assets", "assets.localhost:7790": "assets", "ASSETS.localhost.": "assets", "a.b.localhost": "a.b", "localhost": "", "localhost:1": "", "127.0.0.1:7790": "", "s3.localhost": "",
 		"bucket.s3.localhost": "bucket", "example.org": "", "": "", "[::1]:7790": "",
 	} {
-		if got := bucketOfHost(host, byLength([]string{"localhost", "s3.localhost"})); got != want {
+		if got := bucketOfHost(host, byLength([]string{"localhost", "S3.Localhost"})); got != want {
 			t.Errorf("%q is bucket %q, want %q", host, got, want)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -96,21 +97,59 @@ func TestASlowReaderIsNotCutOff(t *testing.T) {
 	})
 }
 
+// What a key copies while it is revoked is not kept.
+func TestACopyOfAPartEndsWithItsKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newDoor(t)
+		ref := meta.UploadRef{Bucket: "assets", Key: "copy", ID: "up"}
+		_, err := w.Apply(t.Context(), meta.Command{CreateBucket: &api.Bucket{Name: "assets"}}, meta.Command{CreateUpload: &meta.CreateUpload{UploadRef: ref}})
+		must(t, err)
+		_, err = w.gateway.Put(t.Context(), gateway.PutObject{Bucket: "assets", Key: "key", Size: 8 << 20}, bytes.NewReader(make([]byte, 8<<20)))
+		must(t, err)
+		w.takes = 2 * recentFor
+		r := httptest.NewRequest(http.MethodPut, "http://s3/assets/copy?uploadId=up&partNumber=1", nil)
+		r.Header.Set(copySource, "assets/key")
+		sign(r, emptyPayload, time.Now())
+		time.AfterFunc(time.Second, func() { w.keys.revoke(accessKey) })
+		answer := httptest.NewRecorder()
+		w.door.ServeHTTP(answer, r)
+		if answer.Code != http.StatusForbidden {
+			t.Errorf("%d %s", answer.Code, answer.Body)
+		}
+	})
+}
+
+// A form has a while to come to its file, however it trickles: nobody has signed it so far.
+func TestAFormThatTricklesIsGivenUp(t *testing.T) {
+	inAPipe(t, func(t *testing.T, _ *world, c net.Conn) {
+		began := time.Now()
+		go func() {
+			_, err := io.WriteString(c, "POST /assets HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 10000\r\n\r\n--b\r\n")
+			for err == nil && run.Sleep(t.Context(), idleTimeout/2) == nil {
+				_, err = io.WriteString(c, "x")
+			}
+		}()
+		answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil || answer.StatusCode != http.StatusBadRequest || time.Since(began) > idleTimeout {
+			t.Errorf("%v, %v after %v", answer, err, time.Since(began))
+		}
+		c.Close()
+	})
+}
+
 // A key that is revoked ends a download; coordinators that do not answer end none.
 func TestADownloadEndsWithItsKey(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(k *keyring)
 		whole  bool
 	}{
-		"revoked":   {func(k *keyring) { delete(k.keys, accessKey) }, false},
-		"no answer": {func(k *keyring) { k.down = api.Errorf(api.CodeUnavailable, "no coordinator answers") }, true},
+		"revoked":   {func(k *keyring) { k.revoke(accessKey) }, false},
+		"no answer": {func(k *keyring) { k.fail(api.Errorf(api.CodeUnavailable, "no coordinator answers")) }, true},
 	} {
 		inAPipe(t, func(t *testing.T, w *world, c net.Conn) {
 			n, err := download(t, w, c, func(read int) {
 				if read == 80<<10 {
-					w.keys.mu.Lock()
 					test.change(w.keys)
-					w.keys.mu.Unlock()
 				}
 			})
 			if whole := n == 1<<20 && err == io.EOF; whole != test.whole || !whole && n > 80<<10+2*writeStep {

@@ -88,6 +88,18 @@ func (k *keyring) set(access, secret string, grant api.SigningKey) {
 	k.keys[access] = grantedKey{secret, grant}
 }
 
+func (k *keyring) revoke(access string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.keys, access)
+}
+
+func (k *keyring) fail(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.down = err
+}
+
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := newDoor(t)
