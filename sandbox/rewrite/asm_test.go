@@ -8,8 +8,9 @@ type funcDef struct {
 	code   []byte // with its end
 }
 
-// moduleDef is a module to assemble; the types are () -> (), (i32) -> (i32), () -> (i32 i32).
+// moduleDef is a module to assemble; the types are () -> (), (i32) -> (i32), () -> (i32 i32), and then its own.
 type moduleDef struct {
+	types    [][]byte
 	imports  []byte // content of the section
 	funcs    []funcDef
 	tables   []byte
@@ -41,7 +42,8 @@ func cat(parts ...[]byte) []byte {
 
 func (d moduleDef) bytes() []byte {
 	out := cat(magic, version)
-	out = section(out, secType, vec([]byte{0x60, 0, 0}, []byte{0x60, 1, typeI32, 1, typeI32}, []byte{0x60, 0, 2, typeI32, typeI32}))
+	types := [][]byte{{0x60, 0, 0}, {0x60, 1, typeI32, 1, typeI32}, {0x60, 0, 2, typeI32, typeI32}}
+	out = section(out, secType, vec(append(types, d.types...)...))
 	out = section(out, secImport, d.imports)
 	funcs, codes := appendU32(nil, uint32(len(d.funcs))), appendU32(nil, uint32(len(d.funcs)))
 	for _, f := range d.funcs {

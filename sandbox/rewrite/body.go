@@ -14,6 +14,7 @@ type body struct {
 	edits     []edit
 	callees   []callee
 	calls     bool
+	passed    int    // the most values, parameters and results together, that a call in it passes
 	amounts   bool   // it has instructions that are charged by what they move
 	block     []byte // type of the block that a body with loops is put into
 }
@@ -143,12 +144,13 @@ func (d *decoder) instruction() {
 	case op == opCall:
 		f := d.index("function", d.m.allFuncs())
 		d.edit(at, editCall, f)
-		d.b.calls = true
 		d.b.callees = append(d.b.callees, callee{d.here(), f})
+		d.call(d.m.typeOfFunc(f))
 	case op == opCallIndirect:
 		d.b.edits = append(d.b.edits, edit{at, at, editIndirect, 0})
-		d.b.calls = true
-		d.index("type", len(d.m.types))
+		if t := d.index("type", len(d.m.types)); d.err == nil {
+			d.call(d.m.types[t])
+		}
 		d.u32()
 	case op >= opLocalGet && op <= opLocalTee:
 		d.index("local", d.b.params+d.b.locals)
@@ -192,6 +194,22 @@ func (d *decoder) instruction() {
 	default:
 		d.refuse(at, op, instructionProposals, "instruction")
 	}
+}
+
+// call notes a call, which is charged for what it passes.
+func (d *decoder) call(t funcType) {
+	d.b.calls = true
+	values := len(t.params) + len(t.results)
+	d.b.passed = max(d.b.passed, values)
+	d.b.regions[d.here()] += int64(values / valuesPerFuel)
+}
+
+// typeOfFunc is a function's type, and that of an import none: what the host gives passes little.
+func (m *module) typeOfFunc(f uint32) funcType {
+	if f < m.importedFuncs || int(f) >= m.allFuncs() {
+		return funcType{}
+	}
+	return m.types[m.funcs[f-m.importedFuncs]]
 }
 
 // enter opens a block; a loop begins a region of its own.

@@ -18,7 +18,7 @@ func (m *module) readTypes(r *reader) {
 }
 
 func (m *module) valTypes(r *reader) []byte {
-	n := r.count("types of values", m.limits.TypeValues-m.values)
+	n := r.count("types of values", min(m.limits.Passed, m.limits.TypeValues-m.values))
 	m.values += n
 	from := r.pos
 	for range n {

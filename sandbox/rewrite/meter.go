@@ -10,6 +10,8 @@ const (
 	amountPages
 )
 
+const valuesPerFuel = 4 // that a call passes
+
 const (
 	bytesShift = 4
 	pagesShift = 11
@@ -181,7 +183,7 @@ func (m *module) function(i int) []byte {
 	loops := src.loops()
 	switch {
 	case m.guards(src):
-		b = t.enter(b, int64(frameBytes+localBytes*(src.params+src.locals)), t.costs[0])
+		b = t.enter(b, int64(frameBytes+localBytes*(src.params+src.locals+src.passed)), t.costs[0])
 	case !src.leaf():
 		b = t.charge(b, t.costs[0])
 	}
@@ -285,6 +287,9 @@ func (m *module) lendsAny(b []byte, t meter) []byte {
 	return t.lend(b)
 }
 
+// maxCost is the most that a round may cost: laps are counted in an i32.
+const maxCost = 1 << 30
+
 // costs are what a round of each region costs, with the leaves that it calls.
 func (m *module) costs(b *body) []int64 {
 	costs := slices.Clone(b.regions)
@@ -295,6 +300,9 @@ func (m *module) costs(b *body) []int64 {
 		if callee := &m.bodies[c.fn-m.importedFuncs]; callee.leaf() {
 			costs[c.region] += callee.regions[0]
 		}
+	}
+	for i := range costs {
+		costs[i] = min(costs[i], maxCost)
 	}
 	return costs
 }

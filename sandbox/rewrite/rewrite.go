@@ -33,7 +33,7 @@ import (
 )
 
 // Version counts the changes of what this package emits; caches of its output are keyed by it.
-const Version = 7
+const Version = 8
 
 // The import that is added; a guest may not have it.
 const (
@@ -47,6 +47,7 @@ type Limits struct {
 	BodyBytes     int    // of one function
 	Locals        int    // of one function, without its parameters
 	AllLocals     int    // of all functions: who loads a module spells out what is a few bytes in it
+	Passed        int    // parameters of one function, and results, each
 	TypeValues    int    // parameters and results of all types
 	Nesting       int    // of blocks in one function
 	BranchTargets int    // of one br_table
@@ -63,7 +64,7 @@ type Limits struct {
 // DefaultLimits lets through what compilers of Go, Rust, C and AssemblyScript make.
 func DefaultLimits() Limits {
 	return Limits{
-		Functions: 100_000, BodyBytes: 1 << 20, Locals: 5_000, AllLocals: 1_000_000, TypeValues: 1_000_000,
+		Functions: 100_000, BodyBytes: 1 << 20, Locals: 5_000, AllLocals: 1_000_000, Passed: 1_000, TypeValues: 1_000_000,
 		Nesting: 1_000, BranchTargets: 20_000, Complexity: 2_000_000, Types: 100_000, MemoryPages: 1 << 14,
 		TableEntries: 100_000, Tables: 16, Elements: 200_000, DataBytes: 64 << 20, CustomBytes: 64 << 20,
 	}

@@ -101,6 +101,39 @@ func TestFuelIsTheSameEachTimeAndGrowsWithTheWork(t *testing.T) {
 	}
 }
 
+// A call is paid for by the values that it passes: a chain of them would move as many at each step.
+func TestCallsAreChargedForWhatTheyPass(t *testing.T) {
+	const values, own = 400, 3 // own is the type () -> (so many i32)
+	give := cat([]byte{0x60, 0}, vec(slices.Repeat([][]byte{{typeI32}}, values)...))
+	for name, call := range map[string]func(f byte) []byte{
+		"by name":    func(f byte) []byte { return []byte{opCall, f} },
+		"indirectly": func(f byte) []byte { return []byte{opI32Const, f, opCallIndirect, own, 0} },
+	} {
+		used := func(steps byte) int64 {
+			d := moduleDef{types: [][]byte{give}, tables: []byte{1, typeFuncref, 0, 100}}
+			d.funcs = []funcDef{
+				fn(cat([]byte{opBlock, blockEmpty}, call(steps), []byte{opBr, 0, opEnd})...),
+				{typ: own, code: append(bytes.Repeat([]byte{opI32Const, 0}, values), opEnd)},
+			}
+			all := [][]byte{{0}, {1}}
+			for f := byte(2); f <= steps; f++ {
+				d.funcs = append(d.funcs, funcDef{typ: own, code: append(call(f-1), opEnd)})
+				all = append(all, []byte{f})
+			}
+			d.elems = vec(cat([]byte{0, opI32Const, 0, opEnd}, vec(all...)))
+			g := load(t, export0(d), stop)
+			g.fuel().Set(1 << 40)
+			if _, err := g.call("f0"); err != nil {
+				t.Fatal(err)
+			}
+			return 1<<40 - int64(g.fuel().Get())
+		}
+		if got, least := used(21)-used(11), int64(10*values/valuesPerFuel); got < least {
+			t.Errorf("%s: ten more calls that pass %d values cost %d, want %d at least", name, values, got, least)
+		}
+	}
+}
+
 func TestAmountsAreCharged(t *testing.T) {
 	ops := map[string]struct {
 		code []byte
@@ -365,6 +398,10 @@ func TestLimitsHoldAtThemAndAbove(t *testing.T) {
 		"locals of all": {func(l *Limits, n int) { l.AllLocals = n }, func(n int) []byte {
 			with := func(n byte) funcDef { return funcDef{locals: []byte{1, n, typeI32}, code: []byte{opEnd}} }
 			return moduleDef{funcs: []funcDef{with(3), with(byte(n - 3))}}.bytes()
+		}, 9},
+		"values passed": {func(l *Limits, n int) { l.Passed = n }, func(n int) []byte {
+			values := func(n int) []byte { return vec(slices.Repeat([][]byte{{typeI32}}, n)...) }
+			return cat(magic, version, section(nil, secType, vec(cat([]byte{0x60}, values(1), values(n)))))
 		}, 9},
 		"values of types": {func(l *Limits, n int) { l.TypeValues = n }, func(n int) []byte {
 			values := func(n int) []byte { return vec(slices.Repeat([][]byte{{typeI32}}, n)...) }

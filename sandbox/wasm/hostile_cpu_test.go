@@ -31,6 +31,7 @@ func TestHostileCPU(t *testing.T) {
 		{name: "chain-start", end: cut},
 		{name: "chain-indirect", end: overdue},
 		{name: "chain-bombs", end: overdue},
+		{name: "chain-values", end: overdue},
 		{name: "recursion", end: answers(http.StatusBadGateway, exhausted)},
 		{name: "recursion-start", end: refused(exhausted)},
 		{name: "recursion-indirect", end: answers(http.StatusBadGateway, exhausted)},
@@ -71,7 +72,7 @@ func TestTheCollectorIsNotHeldUp(t *testing.T) {
 		worst  = time.Second     // of a stop; 3 s if a guest held it up
 	)
 	d := newDriver(t)
-	for _, name := range []string{"loop", "chain", "chain-indirect", "loop-leaf", "fill", "copy"} {
+	for _, name := range []string{"loop", "chain", "chain-indirect", "chain-values", "loop-leaf", "fill", "copy"} {
 		spec := fileSpec(filepath.Join("testdata", "hostile", name+".wasm"), api.ModeHTTP)
 		spec.Memory, spec.Wasm.Timeout = api.DefaultWasmMemory, api.Duration(hogs/6)
 		h, _ := start(t, d, spec)
