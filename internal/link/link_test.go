@@ -348,3 +348,50 @@ func TestHTTP1FinishesWhatIsInFlight(t *testing.T) {
 		t.Errorf("the request in flight ended with %s", got)
 	}
 }
+
+// A handler that takes its connection can end one direction and go on in the other, as over TCP.
+func TestATakenConnectionCanBeHalfClosed(t *testing.T) {
+	s := newSite(t)
+	m := s.mux(s.member(api.RoleServer, "s-1"))
+	peers := m.Handle(api.ALPNIngress, api.RoleNode)
+	s.run("mux", m.Serve)
+	rest := make(chan string, 1)
+	s.run("peers", func(ctx context.Context) error {
+		return ServeHTTP1(ctx, peers, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
+				t.Error(err)
+			}
+			got, err := io.ReadAll(conn)
+			rest <- fmt.Sprint(string(got), err)
+		}), zerolog.Nop())
+	})
+	conn, err := (&Dialer{Creds: s.member(api.RoleNode, "n-1")}).Dial(s.ctx, m.ln.Addr().String(), api.ALPNIngress, pki.Identity{Role: api.RoleServer})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if got, readErr := io.ReadAll(conn); err != nil || readErr != nil || len(got) > 0 {
+		t.Errorf("%q, %v, %v, want the end of one direction", got, err, readErr)
+	}
+	if _, err := io.WriteString(conn, "and more"); err != nil {
+		t.Error(err)
+	}
+	if err := conn.(*tls.Conn).CloseWrite(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case got := <-rest:
+		if got != "and more<nil>" {
+			t.Errorf("the other direction brought %q", got)
+		}
+	case <-s.ctx.Done():
+		t.Error("the other direction brought nothing")
+	}
+}

@@ -100,6 +100,14 @@ func (l openedListener) Accept() (net.Conn, error) {
 	return openedConn{c}, nil
 }
 
+// CloseWrite ends one direction, for a handler that has taken the connection.
+func (c openedConn) CloseWrite() error {
+	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return c.Close()
+}
+
 func withTLSState(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if opened, ok := r.Context().Value(connKey{}).(openedConn); ok {

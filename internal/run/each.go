@@ -1,6 +1,9 @@
 package run
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Each runs do for every item that find puts, so many at a time, until the first error. put blocks while
 // all are busy; its error is for find to return.
@@ -10,6 +13,9 @@ func Each[T any](ctx context.Context, name string, workers int, find func(ctx co
 		g.Go(name, func(ctx context.Context) error {
 			for item := range queue {
 				if err := do(ctx, item); err != nil {
+					if ctx.Err() == nil { // even context.Canceled, of which the group would think that it was its own
+						g.fail(fmt.Errorf("%s: %w", name, err))
+					}
 					return err
 				}
 			}

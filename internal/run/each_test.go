@@ -53,3 +53,14 @@ func TestEachStopsAtTheFirstError(t *testing.T) {
 		t.Errorf("why the caller gave up: %v", err)
 	}
 }
+
+// A worker that ends because something else was given up, and not Each, is an error like every other: with
+// no worker left nobody would take what find puts.
+func TestEachStopsWhenDoIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		err := Each(t.Context(), "give up", 2, numbers(100), func(context.Context, int) error { return context.Canceled })
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+}
