@@ -172,6 +172,9 @@ type exitError int
 
 func (x exitError) Error() string { return "exit " + strconv.Itoa(int(x)) }
 
+// exitInterrupted is what a shell gives a command that Ctrl-C has ended.
+const exitInterrupted = 130
+
 // finish prints an error and gives the exit code.
 func (e *Env) finish(ctx context.Context, args []string, err error) int {
 	var code exitError
@@ -183,7 +186,7 @@ func (e *Env) finish(ctx context.Context, args []string, err error) int {
 	case errors.Is(err, syscall.EPIPE):
 		return 1 // whoever read our output has gone; silence is what a pipe expects
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-		return 130
+		return exitInterrupted
 	}
 	return e.report(args, err)
 }

@@ -3,6 +3,8 @@ package cli
 import (
 	"bufio"
 	"fmt"
+	"os"
+	"os/signal"
 	"strings"
 
 	"github.com/cloudless/cloudless/api"
@@ -32,12 +34,24 @@ func (e *Env) ask(what string) error {
 	if err != nil {
 		return err
 	}
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
 	fmt.Fprintf(e.Err, "%s%s at %s? [y/N] ", strings.ToUpper(what[:1]), what[1:], s.where())
-	line, err := bufio.NewReader(e.In).ReadString('\n')
-	if err == nil && strings.HasPrefix(strings.ToLower(strings.TrimSpace(line)), "y") {
-		return nil
+	answer := make(chan string, 1)
+	go func() { // ends with the answer, or with the process: a read of a terminal cannot be interrupted
+		line, _ := bufio.NewReader(e.In).ReadString('\n') // without its end it is no answer
+		answer <- line
+	}()
+	select {
+	case <-interrupts:
+		return exitError(exitInterrupted)
+	case line := <-answer:
+		if line = strings.ToLower(strings.TrimSpace(line)); strings.HasPrefix(line, "y") {
+			return nil
+		}
+		return api.Errorf(api.CodeInternal, "nothing was done").WithHint("answer y, or give --yes")
 	}
-	return api.Errorf(api.CodeInternal, "nothing was done").WithHint("answer y, or give --yes")
 }
 
 // where names the cluster for a question: the context that the address comes from, else the address.

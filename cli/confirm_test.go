@@ -1,6 +1,39 @@
 package cli
 
-import "testing"
+import (
+	"bufio"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cloudless/cloudless/api"
+)
+
+// Ctrl-C is an answer too: the command ends, and has done nothing.
+func TestAQuestionCanBeInterrupted(t *testing.T) {
+	s := newSession(t)
+	s.api.workloads["default/web"] = api.Workload{Metadata: api.Metadata{Namespace: "default", Name: "web"}}
+	master, terminal := openPTY(t)
+	asked := make(chan error, 1)
+	go func() { // ends with the question
+		_, err := bufio.NewReader(master).ReadString('?')
+		if err == nil {
+			err = syscall.Kill(os.Getpid(), syscall.SIGINT)
+		}
+		asked <- err
+	}()
+	e := &Env{In: terminal, Out: &s.out, Err: terminal, Getenv: func(k string) string { return s.env[k] }, Now: time.Now}
+	if code := e.Main([]string{"workload", "delete", "web"}); code != exitInterrupted {
+		t.Errorf("exit code %d", code)
+	}
+	if err := <-asked; err != nil {
+		t.Fatal(err)
+	}
+	if _, there := s.api.workloads["default/web"]; !there {
+		t.Error("it was deleted")
+	}
+}
 
 // A question names the cluster that the command goes to, whatever context is current.
 func TestAQuestionNamesTheClusterInForce(t *testing.T) {
