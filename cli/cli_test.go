@@ -226,6 +226,17 @@ func TestContextsAndPrecedence(t *testing.T) {
 	s.want(3, "", "there is no context", "node", "list", "--context", "three")
 }
 
+// Wrong use is told before anything is done.
+func TestAWrongWaitDoesNothing(t *testing.T) {
+	s := newSession(t)
+	s.file("a.wasm", module)
+	yaml := s.file("a.yaml", "apiVersion: cloudless/v1\nkind: Workload\nmetadata: {name: a}\nspec: {wasm: {module: a.wasm}}\n")
+	s.want(2, "", `--wait "reddy" is not ready or routed`, "workload", "create", "-f", yaml, "--wait=reddy")
+	if len(s.api.workloads) > 0 {
+		t.Errorf("there is %v", s.api.workloads)
+	}
+}
+
 // A context is used from any folder, so the files that it names are those of where it was made.
 func TestAContextNamesItsFilesForEveryFolder(t *testing.T) {
 	s := newSession(t)

@@ -31,6 +31,7 @@ type waitFlags struct {
 func (w *waitFlags) add(cmd *cobra.Command, until string) {
 	cmd.Flags().StringVar(&w.until, "wait", "", "return only when done: "+until+" (ready: do not wait for the routes; a job is done when it has completed)")
 	cmd.Flags().Lookup("wait").NoOptDefVal = "true"
+	cmd.PreRunE = func(*cobra.Command, []string) error { return w.check() } // before anything is done
 	w.addTimeout(cmd)
 }
 
@@ -52,9 +53,6 @@ func (w *waitFlags) check() error {
 // taken up the routes to them, or a little later with a warning that names the slow nodes. after is the
 // index of the write that is waited for.
 func (e *Env) waitReady(ctx context.Context, c *client.Client, w api.Workload, after uint64, f *waitFlags) (api.Workload, error) {
-	if err := f.check(); err != nil {
-		return w, err
-	}
 	ref := w.Ref()
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
@@ -84,9 +82,6 @@ func (e *Env) waitReady(ctx context.Context, c *client.Client, w api.Workload, a
 
 // waitGone returns when the workload is gone and no connected ingress routes to it.
 func (e *Env) waitGone(ctx context.Context, c *client.Client, ref api.Ref, after uint64, f *waitFlags) error {
-	if err := f.check(); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	p := e.progress()

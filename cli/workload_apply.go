@@ -19,9 +19,6 @@ type deployment struct {
 
 // deploy uploads, applies in order, then waits for all.
 func (e *Env) deploy(ctx context.Context, c *client.Client, ds []deployment, wait *waitFlags, match uint64, dryRun bool) error {
-	if err := wait.check(); err != nil {
-		return err
-	}
 	if dryRun {
 		_, err := e.plan(ctx, c, ds)
 		return err
