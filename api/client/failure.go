@@ -17,7 +17,10 @@ import (
 // reason says in a few words why an address did not answer.
 func reason(err error) string {
 	var dns *net.DNSError
+	var op *net.OpError
 	switch {
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return "the proxy that the environment names: " + reason(op.Err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused"
 	case errors.Is(err, errSilent), errors.Is(err, context.DeadlineExceeded):

@@ -4,8 +4,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -33,5 +35,17 @@ func TestACertificateShowsThatClocksDiffer(t *testing.T) {
 	err := lasting(bad(past, x509.Expired), &url.URL{Host: "a:1"})
 	if err == nil || !strings.Contains(err.Error(), "2h0m0s apart or more") {
 		t.Errorf("told: %v", err)
+	}
+}
+
+func TestAFailureOfTheProxyIsToldAsThat(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	for err, want := range map[error]string{
+		refused: "connection refused",
+		&url.Error{Op: "Get", Err: &net.OpError{Op: "proxyconnect", Net: "tcp", Err: refused}}: "the proxy that the environment names: connection refused",
+	} {
+		if got := reason(err); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
