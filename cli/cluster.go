@@ -2,10 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/tls"
-	"io"
-	"net/http"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -88,43 +84,9 @@ func clusterCA(e *Env) *cobra.Command {
 	return &cobra.Command{
 		Use: "ca", Short: "Print the CA certificates to trust; two while the CA is rotated", Args: cobra.NoArgs,
 		Example: "  cloudless cluster ca >ca.pem",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := e.settings()
-			if err != nil {
-				return err
-			}
-			trust, err := s.trust()
-			if err != nil {
-				return err
-			}
-			last := error(nil)
-			for _, addr := range strings.Split(s.address.value, ",") {
-				var pem []byte
-				if pem, last = fetchCA(cmd.Context(), trust, strings.TrimRight(addr, "/")); last == nil {
-					_, err := e.Out.Write(pem)
-					return err
-				}
-			}
-			return api.Errorf(api.CodeUnavailable, "the CA could not be read: %w", last).WithHint("check --address and --ca-cert")
-		},
+		RunE: e.with(func(ctx context.Context, c *client.Client, _ []string) error {
+			pem, err := c.Page(ctx, "/ca.pem")
+			return orElse(err, func() error { _, err := e.Out.Write(pem); return err })
+		}),
 	}
-}
-
-func fetchCA(ctx context.Context, trust *tls.Config, addr string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, addr+"/ca.pem", nil)
-	if err != nil {
-		return nil, err
-	}
-	c := &http.Client{Transport: &http.Transport{TLSClientConfig: trust, DisableKeepAlives: true}}
-	res, err := c.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return nil, api.Errorf(api.CodeUnavailable, "%s answered %s", addr, res.Status)
-	}
-	return io.ReadAll(io.LimitReader(res.Body, api.MaxBodyBytes))
 }
