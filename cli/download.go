@@ -15,8 +15,8 @@ import (
 	"github.com/cloudless/cloudless/api/client"
 )
 
-// partSuffix ends the name of a file that has not come whole yet.
-const partSuffix = ".part"
+// partSuffix ends the name of a file that has not come whole yet. Nobody else's file or object has it.
+const partSuffix = ".cloudless-part"
 
 // download is an object on its way into a file. What an earlier one left in the part file is gone on
 // from; whether it was of this object shows in the checksum at the end.

@@ -21,7 +21,7 @@ func objectGet(e *Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "get BUCKET KEY [FILE]", Short: "Get an object into a file or standard output (-), or with --recursive a folder", Args: cobra.RangeArgs(2, 3), ValidArgsFunction: e.completeBuckets(),
 		Long: "Get an object into a file (default: the last part of its key, here) or standard output (-). The file appears when all of it has come and has been checked.\n" +
-			"Until then it is FILE.part: if a get breaks off, give the same command again, and it goes on where it was.",
+			"Until then it is FILE.cloudless-part: if a get breaks off, give the same command again, and it goes on where it was.",
 		Example: "  cloudless storage object get photos 2026/sea.jpg\n  cloudless storage object get backups home.tar - | tar x\n  cloudless storage object get site '' ./public --recursive",
 		RunE: e.with(func(ctx context.Context, c *client.Client, args []string) error {
 			to := ""

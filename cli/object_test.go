@@ -186,13 +186,13 @@ func TestAGetGoesOnWhereItWas(t *testing.T) {
 				}
 				return false
 			}
-			s.file("k.part", c.part)
+			s.file("k"+partSuffix, c.part)
 			s.want(0, "object photos/k is in "+s.path("k")+", 293.0 KiB\n", "", "storage", "object", "get", "photos", "k", s.path("k"))
 			s.holds("k", data)
 			if fmt.Sprint(from) != fmt.Sprint(c.from) {
 				t.Errorf("asked for %q, want %q", from, c.from)
 			}
-			if _, err := os.Stat(s.path("k.part")); err == nil {
+			if _, err := os.Stat(s.path("k" + partSuffix)); err == nil {
 				t.Error("the part is still there")
 			}
 		})
@@ -209,7 +209,7 @@ func TestADamagedGetIsNoFile(t *testing.T) {
 	s.file("k", "old")
 	s.want(1, "", "what came is not object k", "storage", "object", "get", "photos", "k", s.path("k"))
 	s.holds("k", "old")
-	if _, err := os.Stat(s.path("k.part")); err == nil {
+	if _, err := os.Stat(s.path("k" + partSuffix)); err == nil {
 		t.Error("the damaged part was kept")
 	}
 	s.want(1, "wrong", "what came is not object k", "storage", "object", "get", "photos", "k", "-")
@@ -218,9 +218,23 @@ func TestADamagedGetIsNoFile(t *testing.T) {
 	s.want(1, "", "what came is not object k", "storage", "object", "get", "photos", "k", s.path("k"))
 	o.ETag = "abc-2" // of an object of parts nothing tells
 	store.Objects["photos/k"] = o
-	s.file("k.part", "wr")
+	s.file("k"+partSuffix, "wr")
 	s.want(0, "object photos/k is in "+s.path("k")+", 5 B\n", "", "storage", "object", "get", "photos", "k", s.path("k"))
 	s.holds("k", "wrong")
+}
+
+// What is not whole yet takes the name of nobody's file and of no other object.
+func TestAGetTouchesNoOtherFile(t *testing.T) {
+	s, store := newStorage(t)
+	for _, key := range []string{"d/k", "d/k.part"} {
+		store.Put(api.ObjectPut{Bucket: "photos", Key: key}, []byte(key))
+	}
+	s.file("k.part", "mine")
+	s.want(0, "object photos/d/k is in "+s.path("k")+", 3 B\n", "", "storage", "object", "get", "photos", "d/k", s.path("k"))
+	s.holds("k.part", "mine")
+	s.want(0, "2 objects are in "+s.path("all")+", 11 B\n", "", "storage", "object", "get", "photos", "d", s.path("all"), "--recursive")
+	s.holds("all/k", "d/k")
+	s.holds("all/k.part", "d/k.part")
 }
 
 // A put that broke off and is repeated sends only what the cluster lacks.
