@@ -62,7 +62,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	fs.StringVar(&f.signature, "signature", "", "signature of a module by minisign (default: FILE.wasm.minisig, if it is there)")
 	fs.StringSliceVar(&f.egress, "egress", nil, "what a module may reach by fetch, HOST:PORT; may be repeated")
 	fs.StringArrayVar(&f.volumes, "volume", nil, "mount a bucket, BUCKET:/PATH[:ro], or a new folder of each replica, /PATH:SIZE; may be repeated")
-	fs.StringArrayVar(&f.buckets, "bucket", nil, "what a module may reach by kv_* and blob_*, BUCKET to read and BUCKET:rw to write too; may be repeated")
+	fs.StringArrayVar(&f.buckets, "bucket", nil, "what a module may reach by its kv and blob functions, BUCKET to read and BUCKET:rw to write too; may be repeated")
 	fs.IntVarP(&f.port, "port", "p", 0, "HTTP port of an image (default: its first EXPOSE, else 8080)")
 	fs.IntVarP(&f.replicas, "replicas", "r", 1, "how many copies run")
 	fs.IntVar(&f.priority, "priority", 0, "0 to 100, higher is placed first")
