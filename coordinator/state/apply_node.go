@@ -25,6 +25,7 @@ func (t *tx) enrolNode(e EnrolNode) Result {
 	}
 	n.Liveness, n.JoinedAt, n.ChangedAt = api.NodeJoining, t.at, t.at
 	n.CreateIndex = t.index
+	n.Epoch = t.Meta().Epoch // one that is new runs nothing that there could be a report of
 	t.putNode(n)
 	t.bumpSet(n.ID)
 	t.event(api.EventNodeJoined, api.SeverityInfo, "node/"+n.Name, "node %s enrolled as %s", n.Name, n.ID)

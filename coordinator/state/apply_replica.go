@@ -110,9 +110,9 @@ func (t *tx) orphanReplicas(o OrphanReplicas) Result {
 	return Result{}
 }
 
-// reportStatuses takes a node's word for its own replicas, and for no others. A full report in the
-// current epoch also decides on every replica that the tables do not know: it is adopted if its
-// workload still exists, else it gets a row that says stop.
+// reportStatuses takes a node's word for its own replicas, and for no others. Its first full report in an epoch
+// also decides on every replica that the tables do not know: it is adopted if its workload still exists, else it
+// gets a row that says stop. Later ones do not: a node that was broken into could give itself any workload.
 func (t *tx) reportStatuses(s ReportStatuses) Result {
 	n, ok := t.Node(s.NodeID)
 	if !ok {
@@ -122,20 +122,21 @@ func (t *tx) reportStatuses(s ReportStatuses) Result {
 	if s.Report.Full && s.Report.Epoch != epoch {
 		return refuse(api.CodeConflict, "the report is of epoch %d, this is %d", s.Report.Epoch, epoch)
 	}
+	first := s.Report.Full && n.Epoch != epoch
 	for _, rep := range s.Report.Reports {
-		t.reportOne(s.NodeID, rep, s.Report.Full)
+		t.reportOne(s.NodeID, rep, first)
 	}
-	if s.Report.Full && n.Epoch != epoch {
+	if first {
 		t.change(s.NodeID, func(n *api.Node) { n.Epoch = epoch })
 		t.bumpSet(s.NodeID)
 	}
 	return Result{}
 }
 
-func (t *tx) reportOne(nodeID string, rep api.ReplicaReport, full bool) {
+func (t *tx) reportOne(nodeID string, rep api.ReplicaReport, first bool) {
 	old, ok := t.Replica(rep.ReplicaID)
 	if !ok {
-		if full && rep.Assignment != nil && !rep.State.Terminal() {
+		if first && rep.Assignment != nil && !rep.State.Terminal() {
 			t.adopt(nodeID, rep)
 		}
 		return
