@@ -52,7 +52,7 @@ func staying(v state.View, c *schedule.Cluster, row *state.Workload, spec *api.W
 		switch {
 		case r.Desired != api.DesiredRun || r.Orphan || r.State.Terminal():
 		case replaced || r.Version < row.Template:
-			c.Release(r.NodeID, &row.Workload, r.Reserved)
+			c.Remove(r)
 		default:
 			n++
 		}

@@ -188,7 +188,7 @@ func (c *Cluster) row(p *profile, i int, low least) api.NodeExplanation {
 // Reconsider looks again at a replica that is placed already: the row of its own node, empty if the
 // node is not here any more, and what Place would decide, both as if the replica were not there.
 func (c *Cluster) Reconsider(w *api.Workload, r *api.Replica) (own api.NodeExplanation, now api.Decision) {
-	defer c.without(r)()
+	defer c.Remove(r)()
 	p, _ := c.Place(w)
 	if i, ok := c.byID[r.NodeID]; ok {
 		prof := c.profile(w)

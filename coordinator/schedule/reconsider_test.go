@@ -91,3 +91,30 @@ func TestTheNewestPlacementIsDecidedOnInTheSameWay(t *testing.T) {
 		}
 	})
 }
+
+// A replica of an old version that is taken out leaves the one of the new version, on the same node, counted.
+func TestWhatIsRemovedIsNotCountedForAnother(t *testing.T) {
+	f := newFill(t)
+	for _, id := range []string{"n1", "n2"} {
+		f.node(id, nil)
+	}
+	w := workload("a", nil)
+	f.put(w)
+	old, ok := f.run(w)
+	if !ok {
+		t.Fatal("not placed")
+	}
+	f.do(state.Command{RestartWorkload: &state.ByRef{Ref: w.Ref()}})
+	fresh := *old
+	fresh.ID, fresh.Version = "a-new", 2
+	f.do(state.Command{PlaceReplicas: &state.PlaceReplicas{Replicas: []api.Replica{fresh}}})
+	c := New(f.store.View(), Signals{})
+	restore := c.Remove(old)
+	if p, ok := c.Place(w); !ok || p.NodeID == old.NodeID {
+		t.Errorf("the next is placed beside the new one, on %s", p.NodeID)
+	}
+	restore()
+	if d := cmp.Diff(New(f.store.View(), Signals{}).Explain(w), c.Explain(w)); d != "" {
+		t.Errorf("put back, it is another state:\n%s", d)
+	}
+}

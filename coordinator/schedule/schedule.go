@@ -162,8 +162,8 @@ func (c *Cluster) counts(r *api.Replica, i int, t *tenant) bool {
 	return r.Desired == api.DesiredRun && !r.Orphan && r.Version >= t.template && n.Drain == nil && n.Liveness != api.NodeLost
 }
 
-// without takes one replica of the state out, with its share; the function it returns puts it back.
-func (c *Cluster) without(r *api.Replica) (restore func()) {
+// Remove takes one replica out, with its share; the function it returns puts it back.
+func (c *Cluster) Remove(r *api.Replica) (restore func()) {
 	i, ok := c.byID[r.NodeID]
 	if !ok || r.State.Terminal() {
 		return func() {}
@@ -216,23 +216,6 @@ func (c *Cluster) Reserve(nodeID string, w *api.Workload, variant api.Variant) {
 	t.all = append(t.all, int32(i))
 	t.live = append(t.live, int32(i))
 	c.moved(w, i, 1)
-}
-
-// Release gives the share r of a replica back, w being the workload at the version that it ran.
-func (c *Cluster) Release(nodeID string, w *api.Workload, r api.Reserved) {
-	i, ok := c.byID[nodeID]
-	if !ok {
-		return
-	}
-	c.setFree(i, c.free[i].Add(r))
-	t := c.tenant(w.Ref())
-	t.all = removeOne(t.all, int32(i))
-	if w.Metadata.Version >= t.template {
-		t.live = removeOne(t.live, int32(i))
-		c.moved(w, i, -1)
-		return
-	}
-	c.forget(w.Ref(), nil)
 }
 
 func removeOne(list []int32, v int32) []int32 {

@@ -66,6 +66,11 @@ func workload(name string, edit func(s *api.WorkloadSpec)) *api.Workload {
 	return w
 }
 
+// reserved is the replica that Reserve stands for.
+func reserved(w *api.Workload, node string) *api.Replica {
+	return &api.Replica{Workload: w.Ref(), UID: w.Metadata.UID, Version: w.Metadata.Version, NodeID: node, Desired: api.DesiredRun, Reserved: w.Spec.Reserve(api.VariantWasm)}
+}
+
 func TestFilters(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("a", 64)
 	oci := func(s *api.WorkloadSpec) { s.Wasm, s.Container = nil, &api.ContainerSpec{Image: digest} }
@@ -203,7 +208,7 @@ func TestAntiAffinityWorksBothWays(t *testing.T) {
 	if p, ok := c.Place(workload("loud", nil)); ok {
 		t.Errorf("placed beside it: %+v", p)
 	}
-	c.Release("n1", shy, shy.Spec.Reserve(api.VariantWasm))
+	c.Remove(reserved(shy, "n1"))
 	if _, ok := c.Place(workload("loud", nil)); !ok {
 		t.Error("not placed after it went")
 	}
@@ -254,7 +259,7 @@ func TestPlaceProperties(t *testing.T) {
 			w := ws[rapid.IntRange(0, 2).Draw(rt, "workload")]
 			name := w.Metadata.Name
 			if at := on[name]; len(at) > 0 && rapid.Bool().Draw(rt, "release") {
-				c.Release(at[0], w, w.Spec.Reserve(api.VariantWasm))
+				c.Remove(reserved(w, at[0]))
 				on[name] = at[1:]
 				continue
 			}
