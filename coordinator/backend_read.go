@@ -36,7 +36,7 @@ func (s *Server) Wait(ctx context.Context, table string, index uint64) error {
 		}
 		var own <-chan struct{}
 		if table == state.MarkEvents {
-			_, own = s.events.match(api.EventQuery{Limit: 1})
+			own = s.events.next()
 		}
 		select {
 		case <-ctx.Done():

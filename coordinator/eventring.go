@@ -97,8 +97,15 @@ func (r *eventRings) add(e api.Event) api.Event {
 	return e
 }
 
-// match returns the events that match, of all rings, and a channel that is closed at the next one.
-func (r *eventRings) match(q api.EventQuery) ([]api.Event, <-chan struct{}) {
+// next is closed when another event comes.
+func (r *eventRings) next() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
+}
+
+// match returns the events that match, of all rings.
+func (r *eventRings) match(q api.EventQuery) []api.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var out []api.Event
@@ -109,7 +116,7 @@ func (r *eventRings) match(q api.EventQuery) ([]api.Event, <-chan struct{}) {
 			}
 		}
 	}
-	return out, r.changed
+	return out
 }
 
 // since is what a follower of the own ring misses that has it up to a number of a run, the oldest first and

@@ -26,7 +26,7 @@ func follow(from, to *eventRings) {
 
 func messages(r *eventRings) []string {
 	var out []string
-	events, _ := r.match(api.EventQuery{})
+	events := r.match(api.EventQuery{})
 	for _, e := range events {
 		out = append(out, e.Message)
 	}
@@ -75,7 +75,7 @@ func TestEventsOfOneCoordinatorAreKnownToTheOthers(t *testing.T) {
 	follow(a, b)
 	wantMessages(t, b, "own", "7", "8", "9", "10")
 	seen := map[string]bool{}
-	events, _ := small.match(api.EventQuery{})
+	events := small.match(api.EventQuery{})
 	for _, e := range events {
 		if seen[e.ID] || e.ID == "" || e.Index != 0 {
 			t.Errorf("event %q: id %q, index %d", e.Message, e.ID, e.Index)
@@ -193,7 +193,7 @@ func TestEventsOfStrangersAreBounded(t *testing.T) {
 			t.Errorf("an attempt of %d bytes: %d", len(body), rec.Code)
 		}
 	}
-	refused, _ := s.events.match(api.EventQuery{Type: api.EventTokenRefused})
+	refused := s.events.match(api.EventQuery{Type: api.EventTokenRefused})
 	if len(refused) != 1 || len(refused[0].Message) != maxEventText || len(refused[0].Resource) != maxEventText {
 		t.Fatalf("%d events are kept of one attempt within the bounds and one beyond", len(refused))
 	}

@@ -51,7 +51,7 @@ func (s *Server) tellEvent(typ string, sev api.Severity, resource, message strin
 func (s *Server) Events(_ context.Context, q api.EventQuery) (api.List[api.Event], error) {
 	v := s.store.View()
 	index, _ := v.Mark(state.MarkEvents)
-	items, _ := s.events.match(q)
+	items := s.events.match(q)
 	kept := q
 	if q.Limit > 0 {
 		kept.Limit++ // to know whether there are more

@@ -48,8 +48,9 @@ func (s *Server) keepGauges(ctx context.Context) error {
 	young := births{looked: time.Now(), waiting: map[string]bool{}}
 	for run.Sleep(ctx, gaugeInterval) == nil {
 		v := s.store.View()
-		s.setGauges(v)
-		took := young.look(described(v), time.Now())
+		all := described(v)
+		s.setGauges(v, all)
+		took := young.look(all, time.Now())
 		if !s.raft.IsLeader() {
 			continue // one coordinator counts
 		}
@@ -103,12 +104,12 @@ func lastReady(replicas []api.ReplicaStatus) (last time.Time) {
 	return last
 }
 
-func (s *Server) setGauges(v state.View) {
+func (s *Server) setGauges(v state.View, all []api.Workload) {
 	m := s.tel()
 	m.RaftAppliedIndex.Set(float64(s.raft.AppliedIndex()))
 	m.RaftLogEntries.Raise(float64(s.raft.LastIndex()))
 	s.setNodeGauges(v)
-	s.setWorkloadGauges(v)
+	s.setWorkloadGauges(all)
 	s.setObjectGauge()
 }
 
@@ -148,10 +149,10 @@ func (s *Server) setNodeGauges(v state.View) {
 	m.NodeFragmentUtilization.Replace(reserved)
 }
 
-func (s *Server) setWorkloadGauges(v state.View) {
+func (s *Server) setWorkloadGauges(all []api.Workload) {
 	m, phases := s.tel(), zeros(api.Phases)
 	var desired, ready []telemetry.Sample
-	for _, w := range described(v) {
+	for _, w := range all {
 		d := w.Status
 		phases[string(d.Phase)]++
 		desired = append(desired, sample(float64(d.Desired), w.Metadata.Namespace, w.Metadata.Name))

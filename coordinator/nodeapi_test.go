@@ -201,7 +201,7 @@ func TestANodeActsForItselfAlone(t *testing.T) {
 			t.Errorf("a question of kind %d of node A changed node B:\n%s", kind, diff)
 		}
 	}
-	told, _ := s.events.match(api.EventQuery{})
+	told := s.events.match(api.EventQuery{})
 	for _, e := range told {
 		if e.Type == "x" && e.Node != "a" {
 			t.Errorf("node A spoke for %s", e.Node)
