@@ -40,7 +40,7 @@ func wantNothingLeft(t *testing.T, d *Driver) {
 			t.Errorf("a rule is left: %s", rule)
 		}
 	}
-	for _, name := range entries(filepath.Join(d.bridge.state, "addresses", d.bridge.conf.Name)) {
+	for _, name := range entries(d.bridge.addresses()) {
 		if net.ParseIP(name) != nil {
 			t.Errorf("address %s is still taken", name)
 		}
@@ -129,6 +129,32 @@ func TestAdopt(t *testing.T) {
 	must(taken.Stop(t.Context(), 0))
 	wantNothingLeft(t, next)
 	_ = h
+}
+
+// The machine's end takes the namespaces along, and leaves what lies on the disk: that an address is taken.
+func TestAfterARebootAddressesAreFreeAgain(t *testing.T) {
+	d := open(t, config(testNode))
+	s := named(t, spec("forever"))
+	h := start(t, d, s)
+	id := containerID(testNode, s.ID)
+	taken := filepath.Join(d.bridge.addresses(), h.Endpoint().Host)
+	text := must1(os.ReadFile(taken))
+	must(h.Stop(t.Context(), 0))
+	must(os.MkdirAll(d.folder(id), 0o711))
+	must(os.WriteFile(taken, text, 0o600))
+
+	if err := d.Clean(t.Context(), map[string]bool{s.ID: true}); err != nil || len(entries(d.bridge.addresses())) == 0 {
+		t.Errorf("what is to be kept was cleaned: %v", err)
+	}
+	again := start(t, d, s)
+	if again.Endpoint().Host == "" {
+		t.Error("the container started anew has no address")
+	}
+	must(again.Stop(t.Context(), 0))
+	must(os.MkdirAll(d.folder(id), 0o711))
+	must(os.WriteFile(taken, text, 0o600))
+	must(d.Clean(t.Context(), nil))
+	wantNothingLeft(t, d)
 }
 
 // Agents that share a daemon leave each other's containers alone.

@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/pkg/netns"
@@ -222,6 +224,22 @@ func (b *bridge) attach(ctx context.Context, id string) (path, address string, e
 
 func (b *bridge) runtimeConf(id, path string) *libcni.RuntimeConf {
 	return &libcni.RuntimeConf{ContainerID: id, NetNS: path, IfName: "eth0"}
+}
+
+// addresses is the folder of those that are taken, each a file that begins with the id of its container.
+func (b *bridge) addresses() string { return filepath.Join(b.state, "addresses", b.conf.Name) }
+
+// holds tells whether container id has something of the network: a namespace, or after a restart of the machine
+// its address alone.
+func (b *bridge) holds(id string) bool {
+	if _, err := os.Stat(filepath.Join(b.nsDir, id)); err == nil {
+		return true
+	}
+	return slices.ContainsFunc(entries(b.addresses()), func(name string) bool {
+		text, err := os.ReadFile(filepath.Join(b.addresses(), name))
+		first, _, _ := strings.Cut(string(text), "\r\n")
+		return err == nil && first == id
+	})
 }
 
 // detach takes back the address and the rules, then removes the namespace. Its processes must be

@@ -22,11 +22,9 @@ func (d *Driver) release(ctx context.Context, id string) error {
 	if err := d.removeContainer(ctx, id); err != nil {
 		return classify(err, api.CodeInternal, "container %s cannot be removed: %w", id, err)
 	}
-	if d.bridge != nil {
-		if _, err := os.Stat(filepath.Join(d.bridge.nsDir, id)); err == nil {
-			if err := d.bridge.detach(ctx, id); err != nil {
-				return api.Errorf(api.CodeInternal, "network of container %s cannot be removed: %w", id, err)
-			}
+	if d.bridge != nil && d.bridge.holds(id) {
+		if err := d.bridge.detach(ctx, id); err != nil {
+			return api.Errorf(api.CodeInternal, "network of container %s cannot be removed: %w", id, err)
 		}
 	}
 	if err := os.RemoveAll(d.folder(id)); err != nil {
