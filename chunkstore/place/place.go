@@ -79,21 +79,19 @@ func rank(digest string, members []Member, may func(Member) bool) []ranked {
 	return out
 }
 
-// pick takes up to n members, each time the best of a zone that has the fewest so far.
+// pick takes up to n members, each time the best of a zone that has the fewest so far: the best of each zone,
+// then the second of each, and so on.
 func pick(order []ranked, n int) []string {
-	var out []string
-	taken := make([]bool, len(order))
-	zones := map[string]int{}
-	for len(out) < min(n, len(order)) {
-		best := -1
-		for i, r := range order {
-			if !taken[i] && (best < 0 || zones[r.member.Zone] < zones[order[best].member.Zone]) {
-				best = i
-			}
-		}
-		taken[best] = true
-		zones[order[best].member.Zone]++
-		out = append(out, order[best].member.ID)
+	type turn struct{ after, i int }
+	turns, zones := make([]turn, len(order)), map[string]int{}
+	for i, r := range order {
+		turns[i] = turn{zones[r.member.Zone], i}
+		zones[r.member.Zone]++
+	}
+	slices.SortFunc(turns, func(a, b turn) int { return cmp.Or(cmp.Compare(a.after, b.after), cmp.Compare(a.i, b.i)) })
+	out := make([]string, max(0, min(n, len(order))))
+	for i := range out {
+		out[i] = order[turns[i].i].member.ID
 	}
 	return out
 }
