@@ -3,11 +3,13 @@ package chunkstore
 import (
 	"errors"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/cloudless/cloudless/api"
 )
@@ -247,6 +249,30 @@ func TestOpeningOnAFullDisk(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// Where a disk cannot set room aside as much is left free, and it is not tried again with each put.
+func TestADiskThatCannotSetRoomAside(t *testing.T) {
+	d := newFaulty(vfs.NewMem())
+	d.setSize(8 << 20)
+	tried := 0
+	c := openChunks(t, errorfs.Wrap(d, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFilePreallocate {
+			tried++
+			return syscall.EOPNOTSUPP
+		}
+		return nil
+	})), small)
+	for i := range uint64(10) {
+		putChunks(t, c, "o", noise(i, 100))
+	}
+	if tried != 1 || c.room.kept {
+		t.Errorf("tried %d times", tried)
+	}
+	d.fill(c.room.reserve + c.room.headroom)
+	mustBe(t, c.Put(t.Context(), PutOptions{}, chunkOf([]byte("x"))), api.CodeNoRoom, ErrFull)
+	d.fill(2 * (c.room.reserve + c.room.headroom))
+	putChunks(t, c, "o", []byte("x"))
 }
 
 // A compaction that has no room for what lives in a segment leaves it, until another makes room.

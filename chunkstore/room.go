@@ -38,6 +38,7 @@ type room struct {
 	closing context.Context
 	mu      sync.Mutex
 	kept    bool // the reserve is there
+	cannot  bool // the disk cannot set room aside
 	full    bool // chunks are refused until there is room for the reserve again
 }
 
@@ -101,10 +102,9 @@ func (r *room) restore() {
 		return
 	}
 	r.full = false
-	if r.kept {
-		return
+	if !r.kept && !r.cannot {
+		r.adoptReserve()
 	}
-	r.adoptReserve()
 }
 
 func (r *room) adoptReserve() {
@@ -113,6 +113,7 @@ func (r *room) adoptReserve() {
 	if err != nil {
 		_ = r.fs.Remove(r.path()) // a part of it would be counted as the whole
 		r.full = vfs.IsNoSpaceError(err)
+		r.cannot = !r.full
 	}
 }
 
