@@ -100,7 +100,14 @@ func (c *Chunks) compactSegment(ctx context.Context, id uint64, report *CompactR
 	}
 	if s.live > 0 {
 		m := &mover{c: c, ctx: ctx, from: id, buf: make([]byte, 0, min(moveBytes, s.live))}
-		err = c.readers.read(id, func(file vfs.File) error { return m.run(file, s.size) })
+		err = c.readers.read(id, func(file vfs.File) error {
+			err := m.run(file, s.size)
+			if err == nil && c.state(id).live > 0 { // what is dead may have hidden it
+				m.warily = true
+				err = m.run(file, s.size)
+			}
+			return err
+		})
 		report.Moved += m.moved
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return 0, false, err
@@ -133,6 +140,8 @@ type mover struct {
 	buf   []byte // stored bytes of what waits
 	moves []move
 	moved int64
+
+	warily bool // only what lives is passed over
 }
 
 type move struct {
@@ -143,7 +152,7 @@ type move struct {
 }
 
 func (m *mover) run(file vfs.File, size int64) error {
-	err := scan(file, 0, size, func(at int64, h head) error { return m.add(file, at, h) })
+	err := scan(file, 0, size, func(at int64, h head) (bool, error) { return m.add(file, at, h) })
 	if err != nil {
 		return err
 	}
@@ -151,37 +160,29 @@ func (m *mover) run(file vfs.File, size int64) error {
 }
 
 // add takes a record up if it lives.
-func (m *mover) add(file vfs.File, at int64, h head) error {
+func (m *mover) add(file vfs.File, at int64, h head) (pass bool, err error) {
 	e, err := m.c.lookup(h.key)
 	if err != nil || e.inline || e.segment != m.from || e.offset != at {
-		return m.ctx.Err() // gone, moved, or here once more
+		return !m.warily, m.ctx.Err() // gone, moved, or here once more
 	}
 	if err := m.c.options.Pace(m.ctx, h.bytes()); err != nil {
-		return err
+		return false, err
 	}
 	n := int(h.stored)
 	if len(m.buf)+n > cap(m.buf) {
 		if err := m.flush(); err != nil {
-			return err
+			return false, err
 		}
 	}
 	m.buf = grow(m.buf, n)
 	stored := m.buf[len(m.buf) : len(m.buf)+n]
-	if err := readFull(file, stored, at+headBytes); err != nil {
-		return m.damaged(h.key, e, err)
-	}
-	if err := h.check(stored); err != nil {
-		return m.damaged(h.key, e, err)
+	if err := errors.Join(readFull(file, stored, at+headBytes), h.check(stored)); err != nil {
+		_ = m.c.condemn(h.key, e, err) // it cannot be moved
+		return true, nil
 	}
 	m.buf = m.buf[:len(m.buf)+n]
 	m.moves = append(m.moves, move{head: h, stored: stored, was: e})
-	return nil
-}
-
-// damaged takes a record that cannot be moved out of service, and goes on.
-func (m *mover) damaged(k key, e entry, why error) error {
-	_ = m.c.condemn(k, e, why)
-	return nil
+	return true, nil
 }
 
 // flush writes what waits. A chunk that was deleted or moved meanwhile leaves its copy dead.

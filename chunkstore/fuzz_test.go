@@ -93,7 +93,7 @@ func FuzzScan(f *testing.F) {
 		if _, err := w.file.WriteAt(before, 0); err != nil {
 			t.Fatal(err)
 		}
-		if err := scan(w.file, 0, w.end, func(at int64, _ head) error { got = append(got, at); return nil }); err != nil {
+		if err := scan(w.file, 0, w.end, func(at int64, _ head) (bool, error) { got = append(got, at); return true, nil }); err != nil {
 			t.Fatal(err)
 		}
 		if !slices.Equal(got, want) {

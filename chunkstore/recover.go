@@ -223,15 +223,15 @@ func (c *Chunks) adopt(id uint64, sizes map[uint64]int64) error {
 		if err := file.Sync(); err != nil { // who was killed may have left it in the kernel's memory
 			return err
 		}
-		return scan(file, known, end, func(at int64, h head) error {
+		return scan(file, known, end, func(at int64, h head) (bool, error) {
 			if !intact(file, at, h, (*buf)[:0]) {
-				return nil
+				return false, nil
 			}
 			batch = append(batch, found{h.key, entry{codec: h.codec, raw: h.raw, stored: h.stored, segment: id, offset: at}})
 			if len(batch) < adoptBatch {
-				return nil
+				return true, nil
 			}
-			return flush()
+			return true, flush()
 		})
 	})
 	if err == nil {

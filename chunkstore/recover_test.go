@@ -81,6 +81,38 @@ func TestATornTail(t *testing.T) {
 	}
 }
 
+// looksLike is bytes of a chunk that look like the head of a record of n bytes. A chunk may hold any: a copy of
+// a segment, for one.
+func looksLike(n int) []byte {
+	return append(head{codec: Raw, raw: uint32(n), stored: uint32(n)}.append([]byte("torn")), 1, 2, 3)
+}
+
+// What is torn may look like a record that reaches over whole ones: it hides none of them, neither when the
+// segment is opened nor when it is compacted.
+func TestWhatLooksLikeARecordHidesNone(t *testing.T) {
+	fs := vfs.NewMem()
+	c := openChunks(t, fs, small)
+	data := noise(1, 100_000)
+	whole := &record{data: noise(2, 100_000)}
+	whole.key = must(parseDigest(DigestOf(whole.data)))
+	tail := append(append(looksLike(50_000), whole.encode().append(nil)...), whole.body...)
+	if _, err := c.writer.file.WriteAt(tail, 0); err != nil {
+		t.Fatal(err)
+	}
+	c = reopen(t, c)
+	mustGet(t, c, whole.data)
+	putChunks(t, c, "o", data)
+	for c.writer.id == 1 {
+		drop(t, c, noise(3, 200_000))
+		putChunks(t, c, "o", noise(3, 200_000))
+	}
+	if r, err := c.Compact(t.Context()); err != nil || r.Segments != 1 || r.Skipped != 0 {
+		t.Errorf("%+v: %v", r, err)
+	}
+	mustGet(t, c, whole.data)
+	mustGet(t, c, data)
+}
+
 // What was written when the agent was killed is in the kernel's memory, not on the disk. Taken up, it is as
 // durable as what was put: a put that finds it here relies on it.
 func TestWhatIsTakenUpOutlivesAPowerCut(t *testing.T) {

@@ -12,18 +12,22 @@ const scanBytes = 64 << 10
 
 // scan calls f with the head of each record that lies whole in file[from:to). What is no head is
 // passed over up to the next one, so that damage hides no more than itself. The stored bytes are for f
-// to check.
-func scan(file vfs.File, from, to int64, f func(at int64, h head) error) error {
+// to check: it says whether they are to be passed over, for the bytes of a chunk may look like a head, and
+// then others may lie in what it says that it has.
+func scan(file vfs.File, from, to int64, f func(at int64, h head) (pass bool, err error)) error {
 	for at := from; at+headBytes <= to; {
 		h, err := readHead(file, at)
-		if err != nil || at+h.bytes() > to {
+		pass := false
+		if err == nil && at+h.bytes() <= to {
+			if pass, err = f(at, h); err != nil {
+				return err
+			}
+		}
+		if pass {
+			at += h.bytes()
+		} else {
 			at = nextMagic(file, at+1, to)
-			continue
 		}
-		if err := f(at, h); err != nil {
-			return err
-		}
-		at += h.bytes()
 	}
 	return nil
 }
