@@ -77,12 +77,10 @@ func (s *Server) serveCopy(w http.ResponseWriter, r *http.Request) error {
 }
 
 func say(w http.ResponseWriter, b []byte) error {
-	out := http.NewResponseController(w)
-	_ = out.SetWriteDeadline(time.Now().Add(stallTime)) // every connection has one
-	if _, err := w.Write(b); err != nil {
+	if err := send(w, b); err != nil {
 		return err
 	}
-	return out.Flush()
+	return http.NewResponseController(w).Flush()
 }
 
 // pull is chunks on their way from another node. While some are flushed to the disk the next are

@@ -34,7 +34,7 @@ func answer(w http.ResponseWriter, digests []string, err error) error {
 func writeBytes(w http.ResponseWriter, b []byte) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
-	_, _ = w.Write(b) // the client is gone; nobody is left to tell
+	_ = send(w, b) // the client is gone; nobody is left to tell
 }
 
 func (s *Server) serveRef(w http.ResponseWriter, r *http.Request) error {
