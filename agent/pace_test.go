@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -153,4 +155,28 @@ func TestNewEpochIsToldEverything(t *testing.T) {
 			t.Errorf("told %+v, want one full report of epoch 7", d.came)
 		}
 	})
+}
+
+// A reason may be worded by a registry or a guest. It is no longer than what a report has room for.
+func TestALongReasonIsCut(t *testing.T) {
+	withDesk(t, func(d *desk) {
+		for i, length := range []int{api.MaxReasonBytes - 1, api.MaxReasonBytes, api.MaxReasonBytes + 1, 8 << 20} {
+			d.add(api.ReplicaReport{ReplicaID: fmt.Sprint("r", i), State: api.ReplicaFailed, Reason: strings.Repeat("w", length)})
+		}
+		settle()
+		var told []int
+		for _, a := range d.came {
+			for _, r := range a.rep.Reports {
+				told = append(told, len(r.Reason))
+			}
+		}
+		if want := []int{api.MaxReasonBytes - 1, api.MaxReasonBytes, api.MaxReasonBytes, api.MaxReasonBytes}; !slices.Equal(told, want) {
+			t.Errorf("told reasons of %d bytes, want %d", told, want)
+		}
+	})
+	for statuses, want := range map[int]int{0: api.MaxReasonBytes, maxBatch: api.MaxReasonBytes, 2048: api.MaxReasonBytes, 2049: 1023, api.MaxReplicas: 209} {
+		if got := reasonBytes(statuses); got != want {
+			t.Errorf("of %d statuses each may have a reason of %d bytes, want %d", statuses, got, want)
+		}
+	}
 }

@@ -17,6 +17,7 @@ const (
 	batchPause     = 20 * time.Millisecond // at most, so that few changes go at once and many together
 	startingPause  = 20 * time.Millisecond // what is only starting waits so long: a quick start is told as ready alone
 	maxBatch       = 2000                  // statuses in one report
+	maxReasons     = 2 << 20               // bytes of all reasons in one report
 	eventPause     = time.Second
 	eventsPerType  = 50  // a second, of one type
 	maxEventsAhead = 500 // waiting to be sent
@@ -170,8 +171,16 @@ func (r *reporter) await(ctx context.Context) error {
 	}
 }
 
+// reasonBytes is how long a reason may be in a report of so many statuses: one of everything has to be taken too.
+func reasonBytes(statuses int) int { return min(api.MaxReasonBytes, maxReasons/max(statuses, 1)) }
+
 // deliver sends a report; false when that is to be tried again.
 func (r *reporter) deliver(ctx context.Context, rep api.StatusReport) bool {
+	most := reasonBytes(len(rep.Reports))
+	for i := range rep.Reports {
+		reason := &rep.Reports[i].Reason // a registry or a guest may have worded it
+		*reason = (*reason)[:min(len(*reason), most)]
+	}
 	err := r.send(ctx, rep)
 	if err == nil || api.CodeOf(err) == api.CodeConflict && rep.Full { // the epoch moved on; its set will ask anew
 		r.sent(rep)

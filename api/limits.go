@@ -33,6 +33,8 @@ const (
 	MaxInventory           = 256       // artifacts that a node tells it holds, and as many prepared versions
 	MaxDiskFullBytes       = 512       // of what a node says of a full disk
 	MaxBodyBytes           = 4 << 20   // a JSON request body
+	MaxReportBytes         = 8 << 20   // a node's report of its replicas, all of them in a new epoch
+	MaxReasonBytes         = 1 << 10   // of why a replica is as it is; the rest is cut off
 	MaxCommitBytes         = 16 << 20  // the end of an upload: a manifest of 1 TiB in large chunks
 	MaxHeaderBytes         = 32 << 10  // an HTTP request head
 	MaxOwnHeaderBytes      = 4 << 10   // what an ingress may add to one on the way to another node

@@ -166,7 +166,8 @@ func (s *Server) handleEndpoints(w http.ResponseWriter, r *http.Request, node st
 
 func (s *Server) handleStatuses(w http.ResponseWriter, r *http.Request, node string) {
 	var rep api.StatusReport
-	if !readJSON(w, r, &rep) {
+	if err := readStrictly(http.MaxBytesReader(w, r.Body, api.MaxReportBytes), &rep); err != nil {
+		writeError(w, err)
 		return
 	}
 	for i := range rep.Reports {

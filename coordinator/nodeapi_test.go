@@ -8,6 +8,7 @@ import (
 	"encoding"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -233,6 +234,34 @@ func TestANodeActsForItselfAlone(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A node that is full of replicas, none of which is well, can tell of all of them at once: until it has, a new
+// epoch decides on none.
+func TestTheLargestReportIsTaken(t *testing.T) {
+	t.Parallel()
+	s := openServer(t)
+	id, cert := enrolled(t, s, "a")
+	epoch := s.store.View().Meta().Epoch
+	longest := strings.Repeat("n", api.MaxNameLen)
+	rep := api.StatusReport{Epoch: epoch, Full: true}
+	for i := range api.MaxReplicas {
+		replica := fmt.Sprintf("%s-%d", longest, i)
+		rep.Reports = append(rep.Reports, api.ReplicaReport{
+			ReplicaID: replica, State: api.ReplicaStopped, At: time.Now(), Reason: strings.Repeat("w", 200),
+			Assignment: &api.Assignment{ReplicaID: replica, Workload: api.Ref{Namespace: longest, Name: longest}, UID: longest, Version: 1, Variant: api.VariantContainer, Desired: api.DesiredRun},
+		})
+	}
+	if rec := askNode(s, cert, "POST "+api.PathStatuses, "", rep); rec.Code != http.StatusOK {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
+	if n, _ := s.store.View().Node(id); n.Epoch != epoch {
+		t.Errorf("the node's epoch is %d, want %d", n.Epoch, epoch)
+	}
+	rep.Reports[0].Reason = strings.Repeat("w", api.MaxReportBytes)
+	if rec := askNode(s, cert, "POST "+api.PathStatuses, "", rep); rec.Code != http.StatusBadRequest {
+		t.Errorf("a report over the limit: %d %s", rec.Code, rec.Body)
+	}
 }
 
 func serverCert(t *testing.T, s *Server) *x509.Certificate {
