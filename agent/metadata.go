@@ -21,6 +21,7 @@ import (
 const (
 	metaTimeout   = 12 * time.Second // a coordinator gives up on an election before
 	maxMetaAnswer = 32 << 20         // a page of the largest keys with the largest metadata
+	partWeight    = 128              // bytes of the number, ETag and checksum by which a part is named
 )
 
 // metadata is what the coordinators know of objects, as gateway.Meta. Changes gather, and reads of single rows
@@ -56,6 +57,9 @@ func weighChange(cmds []meta.Command) (parts, weight int) {
 		}
 		if c.PutPart != nil {
 			weight += len(c.PutPart.Manifest)
+		}
+		if c.CompleteUpload != nil {
+			weight += partWeight * len(c.CompleteUpload.Parts)
 		}
 	}
 	return len(cmds), weight

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -134,6 +135,27 @@ func TestChangesOfManyShareRequests(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// What is said of many changes at once is about as long as they are.
+func TestChangesWeighWhatTheyAre(t *testing.T) {
+	parts := make([]meta.PartRef, api.MaxParts)
+	for i := range parts {
+		parts[i] = meta.PartRef{Number: i + 1, ETag: strings.Repeat("e", 32), Checksum: strings.Repeat("c", 44)}
+	}
+	for name, c := range map[string]meta.Command{
+		"put":      putOf("k", 1<<20),
+		"part":     {PutPart: &meta.PutPart{Manifest: make([]byte, 1<<20)}},
+		"complete": {CompleteUpload: &meta.CompleteUpload{Parts: parts}},
+	} {
+		body, err := meta.Commands{Commands: []meta.Command{c}}.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, weight := weighChange([]meta.Command{c}); weight < len(body) || weight > 2*len(body) {
+			t.Errorf("%s: %d, it has %d bytes", name, weight, len(body))
+		}
+	}
 }
 
 func TestABatchIsBounded(t *testing.T) {

@@ -83,7 +83,7 @@ func (s *Server) applyOne(ctx context.Context, cmd meta.Command) (meta.Result, e
 }
 
 // own refuses to change what the cluster keeps for itself.
-func own(bucket string) error {
+func own(bucket string) *api.Error {
 	if bucket != api.ArtifactBucket {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/meta"
@@ -37,23 +38,34 @@ func (s *Server) askedOnLine(ctx context.Context, from pki.Identity, kind byte, 
 }
 
 // metaApplied takes commands from a node. What expires, and which chunks are kept as a group, is for the leader to say; what is restored for
-// an admin, and what workloads run comes in by the REST API alone, not by an S3 door or a guest.
+// an admin, and what workloads run comes in by the REST API alone, not by an S3 door or a guest: such a change is refused
+// by itself, for those that come with it are other callers'.
 func (s *Server) metaApplied(ctx context.Context, body []byte) ([]byte, error) {
 	var req meta.Commands
 	if err := req.UnmarshalBinary(body); err != nil {
 		return nil, unexpected(err)
 	}
-	for _, c := range req.Commands {
+	var allowed []meta.Command
+	refusals := make([]*api.Error, len(req.Commands))
+	for i, c := range req.Commands {
 		if c.ExpireObjects != nil || c.ExpireSessions != nil || c.SealGroup != nil || c.Restore != nil {
 			return nil, api.Errorf(api.CodeForbidden, "a node cannot say what has expired, nor what is kept as a group, nor restore a backup")
 		}
-		if err := own(c.Bucket()); err != nil {
-			return nil, err
+		if refusals[i] = own(c.Bucket()); refusals[i] == nil {
+			allowed = append(allowed, c)
 		}
 	}
-	res, err := s.applyMeta(ctx, req.Commands...)
+	if len(allowed) == 0 && len(refusals) > 0 {
+		return nil, refusals[0]
+	}
+	res, err := s.applyMeta(ctx, allowed...)
 	if err != nil {
 		return nil, forNodes(err)
+	}
+	for i, refusal := range refusals {
+		if refusal != nil {
+			res.Results = slices.Insert(res.Results, i, meta.Result{Err: refusal})
+		}
 	}
 	return json.Marshal(res)
 }

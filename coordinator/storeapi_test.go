@@ -86,6 +86,42 @@ func TestWhatANodeMayAskOfTheMetadata(t *testing.T) {
 	}
 }
 
+// The changes of a node are of many callers: who may not make one is told so, the others get theirs.
+func TestARefusedChangeIsOneCallersOwn(t *testing.T) {
+	t.Parallel()
+	s := openServer(t)
+	if _, err := s.applyOne(t.Context(), meta.Command{CreateBucket: &api.Bucket{Name: "assets"}}); err != nil {
+		t.Fatal(err)
+	}
+	put := func(bucket, key string) meta.Command {
+		return meta.Command{Put: &meta.Put{Bucket: bucket, Key: key, Inline: []byte("x")}}
+	}
+	own := api.ArtifactBucket
+	body, err := meta.Commands{Commands: []meta.Command{put(own, "a"), put("assets", "b"), put(own, "c"), put("none", "d"), put("assets", "e")}}.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := s.metaApplied(t.Context(), body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var res meta.Results
+	if err := json.Unmarshal(text, &res); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, r := range res.Results {
+		if r.Err != nil {
+			got = append(got, string(r.Err.Code))
+		} else {
+			got = append(got, r.Object.Key)
+		}
+	}
+	if want := []string{"forbidden", "b", "forbidden", "not_found", "e"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
 // A node that has the table of members is told so, and gets another one when it changes.
 func TestANodeIsToldOfOtherMembersOnly(t *testing.T) {
 	t.Parallel()
