@@ -338,13 +338,13 @@ func (s *Server) Close() error {
 	if s.raft != nil {
 		errs = append(errs, s.raft.Close())
 	}
+	errs = append(errs, s.group.Wait()) // what still runs may read the rows, and gossip
 	if s.objects != nil {
 		errs = append(errs, s.objects.Close())
 	}
 	if s.gossip != nil {
 		errs = append(errs, s.gossip.Close())
 	}
-	errs = append(errs, s.group.Wait())
 	if s.audit != nil {
 		errs = append(errs, s.audit.Close())
 	}
