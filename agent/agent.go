@@ -292,7 +292,7 @@ func (a *Agent) serve(context.Context) error {
 	g.Go("gossip peers", a.keepGossipJoined)
 	g.Go("artifact cache", a.keepCache)
 	a.serveStore(ctx, g)
-	a.sessions.start(a.knownCoordinators())
+	a.sessions.start(a.sessions.members())
 	return nil
 }
 

@@ -91,6 +91,7 @@ type coordinator struct {
 
 	mu        sync.Mutex
 	changed   chan struct{} // closed and replaced at each change
+	http      string        // URL of its API
 	set       *api.AssignmentSet
 	table     *api.EndpointTable
 	artifacts map[string]string
@@ -135,7 +136,7 @@ func (c *coordinator) stop() {
 }
 
 func (c *coordinator) self() []api.Member {
-	return []api.Member{{ID: c.id, Name: c.id, NodeAddr: c.addr, Voter: true}}
+	return []api.Member{{ID: c.id, Name: c.id, NodeAddr: c.addr, HTTPAddr: c.http, Voter: true}}
 }
 
 // change lets f set what agents are told, and wakes those that wait.

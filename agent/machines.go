@@ -21,7 +21,7 @@ func (a *Agent) machines() []netip.AddrPort {
 		}
 	}
 	a.table.mu.Unlock()
-	for _, c := range a.knownCoordinators() {
+	for _, c := range a.sessions.members() {
 		list = append(list, portsOfCoordinator(c)...)
 	}
 	for _, m := range a.gossip.Members() {

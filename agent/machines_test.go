@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/cloudless/cloudless/agent/ledger"
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/gossip"
 	"github.com/cloudless/cloudless/sandbox"
@@ -58,6 +59,29 @@ func TestSandboxesAreToldTheClustersPorts(t *testing.T) {
 		if !knows(machines, addr) {
 			t.Errorf("%s (%s) is not among %v", what, addr, machines())
 		}
+	}
+}
+
+// A coordinator may move its API alone. Guests are kept from the new port, after a restart of the agent too.
+func TestSandboxesAreToldWhereACoordinatorServesNow(t *testing.T) {
+	s := newSite(t)
+	c := s.coordinator("s-1", "127.0.0.1:0")
+	c.http = "https://10.9.9.8:7700"
+	a := s.open(c.config("edge"))
+	c.sees("the node", func() bool { return c.beat.Seq > 0 })
+	moved := "10.9.9.8:7799"
+	c.change(func() { c.http = "https://" + moved })
+	eventually(t, "the new port is known", func() bool { return knows(a.machines, moved) })
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := ledger.Open(a.path("ledger"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	if members, err := kept.Members(); err != nil || len(members) != 1 || members[0].HTTPAddr != "https://"+moved {
+		t.Errorf("%+v are kept, %v", members, err)
 	}
 }
 

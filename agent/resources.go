@@ -126,7 +126,7 @@ func (a *Agent) keepGossipJoined(ctx context.Context) error {
 	for {
 		var addrs []string
 		seen := false
-		for _, m := range a.knownCoordinators() {
+		for _, m := range a.sessions.members() {
 			seen = seen || a.gossip.Status(m.ID) == gossip.StatusAlive
 			if m.GossipAddr != "" && !slices.Contains(addrs, m.GossipAddr) {
 				addrs = append(addrs, m.GossipAddr)

@@ -37,11 +37,13 @@ const (
 	maxRest      = 500 * time.Millisecond
 )
 
-// sessions is the conversation with every coordinator that is known. The list grows with what they
+// sessions is the conversation with every coordinator that is known. The list changes with what they
 // tell, and is kept in the ledger for the next start.
 type sessions struct {
 	a      *Agent
+	saving sync.Mutex // one write of the list at a time; never under mu, for which every call waits
 	mu     sync.Mutex
+	known  []api.Member // replaced, never changed
 	byID   map[string]*session
 	leader string
 }
@@ -55,28 +57,40 @@ type session struct {
 	cancel context.CancelFunc
 }
 
-func newSessions(a *Agent) *sessions { return &sessions{a: a, byID: map[string]*session{}} }
-
-// knownCoordinators are those of the ledger, or else the addresses given at the start, of which the
-// ids are learnt later.
-func (a *Agent) knownCoordinators() []api.Member {
-	members, err := a.ledger.Members()
+// newSessions begins none yet; it knows the coordinators of the last run, or of the enrolment.
+func newSessions(a *Agent) *sessions {
+	known, err := a.ledger.Members()
 	if err != nil {
 		a.log.Error().Err(err).Msg("known coordinators not read from the ledger")
 	}
-	return members
+	return &sessions{a: a, known: known, byID: map[string]*session{}}
+}
+
+// members are the coordinators that are known.
+func (ss *sessions) members() []api.Member {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	return ss.known
 }
 
 // start begins a session with each coordinator that has none, and ends those of coordinators that
 // are no longer among them.
 func (ss *sessions) start(members []api.Member) {
-	if len(members) == 0 {
+	if len(members) == 0 || !ss.update(members) {
 		return
 	}
+	ss.saving.Lock()
+	defer ss.saving.Unlock()
+	if err := ss.a.ledger.SaveMembers(ss.members()); err != nil {
+		ss.a.log.Error().Err(err).Msg("known coordinators not kept")
+	}
+}
+
+// update tells whether the list is another one than before.
+func (ss *sessions) update(members []api.Member) (changed bool) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	keep := map[string]bool{}
-	changed := false
 	for _, m := range members {
 		if m.NodeAddr == "" {
 			continue
@@ -89,21 +103,22 @@ func (ss *sessions) start(members []api.Member) {
 		if ok {
 			old.cancel()
 		}
-		changed = true
 		ss.byID[m.ID] = ss.open(m)
 	}
 	for id, s := range ss.byID {
 		if !keep[id] {
 			s.cancel()
 			delete(ss.byID, id)
-			changed = true
 		}
 	}
-	if changed {
-		if err := ss.a.ledger.SaveMembers(members); err != nil {
-			ss.a.log.Error().Err(err).Msg("known coordinators not kept")
-		}
-	}
+	changed = !slices.EqualFunc(members, ss.known, samePlace)
+	ss.known = members
+	return changed
+}
+
+// samePlace tells whether a coordinator is where it was. Its other ports count too: guests are kept from them.
+func samePlace(a, b api.Member) bool {
+	return a.ID == b.ID && a.NodeAddr == b.NodeAddr && a.HTTPAddr == b.HTTPAddr && a.GossipAddr == b.GossipAddr
 }
 
 func (ss *sessions) open(m api.Member) *session {
