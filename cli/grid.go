@@ -83,14 +83,29 @@ var tones = map[string]string{
 // width is how many places of a terminal a text takes.
 func width(text string) (n int) {
 	for _, r := range text {
-		switch {
-		case unicode.Is(wide, r):
-			n += 2
-		case !unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf): // those go on top of the letter before
-			n++
-		}
+		n += places(r)
 	}
 	return n
+}
+
+func places(r rune) int {
+	switch {
+	case unicode.Is(wide, r):
+		return 2
+	case unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf): // they go on top of the letter before
+		return 0
+	}
+	return 1
+}
+
+// fit is as much of the beginning of a text as goes into so many places.
+func fit(text string, left int) string {
+	for i, r := range text {
+		if left -= places(r); left < 0 {
+			return text[:i]
+		}
+	}
+	return text
 }
 
 // wide are the characters that take two places: those of East Asia, and pictures (Unicode UAX 11, in whole blocks).

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"bytes"
+	"io"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -39,5 +41,23 @@ func TestColumnsSortByWhatTheyShow(t *testing.T) {
 	slices.SortFunc(top, heavier)
 	if d := cmp.Diff([]string{"10%", "5%", ""}, top); d != "" {
 		t.Error(d)
+	}
+}
+
+// A line that is drawn over stays one line of the terminal, whatever is in it.
+func TestProgressIsOneLine(t *testing.T) {
+	master, terminal := openPTY(t)
+	setSize(t, master, 24, 10)
+	e := &Env{Err: terminal, Now: time.Now}
+	for text, want := range map[string]string{"0123456789": "0123456789", "0123456789a": "0123456789", "日本日本日本": "日本日本日", "a日本日本日本": "a日本日本", "a\nb\x1b": "a b "} {
+		e.progress().line("%s", text)
+		want = "\r\x1b[K" + want
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(master, got); err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != want {
+			t.Errorf("%q: got %q", text, got)
+		}
 	}
 }

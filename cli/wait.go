@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/api/client"
@@ -213,10 +214,16 @@ func (p *progress) waiting(what string) {
 }
 
 func (p *progress) line(format string, args ...any) {
-	if isTerminal(p.e.Err) && !p.e.flags.quiet {
-		fmt.Fprintf(p.e.Err, "\r\x1b[K"+format, args...)
-		p.drawn = true
+	fd, tty := terminal(p.e.Err)
+	if !tty || p.e.flags.quiet {
+		return
 	}
+	text := strings.Map(printable, fmt.Sprintf(format, args...))
+	if cols, _, err := term.GetSize(fd); err == nil && cols > 0 {
+		text = fit(text, cols) // what goes on in a second line could not be drawn over
+	}
+	fmt.Fprint(p.e.Err, "\r\x1b[K"+text)
+	p.drawn = true
 }
 
 func (p *progress) clear() {
