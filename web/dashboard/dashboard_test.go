@@ -75,9 +75,11 @@ func TestThePageShowsTheCluster(t *testing.T) {
 		"buckets": []any{[]any{"photos", "2", "5.0 MiB", "3"}},
 		"objects": []any{[]any{"2026/"}, []any{hostile + "/../%", "12 B", "1970-01-01T00:00:00Z", "", "Download", "Delete"}},
 		"place":   []any{"Buckets", "photos"},
+		"last":    []any{[]any{"photos", "2", "5.0 MiB", "3"}},
 		"asked": []any{
 			"GET /v1/buckets/photos/objects?prefix=&cursor=&delimiter=%2F&limit=200 ",
 			`DELETE /v1/objects/photos/` + escaped + ` "abc"`,
+			"GET /v1/buckets/photos/objects?prefix=&cursor=&delimiter=%2F&limit=200 ",
 			"GET /v1/buckets/photos/objects?prefix=&cursor=&delimiter=%2F&limit=200 ",
 		},
 	}

@@ -52,22 +52,25 @@ export function storage({ request, keep, pause, row, button, byId }, signal) {
     );
   }
 
-  async function showBuckets() {
+  async function showBuckets(asked) {
     const { items } = await json("/v1/buckets?limit=10000");
+    if (place !== asked) return; // somebody has gone elsewhere meanwhile
     title("Bucket", "Objects", "Size", "Copies");
     byId("objects").replaceChildren(...items.map((b) => row([
       button(b.name, () => go(b.name)), b.usage.objects, size(b.usage.bytes), b.replicas,
     ])));
-    byId("more").hidden = true;
   }
 
   // show lists where we are; after a cursor, the rest of it.
   async function show(cursor) {
     crumbs();
-    if (!place.bucket) return showBuckets();
-    const { bucket, prefix } = place;
+    byId("more").hidden = true; // until there is more to ask for
+    const asked = place;
+    const { bucket, prefix } = asked;
+    if (!bucket) return showBuckets(asked);
     const query = new URLSearchParams({ prefix, cursor, delimiter: "/", limit: objectsShown });
     const page = await json(`/v1/buckets/${encodeURIComponent(bucket)}/objects?${query}`);
+    if (place !== asked) return;
     const rows = [
       ...(page.prefixes ?? []).map((p) => row([button(p.slice(prefix.length), () => go(bucket, p))])),
       ...page.items.map((o) => row([

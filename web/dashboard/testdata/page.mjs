@@ -22,6 +22,7 @@ globalThis.sessionStorage = { getItem: () => "cl_t_s", setItem() {}, removeItem(
 globalThis.confirm = () => true;
 const asked = [], ofStore = [];
 const never = new Promise(() => {});
+let held = Promise.resolve(); // objects come after it
 globalThis.fetch = async (path, { headers, method }) => {
   if (headers.Authorization !== "Bearer cl_t_s") throw new Error("no token");
   if (path === "/v1/storage") return Response.json(report);
@@ -29,6 +30,7 @@ globalThis.fetch = async (path, { headers, method }) => {
   if (path.endsWith("/explain")) return Response.json(explanation);
   if (path.startsWith("/v1/buckets/") || path.startsWith("/v1/objects/")) {
     ofStore.push(`${method} ${path} ${headers["If-Match"] ?? ""}`);
+    await held;
     return path.startsWith("/v1/buckets/") ? Response.json(objects) : new Response(null, { status: 204 });
   }
   const first = !asked.includes(path.split("?")[0]);
@@ -55,8 +57,15 @@ await press(1, "Delete");
 await byId.workloads.children[0].children.flatMap((td) => td.children)[0].click();
 const why = { title: byId["why-title"].textContent, replicas: rows("why-replicas"), nodes: rows("why-nodes"), hidden: byId.why.hidden };
 byId["why-close"].onclick();
+const place = byId.place.children.map((b) => b.textContent);
+let release;
+held = new Promise((done) => { release = done; });
+const late = byId.place.children[1].click(); // the bucket, whose objects come when somebody has gone elsewhere
+await byId.place.children[0].click();
+release();
+await late;
 console.log(JSON.stringify({
   workloads: rows("workloads"), nodes: rows("nodes"), events: rows("events"), summary: byId.summary.textContent,
-  storage: byId.storage.textContent, buckets: inBuckets, objects: inBucket, place: byId.place.children.map((b) => b.textContent), asked: ofStore, why, closed: byId.why.hidden,
+  storage: byId.storage.textContent, buckets: inBuckets, objects: inBucket, place, last: rows("objects"), asked: ofStore, why, closed: byId.why.hidden,
 }));
 process.exit(0);
