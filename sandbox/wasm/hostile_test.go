@@ -31,7 +31,7 @@ import (
 //	hostile_calls_test.go   arguments at every edge to every function of the host
 //
 // Elsewhere: files and paths in sandbox/wasi (escape_test.go, table_test.go, volume_test.go, fuzz_test.go),
-// the way out in sandbox/egress, compile bombs that kill a child in compile_test.go,
+// the way out in sandbox/egress, guests that are slow to make in listener_test.go, compile bombs that kill a child in compile_test.go,
 // damaged and foreign files of the cache in cache_test.go (TestADamagedEntryIsMadeAnew,
 // TestAForeignEntryIsMadeAnew).
 

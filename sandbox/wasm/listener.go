@@ -86,7 +86,6 @@ func (l *listening) begin() {
 	for _, g := range l.guests {
 		l.run(g)
 	}
-	l.driver.awake.add(l)
 }
 
 // run has a guest serve until it ends or is ended; l.mu is held.
@@ -102,6 +101,7 @@ func (l *listening) run(g *guest) {
 		}
 		return nil
 	})
+	l.driver.awake.add(l)
 }
 
 // retire forgets a guest that has ended. No server should end by itself: when one does, the replica
@@ -156,7 +156,9 @@ func (l *listening) choose(ctx context.Context) (best, leaving *guest, err error
 		}
 	}
 	if best == nil || best.inFlight.Load() >= crowded && len(l.guests) < l.most {
+		ctx, cancel := initContext(ctx)
 		g, err := l.newGuest(ctx)
+		cancel()
 		switch {
 		case err == nil:
 			l.guests = append(l.guests, g)
@@ -263,9 +265,12 @@ func (l *listening) abort() {
 // drop implements replica.
 func (l *listening) drop() { l.end(sandbox.Exit{Reason: "stopped"}) }
 
-// rest ends the guests of a replica that has been idle for long, if it may be.
+// rest ends the guests of a replica that has been idle for long, if it may be. It waits for nobody, as other
+// replicas rest after it: while a guest is made, which takes as long as its start function, it is not idle.
 func (l *listening) rest() bool {
-	l.mu.Lock()
+	if !l.mu.TryLock() {
+		return false
+	}
 	defer l.mu.Unlock()
 	for _, g := range l.guests {
 		g.links.trim(linkIdle)

@@ -1,7 +1,9 @@
 package wasm
 
 import (
+	"context"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/sandbox"
 )
 
 func TestAListenerServesOnDescriptorThree(t *testing.T) {
@@ -53,6 +56,52 @@ func TestAListenerThatExitsEndsItsReplica(t *testing.T) {
 	}
 	if status, _ := get(t, server.URL+"/n"); status != http.StatusServiceUnavailable {
 		t.Errorf("afterwards: status %d", status)
+	}
+}
+
+// TestAListenerRestsEachTime: a guest that is idle is ended, and so is the one after it.
+func TestAListenerRestsEachTime(t *testing.T) {
+	spec := moduleSpec("listens", api.ModeHTTP)
+	spec.Wasm.IdleAfter = api.Duration(time.Millisecond)
+	server, h, _ := serve(t, newDriver(t), spec)
+	for range 3 {
+		if status, _ := get(t, server.URL+"/n"); status != http.StatusOK {
+			t.Fatalf("status %d", status)
+		}
+		eventually(t, "the guest's end", func() bool { _, guests := h.(*listening).usage.now(); return guests == 0 })
+	}
+}
+
+// TestAGuestThatIsNeverMadeHoldsUpItsReplicaAlone: others rest, and it ends with the request that it is made for.
+func TestAGuestThatIsNeverMadeHoldsUpItsReplicaAlone(t *testing.T) {
+	d := newDriver(t)
+	late := attack{name: "listener-late"}.spec(t) // the first guest takes no connection, the second does not start
+	late.Mounts = []sandbox.Mount{{Source: t.TempDir(), Target: "/data"}}
+	h, _ := start(t, d, late)
+	l := h.(*listening)
+	l.most = 2
+	guests := func() int { _, n := l.usage.now(); return n }
+	ctx, cancel := context.WithCancel(t.Context())
+	var asked sync.WaitGroup
+	for range crowded + 1 {
+		asked.Go(func() {
+			l.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil))
+		})
+	}
+	eventually(t, "the second guest", func() bool { return guests() == 2 })
+	for range 3 { // whichever is asked to rest first
+		other := moduleSpec("hello", api.ModeHTTP)
+		other.Wasm.IdleAfter = api.Duration(time.Millisecond)
+		web, o, _ := serve(t, d, other)
+		if status, _ := get(t, web.URL); status != http.StatusOK {
+			t.Errorf("status %d", status)
+		}
+		eventually(t, "another replica's rest", func() bool { return o.(*server).pool.alive() == 0 })
+	}
+	cancel()
+	asked.Wait()
+	if n := guests(); n != 1 {
+		t.Errorf("%d guests are left", n)
 	}
 }
 

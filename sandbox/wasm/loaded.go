@@ -41,10 +41,24 @@ func (l *loaded) keep(i *instance) (err error) {
 	return err
 }
 
+// rest is forget that waits for nobody: while an instance is made, there is one.
+func (l *loaded) rest(p *pool, e *engine) bool {
+	if !l.use.TryLock() {
+		return false
+	}
+	defer l.use.Unlock()
+	return l.drop(p, e)
+}
+
 // forget lets go of everything, unless there are instances again.
-func (l *loaded) forget(p *pool, e *engine) bool {
+func (l *loaded) forget(p *pool, e *engine) {
 	l.use.Lock()
 	defer l.use.Unlock()
+	l.drop(p, e)
+}
+
+// drop is forget while l.use is held.
+func (l *loaded) drop(p *pool, e *engine) bool {
 	if p.alive() > 0 {
 		return false
 	}

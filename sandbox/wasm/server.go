@@ -296,7 +296,7 @@ func (s *server) drop() {
 // rest drops what has not been used for long; true when nothing is left.
 func (s *server) rest() bool {
 	s.pool.settle(settleAfter)
-	return s.pool.trim(warmInstances, min(spareAfter, s.idleAfter), s.idleAfter) && s.loaded.forget(s.pool, s.driver.engine)
+	return s.pool.trim(warmInstances, min(spareAfter, s.idleAfter), s.idleAfter) && s.loaded.rest(s.pool, s.driver.engine)
 }
 
 // Endpoint implements sandbox.Handle.
