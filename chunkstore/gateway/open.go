@@ -31,7 +31,7 @@ func (g *Gateway) object(ctx context.Context, bucket, key string) (*api.Object, 
 }
 
 // Open finds an object, whose bytes can then be read in any order. They are those of the object as it
-// was found, whatever is put meanwhile.
+// was found, whatever is put meanwhile; the chunks of one that is replaced may be collected, and reading then fails.
 func (g *Gateway) Open(ctx context.Context, bucket, key string) (*Reader, error) {
 	o, err := g.object(ctx, bucket, key)
 	if err != nil {
