@@ -51,9 +51,9 @@ func (c *lifecycleConditions) number() int {
 }
 
 type lifecycleExpiration struct {
-	Days   int        `xml:",omitempty"`
-	Date   string     `xml:",omitempty"`
-	Marker []notBuilt `xml:"ExpiredObjectDeleteMarker"`
+	Days   int    `xml:",omitempty"`
+	Date   string `xml:",omitempty"`
+	Marker bool   `xml:"ExpiredObjectDeleteMarker,omitempty"`
 }
 
 type lifecycleAbort struct {
@@ -131,7 +131,7 @@ func (r *lifecycleRule) actions(out *api.LifecycleRule) error {
 	switch {
 	case e == nil:
 		return nil
-	case len(e.Marker) > 0:
+	case e.Marker:
 		return refuse("NotImplemented", "there are no versions, and so no delete markers")
 	case e.Date != "":
 		at, err := time.Parse(time.RFC3339, e.Date)

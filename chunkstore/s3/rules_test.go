@@ -148,6 +148,9 @@ func TestLifecycle(t *testing.T) {
 	}
 	twice := types.LifecycleRule{ID: str("a"), Status: "Enabled", Filter: prefix, Expiration: days}
 	wants(t, set(twice, twice), "InvalidArgument")
+	for marker, code := range map[bool]string{false: "", true: "NotImplemented"} { // false asks for nothing
+		wants(t, set(types.LifecycleRule{Status: "Enabled", Filter: prefix, Expiration: &types.LifecycleExpiration{Days: aws.Int32(1), ExpiredObjectDeleteMarker: &marker}}), code)
+	}
 	_, err = c.DeleteBucketLifecycle(t.Context(), &sdk.DeleteBucketLifecycleInput{Bucket: str("assets")})
 	must(t, err)
 	_, err = c.GetBucketLifecycleConfiguration(t.Context(), &sdk.GetBucketLifecycleConfigurationInput{Bucket: str("assets")})
