@@ -71,13 +71,23 @@ func (c *call) createBucket() error {
 	if c.r.Header.Get("X-Amz-Bucket-Object-Lock-Enabled") == "true" {
 		return refuse("NotImplemented", "object lock is not implemented")
 	}
-	var where struct{ LocationConstraint string } // any region will do: there is one
+	var in struct { // any LocationConstraint will do: there is one region
+		Tags []tag      `xml:"Tags>Tag"`
+		Kind []notBuilt `xml:"Bucket"`
+	}
 	if c.r.ContentLength != 0 {
-		if err := c.document(&where); err != nil {
+		if err := c.document(&in); err != nil {
 			return err
 		}
 	}
-	if _, err := c.apply(meta.Command{CreateBucket: &api.Bucket{Name: c.bucket}}); err != nil {
+	if len(in.Kind) > 0 {
+		return refuse("NotImplemented", "there are no buckets of other kinds")
+	}
+	tags, err := tagsOf(in.Tags)
+	if err != nil {
+		return err
+	}
+	if _, err := c.apply(meta.Command{CreateBucket: &api.Bucket{Name: c.bucket, Tags: tags}}); err != nil {
 		return err
 	}
 	c.w.Header().Set("Location", "/"+c.bucket)

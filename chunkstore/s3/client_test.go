@@ -382,6 +382,20 @@ func TestBuckets(t *testing.T) {
 	wants(t, err, "InvalidBucketName")
 	_, err = c.CreateBucket(ctx, &sdk.CreateBucketInput{Bucket: str("third"), CreateBucketConfiguration: &types.CreateBucketConfiguration{LocationConstraint: "eu-west-1"}})
 	must(t, err)
+	tagged := &types.CreateBucketConfiguration{Tags: []types.Tag{{Key: str("team"), Value: str("a")}}}
+	_, err = c.CreateBucket(ctx, &sdk.CreateBucketInput{Bucket: str("third"), CreateBucketConfiguration: tagged})
+	wants(t, err, "BucketAlreadyOwnedByYou")
+	_, err = c.DeleteBucket(ctx, &sdk.DeleteBucketInput{Bucket: str("third")})
+	must(t, err)
+	_, err = c.CreateBucket(ctx, &sdk.CreateBucketInput{Bucket: str("third"), CreateBucketConfiguration: tagged})
+	must(t, err)
+	tags, err := c.GetBucketTagging(ctx, &sdk.GetBucketTaggingInput{Bucket: str("third")})
+	must(t, err)
+	if len(tags.TagSet) != 1 || *tags.TagSet[0].Value != "a" {
+		t.Errorf("%+v", tags.TagSet)
+	}
+	_, err = c.CreateBucket(ctx, &sdk.CreateBucketInput{Bucket: str("fourth"), CreateBucketConfiguration: &types.CreateBucketConfiguration{Bucket: &types.BucketInfo{Type: "Directory"}}})
+	wants(t, err, "NotImplemented")
 	list, err := c.ListBuckets(ctx, &sdk.ListBucketsInput{})
 	must(t, err)
 	if len(list.Buckets) != 3 || *list.Buckets[0].Name != "assets" || list.Buckets[0].CreationDate.IsZero() {
