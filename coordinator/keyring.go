@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -86,6 +87,9 @@ func (s *Server) loadKey(file string) error {
 		s.keys.seals[hash] = data
 	case suffixKey:
 		cert, err := os.ReadFile(s.keyPath(hash, suffixCert))
+		if errors.Is(err, fs.ErrNotExist) { // it is written first and removed first: a crash left the rest of a retired key
+			return os.Remove(file)
+		}
 		if err != nil {
 			return err
 		}
@@ -162,8 +166,9 @@ func (s *Server) holds(kind api.RotationKind, hash string) bool {
 // handlePeerKeys gives the keys to another coordinator, which has the right to all of them.
 func (s *Server) handlePeerKeys(w http.ResponseWriter, _ *http.Request) {
 	s.keys.mu.Lock()
-	defer s.keys.mu.Unlock()
-	writeJSON(w, http.StatusOK, api.PeerKeys{CAs: s.keys.cas, Gossip: s.keys.gossip, Seals: s.keys.seals})
+	keys := api.PeerKeys{CAs: maps.Clone(s.keys.cas), Gossip: maps.Clone(s.keys.gossip), Seals: maps.Clone(s.keys.seals)}
+	s.keys.mu.Unlock()
+	writeJSON(w, http.StatusOK, keys)
 }
 
 // fetchKey asks the other coordinators for a key that a rotation names.
