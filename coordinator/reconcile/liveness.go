@@ -247,15 +247,20 @@ func (p *plan) massFailure(all []*contact) map[string]bool {
 // be back already: when a network heals, nodes return over seconds, and the last ones are no more lost
 // than the first.
 func (p *plan) holdStragglers(gone []*contact, held map[string]bool) {
+	if len(gone) == 0 {
+		return
+	}
+	told := p.view.Events(api.EventQuery{Type: api.EventClusterIsolated, Limit: 1}) // the newest one
+	if len(told) == 0 {
+		return
+	}
 	for _, c := range gone {
-		if c.node.Liveness == api.NodeLost || p.silence(c) >= massSilence {
+		after := told[0].Time.Sub(c.last)
+		if c.node.Liveness == api.NodeLost || p.silence(c) >= massSilence || after < 0 || after > massWindow+suspectAfter {
 			continue
 		}
-		told := p.view.Events(api.EventQuery{Type: api.EventClusterIsolated, Since: c.last, Limit: 1})
-		if len(told) > 0 && told[0].Time.Sub(c.last) <= massWindow+suspectAfter {
-			held[c.node.ID] = true
-			p.wakeAt(c.last.Add(massSilence))
-		}
+		held[c.node.ID] = true
+		p.wakeAt(c.last.Add(massSilence))
 	}
 }
 
