@@ -132,7 +132,10 @@ func (i *instance) openMemory() (err error) {
 
 // link instantiates the module and runs its start function.
 func (i *instance) link(bounds context.Context) error {
-	if err := i.instantiate(); err != nil {
+	i.clock.start()
+	err := i.instantiate()
+	i.spend()
+	if err != nil {
 		return err
 	}
 	i.usage.add(&i.used)
@@ -177,8 +180,11 @@ func (i *instance) begin() {
 
 func (i *instance) finish() {
 	i.tank.count()
-	i.quota.take(i.clock.lap(), i.clock.since)
+	i.spend()
 }
+
+// spend takes the time since the last lap off the replica's share: it was the guest's, or for its sake.
+func (i *instance) spend() { i.quota.take(i.clock.lap(), i.clock.since) }
 
 // cost is what all calls so far have used.
 func (i *instance) cost() sandbox.Cost { return i.used.cost() }

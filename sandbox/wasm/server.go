@@ -167,11 +167,12 @@ func (s *server) serve(i *instance, x *exchange) error {
 		err, answer = s.callCl(i, x)
 	}
 	i.request = nil
+	ready := s.ready(i, err)
 	sandbox.Count(x.r.Context(), i.cost().Minus(before))
 	if answer != nil && i.refused > 0 && x.ended() == nil && !x.sent() {
 		answer = errCrowded
 	}
-	if s.ready(i, err) {
+	if ready {
 		s.pool.put(i)
 	} else {
 		s.pool.drop(i)
@@ -187,6 +188,7 @@ func (s *server) ready(i *instance, err error) bool {
 	case api.IsolationInstance:
 		return err == nil
 	case api.IsolationRequest:
+		defer i.spend()
 		return exited && i.restore() == nil
 	}
 	return false

@@ -93,6 +93,22 @@ func TestAGuestThatOthersLeaveNoMemoryIsBusy(t *testing.T) {
 	}
 }
 
+// TestPuttingBackIsTheGuestsTime: what it touches takes as long again to restore.
+func TestPuttingBackIsTheGuestsTime(t *testing.T) {
+	h, _ := start(t, newDriver(t), moduleSpec("hello", api.ModeHTTP))
+	s := h.(*server)
+	i, err := s.pool.get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := i.cost().CPU
+	i.clock.since -= time.Hour // as if it took that long
+	if !s.ready(i, nil) || i.cost().CPU-before < time.Hour {
+		t.Errorf("it counts %s", i.cost().CPU-before)
+	}
+	s.pool.put(i)
+}
+
 // TestAnIdleInstanceHasASmallStack: what its last call took is given back.
 func TestAnIdleInstanceHasASmallStack(t *testing.T) {
 	spec := attack{name: "stack-deep"}.spec(t)
