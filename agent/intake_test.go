@@ -71,15 +71,6 @@ func (b *bench) take(set api.AssignmentSet, now time.Time) (next time.Time) {
 	return b.intake.step(now)
 }
 
-func (b *bench) eventually(what string, ok func() bool) {
-	b.t.Helper()
-	for began := time.Now(); !ok(); time.Sleep(time.Millisecond) {
-		if time.Since(began) > time.Minute {
-			b.t.Fatalf("waited in vain for %s", what)
-		}
-	}
-}
-
 func (b *bench) is(id string, want api.ReplicaState) func() bool {
 	return func() bool { return b.sup.Local()[id].State == want }
 }
@@ -99,7 +90,7 @@ func TestAnEmptySetOfANewEpochStopsNothingOverARestart(t *testing.T) {
 	dir, driver := t.TempDir(), fake.New(fake.Script{Adoptable: true})
 	b := begin(t, dir, driver, started)
 	b.take(oneReplica(1, 5), started)
-	b.eventually("the replica to run", b.is("r-1", api.ReplicaRunning))
+	eventually(t, "the replica to run", b.is("r-1", api.ReplicaRunning))
 	empty := api.AssignmentSet{NodeID: "n-1", Epoch: 2, Generation: 1, Reported: true}
 	due := started.Add(time.Hour).Add(10 * time.Minute)
 	if next := b.take(empty, started.Add(time.Hour)); !next.Equal(due) {
@@ -110,7 +101,7 @@ func TestAnEmptySetOfANewEpochStopsNothingOverARestart(t *testing.T) {
 	back := started.Add(time.Hour).Add(9 * time.Minute)
 	b = begin(t, dir, driver, back)
 	defer b.end()
-	b.eventually("the replica to be adopted", b.is("r-1", api.ReplicaRunning))
+	eventually(t, "the replica to be adopted", b.is("r-1", api.ReplicaRunning))
 	empty.Generation = 2
 	if next := b.take(empty, back); !next.Equal(due) {
 		t.Errorf("after the restart looks again at %v, want %v", next, due)
@@ -119,7 +110,7 @@ func TestAnEmptySetOfANewEpochStopsNothingOverARestart(t *testing.T) {
 		t.Errorf("the replica is %s", b.sup.Local()["r-1"].State)
 	}
 	b.intake.step(due)
-	b.eventually("the replica to stop", b.is("r-1", api.ReplicaStopped))
+	eventually(t, "the replica to stop", b.is("r-1", api.ReplicaStopped))
 }
 
 // A clock that was ahead must not make the ten minutes years.
@@ -151,14 +142,14 @@ func TestWhatIsToComeIsPreparedAndTold(t *testing.T) {
 	next.Version, next.Spec.Container = 2, &api.ContainerSpec{Image: "web:2"}
 	set.Prepare = []api.AssignedSpec{next}
 	b.take(set, started)
-	b.eventually("the replica to run", b.is("r-1", api.ReplicaRunning))
+	eventually(t, "the replica to run", b.is("r-1", api.ReplicaRunning))
 
 	first := b.stock.look(started)
 	if !slices.Equal(first.Artifacts, []string{digest}) || len(first.Prepared) != 0 || first.Revision == 0 {
 		t.Errorf("while it is fetched: %+v", first)
 	}
 	close(release)
-	b.eventually("the version to be warm", func() bool { return len(b.sup.Warm()) == 1 })
+	eventually(t, "the version to be warm", func() bool { return len(b.sup.Warm()) == 1 })
 	if len(images) != 1 {
 		t.Errorf("prepared %v", images)
 	}

@@ -68,8 +68,8 @@ func TestARevokedMembersConnectionsAreCutAtBothEnds(t *testing.T) {
 func TestARevokedNodesTunnelEnds(t *testing.T) {
 	s := newSite(t)
 	m := s.mux(s.member(api.RoleServer, "s-1"))
-	ended := make(chan string, 1)
-	tunnels := NewTunnels(2, nil, func(id string) { ended <- id }, m.log)
+	opened, ended := make(chan string, 1), make(chan string, 1)
+	tunnels := NewTunnels(2, func(id string) { opened <- id }, func(id string) { ended <- id }, m.log)
 	ln := m.Handle(api.ALPNTunnel, api.RoleNode)
 	s.run("mux", m.Serve)
 	s.run("tunnels", func(ctx context.Context) error { return tunnels.Serve(ctx, ln) })
@@ -81,14 +81,10 @@ func TestARevokedNodesTunnelEnds(t *testing.T) {
 		_ = ServeTunnel(ctx, conn, func(c net.Conn) { go io.Copy(c, c) }) // cut: that is the point
 		return nil
 	})
-	var stream net.Conn
-	for stream == nil {
-		if s.ctx.Err() != nil {
-			t.Fatal("no tunnel came")
-		}
-		if stream, err = tunnels.Open(s.ctx, "n-1"); err != nil {
-			time.Sleep(time.Millisecond)
-		}
+	s.expect(opened, "n-1")
+	stream, err := tunnels.Open(s.ctx, "n-1")
+	if err != nil {
+		t.Fatal(err)
 	}
 	if err := s.talk(stream, "through the tunnel"); err != nil {
 		t.Fatal(err)
