@@ -77,7 +77,11 @@ func (a *Agent) handleLogs(w http.ResponseWriter, r *http.Request) {
 		opt.Since = t
 	}
 	out := &lazyWriter{w: w}
-	if err := a.sup.Logs(r.Context(), r.PathValue("id"), opt, out, out.flush); err != nil && !out.began {
+	switch err := a.sup.Logs(r.Context(), r.PathValue("id"), opt, out, out.flush); {
+	case err != nil && out.began:
+		out.flush()
+		panic(http.ErrAbortHandler) // a log that broke off must not look like one that ended
+	case err != nil:
 		writeError(w, err)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -180,5 +182,18 @@ func TestLogsOverTheNodePort(t *testing.T) {
 	more <- "four"
 	if _, err := io.ReadFull(res.Body, got[6:]); err != nil || string(got) != "three\nfour\n" {
 		t.Errorf("followed %q, %v", got, err)
+	}
+}
+
+// A log that cannot be read to its end does not look like one that has ended.
+func TestALogThatBreaksOffIsNotWhole(t *testing.T) {
+	r := newReach(t, fake.Script{})
+	dir := filepath.Join(r.a.path("logs"), "r-1")
+	r.check(os.MkdirAll(filepath.Join(dir, "0.log"), 0o700)) // which no read gets a line of
+	r.check(os.WriteFile(filepath.Join(dir, "0.log.1"), []byte("first\n"), 0o600))
+	res := r.do(t.Context(), http.MethodGet, api.PathReplicaLogs+"r-1", nil)
+	defer res.Body.Close()
+	if got, err := io.ReadAll(res.Body); err == nil {
+		t.Errorf("it ended after %q", got)
 	}
 }
