@@ -168,10 +168,17 @@ func (s *Server) useTrust(have, next *trust) error {
 	if string(next.bundle) == string(have.bundle) && next.front.Hash() == have.front.Hash() && next.issuer.Hash() == s.creds.Issuer() {
 		return nil
 	}
+	// First the CAs of before and after: they fit the certificate and the key, however far these come.
+	if err := datadir.WriteFile(s.path(fileCA), slices.Concat(next.bundle, have.bundle)); err != nil {
+		return err
+	}
 	if err := s.issueOwn(next); err != nil {
 		return err
 	}
-	return errors.Join(datadir.WriteFile(s.path(fileCAKey), next.issuer.KeyPEM()), datadir.WriteFile(s.path(fileCA), next.bundle))
+	if err := datadir.WriteFile(s.path(fileCAKey), next.issuer.KeyPEM()); err != nil {
+		return err
+	}
+	return datadir.WriteFile(s.path(fileCA), next.bundle)
 }
 
 // issueOwn makes this coordinator's certificate by the issuer, and, while people and joiners know
