@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/cloudless/cloudless/agent/supervise"
 	"github.com/cloudless/cloudless/api"
 	"github.com/cloudless/cloudless/internal/link"
 	"github.com/cloudless/cloudless/internal/telemetry"
@@ -35,6 +36,17 @@ func (a *Agent) observeRestart(w api.Ref) {
 
 func (a *Agent) observeFailedProbe(w api.Ref, probe string) {
 	a.cfg.Tel.Metrics.WorkloadHealthCheckFailures.Inc(w.Namespace, w.Name, probe)
+}
+
+// forgetWorkload drops what was counted of a workload that has no replica here any more: each metric has room for
+// so many names, and those that come and go would keep out new ones.
+func (a *Agent) forgetWorkload(w api.Ref) {
+	m := a.cfg.Tel.Metrics
+	m.WasmFuel.Delete(w.Namespace, w.Name)
+	m.WorkloadReplicaRestarts.Delete(w.Namespace, w.Name)
+	for _, probe := range []string{supervise.Readiness, supervise.Liveness} {
+		m.WorkloadHealthCheckFailures.Delete(w.Namespace, w.Name, probe)
+	}
 }
 
 // observeInstances tells how many wasm instances each workload has here.

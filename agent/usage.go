@@ -76,7 +76,7 @@ func (a *Agent) measure(ctx context.Context, last *measurement, now time.Time) *
 	a.observeInstances(guests)
 	for w := range last.here {
 		if !m.here[w] {
-			a.cfg.Tel.Metrics.WasmFuel.Delete(w.Namespace, w.Name)
+			a.forgetWorkload(w)
 		}
 	}
 	return m

@@ -19,6 +19,12 @@ import (
 // probe's interval, so that a replica that is quick is seen so.
 const firstProbe = 20 * time.Millisecond
 
+// The probes, as OnFailedProbe names them.
+const (
+	Readiness = "readiness"
+	Liveness  = "liveness"
+)
+
 // check is one look at a replica; its error is the reason for people.
 type check func(ctx context.Context) error
 
@@ -31,10 +37,10 @@ func (w *watch) probe() {
 		rep.State, rep.Ready, rep.Reason = api.ReplicaRunning, ready == nil, ""
 	})
 	if ready != nil {
-		r.attend("readiness", func(ctx context.Context) { r.watchReadiness(ctx, w.h, ready, p) })
+		r.attend(Readiness, func(ctx context.Context) { r.watchReadiness(ctx, w.h, ready, p) })
 	}
 	if p := r.spec.Probes.Liveness; p != nil {
-		r.attend("liveness", func(ctx context.Context) { w.watchLiveness(ctx, r.checkOf(w.h, p), *p) })
+		r.attend(Liveness, func(ctx context.Context) { w.watchLiveness(ctx, r.checkOf(w.h, p), *p) })
 	}
 }
 
@@ -66,7 +72,7 @@ func (r *replica) watchReadiness(ctx context.Context, h sandbox.Handle, c check,
 			return
 		}
 		if failures++; err != nil {
-			r.s.cfg.OnFailedProbe(r.assignment.Workload, "readiness")
+			r.s.cfg.OnFailedProbe(r.assignment.Workload, Readiness)
 		}
 		switch {
 		case err == nil:
@@ -115,7 +121,7 @@ func (w *watch) watchLiveness(ctx context.Context, c check, p api.Probe) {
 			failures = 0
 			continue
 		}
-		w.r.s.cfg.OnFailedProbe(w.r.assignment.Workload, "liveness")
+		w.r.s.cfg.OnFailedProbe(w.r.assignment.Workload, Liveness)
 		if failures++; failures >= max(p.Failures, 1) {
 			w.over("liveness probe: " + err.Error())
 			return

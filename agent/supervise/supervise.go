@@ -84,7 +84,7 @@ type Config struct {
 	OnStatus func(api.ReplicaReport)
 	// OnEvent is told what no status tells. It must not block.
 	OnEvent func(api.Event)
-	// OnRestart and OnFailedProbe are told each one, for the metrics; probe is readiness or liveness.
+	// OnRestart and OnFailedProbe are told each one, for the metrics; probe is Readiness or Liveness.
 	// They must not block, and may be nil.
 	OnRestart     func(api.Ref)
 	OnFailedProbe func(w api.Ref, probe string)
