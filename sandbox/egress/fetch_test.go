@@ -535,12 +535,15 @@ func TestServersThatDoNotAnswerAsTheyShould(t *testing.T) {
 // readHead reads a request's head.
 // A server of HTTP/2 may send no more than what is kept for a guest that does not read: it would be in our memory.
 func TestResponsesAreNotReadAhead(t *testing.T) {
-	w := newWorld(t, true, func(http.ResponseWriter, *http.Request) {})
+	w := &world{Server: httptest.NewUnstartedServer(nil)}
 	told := make(chan map[string]uint32, 1)
 	w.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": func(_ *http.Server, c *tls.Conn, _ http.Handler) {
 		defer c.Close()
 		told <- windows(c)
 	}}
+	w.EnableHTTP2 = true
+	w.StartTLS()
+	defer w.Close()
 	f := w.client(t, origin+":443").Fetches(t.Context())
 	h := open(t, f, "GET", "https://"+origin+"/", nil)
 	if _, _, err := f.Head(h); err == nil {
