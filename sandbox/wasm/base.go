@@ -230,13 +230,13 @@ func failure(err error) string {
 		text = text[i+len("wasm error: "):]
 	}
 	if !trapped {
-		return text
+		return printable(text)
 	}
 	frame, _, _ := strings.Cut(strings.TrimSpace(trace), "\n")
 	if frame != "" {
 		text += " in " + frame
 	}
-	return "trap: " + text
+	return "trap: " + printable(text)
 }
 
 // finish frees the instances, records how the replica ended and gives back what it held. Only the

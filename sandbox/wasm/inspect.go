@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/tetratelabs/wazero"
 
@@ -87,8 +88,28 @@ func checkHeader(code []byte) error {
 	return nil
 }
 
+// maxReason bounds what is said of a module that is refused, in bytes.
+const maxReason = 2 << 10
+
+// invalid is the refusal of a module. What it quotes of the module is a stranger's, and people read it on
+// their terminals.
 func invalid(format string, args ...any) *api.Error {
-	return api.Errorf(api.CodeInvalid, format, args...)
+	e := api.Errorf(api.CodeInvalid, format, args...)
+	e.Message = printable(e.Message)
+	return e
+}
+
+// printable is text without what a terminal would take for a command, cut where it gets long.
+func printable(text string) string {
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
 
 // compileError is the engine's refusal of a module, unless it is the disk's or the kernel's.

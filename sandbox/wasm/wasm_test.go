@@ -74,6 +74,23 @@ func rubbish(t testing.TB, code []byte) sandbox.Spec {
 	return fileSpec(path, api.ModeHTTP)
 }
 
+// What a refusal quotes is a stranger's: it is short, and no command to a terminal.
+func TestARefusalQuotesLittleAndPrintable(t *testing.T) {
+	loud := "\x1b[2J\r" + strings.Repeat("x", 100_000)
+	imports := bytes.Join([][]byte{{1}, leb(len(loud)), []byte(loud), {1, 'f', 0, 0}}, nil)
+	exports := bytes.Join([][]byte{{1}, leb(len(loud)), []byte(loud), {0, 0}}, nil)
+	types := section(1, []byte{1, 0x60, 0, 0})
+	for name, code := range map[string][]byte{
+		"import": bytes.Join([][]byte{magic, versionModule, types, section(2, imports)}, nil),
+		"export": bytes.Join([][]byte{magic, versionModule, types, section(3, []byte{1, 0}), section(7, exports), section(10, []byte{1, 2, 0, opEnd})}, nil),
+	} {
+		_, err := newDriver(t).Start(t.Context(), rubbish(t, code))
+		if api.CodeOf(err) != api.CodeInvalid || !strings.Contains(err.Error(), "[2J") || strings.ContainsAny(err.Error(), "\x1b\r") || len(err.Error()) > 2*maxReason {
+			t.Errorf("%s: error is %.300q", name, err)
+		}
+	}
+}
+
 // logBuffer is a replica's log that tests can read while it is written.
 type logBuffer struct {
 	mu  sync.Mutex
