@@ -35,6 +35,12 @@ func reason(err error) string {
 	return err.Error()
 }
 
+// nobody tells that there is no coordinator at an address: no program listens there, or it has no such host.
+func nobody(err error) bool {
+	var dns *net.DNSError
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &dns) && dns.IsNotFound
+}
+
 // lasting gives the error for what is wrong with an address and a later moment would not mend: a
 // certificate that is not trusted, a clock that is off, a wrong scheme. Another address may do.
 func lasting(err error, base *url.URL) error {

@@ -49,3 +49,14 @@ func TestAFailureOfTheProxyIsToldAsThat(t *testing.T) {
 		}
 	}
 }
+
+func TestWhereNobodyIsIsNotAskedForLong(t *testing.T) {
+	for err, want := range map[error]bool{
+		&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}: true, &net.DNSError{IsNotFound: true}: true,
+		&net.DNSError{IsTimeout: true}: false, errSilent: false,
+	} {
+		if got := nobody(fmt.Errorf("ask: %w", err)); got != want {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+}

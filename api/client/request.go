@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -93,7 +92,7 @@ func reopen(data []byte) func() (io.ReadCloser, error) {
 type attempts struct {
 	failures []string // one for each address of the last round
 	last     error    // the last 503 that was answered, if any
-	answered bool     // some address did more than refuse
+	answered bool     // at some address somebody is, or may be
 	faults   []error  // of addresses that a later moment would not mend
 }
 
@@ -136,7 +135,7 @@ func (c *Client) round(ctx context.Context, r *request, header http.Header, a *a
 				a.faults = append(a.faults, fault)
 				continue
 			}
-			a.answered = a.answered || !errors.Is(err, syscall.ECONNREFUSED)
+			a.answered = a.answered || !nobody(err)
 			continue
 		}
 		if resp.StatusCode == http.StatusServiceUnavailable {
