@@ -226,6 +226,14 @@ func TestContextsAndPrecedence(t *testing.T) {
 	s.want(3, "", "there is no context", "node", "list", "--context", "three")
 }
 
+// What form errors have is known before flags and arguments have been read.
+func TestWrongUseIsJSONWhereTheEnvironmentSaysSo(t *testing.T) {
+	s := newSession(t)
+	s.env["CLOUDLESS_OUTPUT"] = "json"
+	s.want(2, "", `{"error":{"code":"invalid","message":"cloudless workload get: too few arguments"`, "workload", "get")
+	s.want(2, "", "cloudless: cloudless workload get: too few", "workload", "get", "-o", "table")
+}
+
 // Wrong use is told before anything is done.
 func TestAWrongWaitDoesNothing(t *testing.T) {
 	s := newSession(t)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,7 +23,7 @@ func (e *Env) report(args []string, err error) int {
 	if ae.Op != "" {
 		ae = &api.Error{Code: ae.Code, Message: ae.Op + ": " + ae.Message, Hint: ae.Hint, RequestID: ae.RequestID, Err: err}
 	}
-	if e.flags.output == "json" || asksJSON(args) {
+	if cmp.Or(e.flags.output, e.Getenv("CLOUDLESS_OUTPUT")) == "json" || asksJSON(args) {
 		enc := json.NewEncoder(e.Err)
 		enc.SetEscapeHTML(false)
 		_ = enc.Encode(api.ErrorBody{Error: ae}) // nothing is left to report a failure to
