@@ -163,9 +163,13 @@ func (s *Server) RemoveMember(ctx context.Context, _ api.Caller, idOrName string
 	return api.Errorf(api.CodeNotFound, "no coordinator %s", idOrName).WithHint("see 'cloudless status'")
 }
 
-// Idempotent runs do once for a key: a repeated request gets the answer of the first.
+// Idempotent runs do once for a key: a repeated request gets the answer of the first, whichever coordinator that
+// was asked of. Two that are under way at the same time are both done.
 func (s *Server) Idempotent(ctx context.Context, c api.Caller, key, fingerprint string, do func() (int, []byte, error)) (status int, body []byte, replay bool, err error) {
 	full := c.TokenID + "|" + key
+	if err := s.fresh(ctx); err != nil { // another coordinator may have answered the first a moment ago
+		return 0, nil, false, err
+	}
 	if a, ok := s.store.View().Answer(full); ok && a.Expires.After(time.Now()) {
 		if a.Fingerprint != fingerprint {
 			return 0, nil, false, api.Errorf(api.CodeConflict, "Idempotency-Key %q was used for another request", key)
