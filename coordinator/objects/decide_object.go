@@ -43,8 +43,8 @@ func holds(c Condition, bucket, key string, old *api.Object) *api.Error {
 	return nil
 }
 
-// save makes or replaces an object.
-func (d *decision) save(b *api.Bucket, o *api.Object, m *split.Manifest, c Condition) *api.Error {
+// save makes or replaces an object, in the place of what was dropped for it.
+func (d *decision) save(b *api.Bucket, o *api.Object, m *split.Manifest, c Condition, dropped api.BucketUsage) *api.Error {
 	if err := firstOf(api.CheckObjectKey(o.Key), o.Check()); err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (d *decision) save(b *api.Bucket, o *api.Object, m *split.Manifest, c Condi
 	o.Bucket, o.Modified, o.Index, o.Terms = b.Name, d.at, d.index, termsOf(b)
 	d.refer(m, o.Terms, 1)
 	d.set[objectKey(b.Name, o.Key)] = encodeObject(o)
-	return d.charge(b, more)
+	return d.charge(b, more.Add(dropped))
 }
 
 // shown is an object as a list shows it.
@@ -83,7 +83,7 @@ func (d *decision) put(c *Put) Result {
 	if m != nil {
 		chunks = len(m.Chunks)
 	}
-	if err := firstOf(d.under(c.Session, chunks, c.End), d.save(b, o, m, c.Condition)); err != nil {
+	if err := firstOf(d.under(c.Session, chunks, c.End), d.save(b, o, m, c.Condition, api.BucketUsage{})); err != nil {
 		return refused(err)
 	}
 	return shown(o)
@@ -162,7 +162,7 @@ func (d *decision) copy(c *Copy) Result {
 		o.ObjectHead = *c.Head
 		o.Checksum = from.Checksum // of the same bytes
 	}
-	if err := d.save(to, &o, d.kept(from.Manifest), c.Condition); err != nil {
+	if err := d.save(to, &o, d.kept(from.Manifest), c.Condition, api.BucketUsage{}); err != nil {
 		return refused(err)
 	}
 	return shown(&o)

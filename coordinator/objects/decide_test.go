@@ -443,6 +443,21 @@ func TestUploadsCountAgainstTheQuotaUntilAborted(t *testing.T) {
 	w.refuse(api.CodeTooLarge, Command{CreateUpload: &CreateUpload{UploadRef: ref}})
 }
 
+// To complete an upload takes no more room than its parts have, also in a bucket that is over its quota by now.
+func TestAnUploadIsCompletedOverTheQuota(t *testing.T) {
+	w := newWorld(t)
+	w.must(bucketNamed("assets"))
+	w.must(open("s1"))
+	ref := UploadRef{Bucket: "assets", Key: "k", ID: "u1"}
+	w.must(Command{CreateUpload: &CreateUpload{UploadRef: ref}})
+	made := w.must(part(ref, 1, 0, 1)).Part
+	w.must(Command{UpdateBucket: &UpdateBucket{Bucket: api.Bucket{Name: "assets", Quota: 1}}})
+	w.must(Command{CompleteUpload: &CompleteUpload{UploadRef: ref, Parts: []PartRef{{Number: 1, ETag: made.ETag}}}})
+	if u := w.usage("assets"); u != (api.BucketUsage{Objects: 1, Bytes: made.Size}) {
+		t.Errorf("%+v", u)
+	}
+}
+
 func TestUploadsAndPartsAreListedInOrder(t *testing.T) {
 	w := newWorld(t)
 	w.must(bucketNamed("assets"))

@@ -94,13 +94,10 @@ func (d *decision) completeUpload(c *CompleteUpload) Result {
 	if err != nil {
 		return refused(err)
 	}
-	if err := d.dropUpload(b, c.UploadRef); err != nil {
-		return refused(err)
-	}
 	o := &api.Object{Key: u.Key, ObjectHead: u.ObjectHead, Manifest: m.Encode()}
 	o.Checksum = sum
 	describe(o, m)
-	if err := d.save(b, o, m, c.Condition); err != nil {
+	if err := d.save(b, o, m, c.Condition, d.dropUpload(c.UploadRef)); err != nil {
 		return refused(err)
 	}
 	return shown(o)
@@ -165,11 +162,11 @@ func (d *decision) abortUpload(ref UploadRef) Result {
 	if err != nil {
 		return refused(err)
 	}
-	return Result{Removed: 1, Err: d.dropUpload(b, ref)}
+	return Result{Removed: 1, Err: d.charge(b, d.dropUpload(ref))}
 }
 
-// dropUpload removes an upload with its parts.
-func (d *decision) dropUpload(b *api.Bucket, ref UploadRef) *api.Error {
+// dropUpload removes an upload with its parts, and gives by how much its bucket holds less then.
+func (d *decision) dropUpload(ref UploadRef) api.BucketUsage {
 	less := api.BucketUsage{Uploads: -1}
 	d.set[uploadKey(ref)] = nil
 	d.each(partsOf(ref), func(key string, value []byte) error {
@@ -182,5 +179,5 @@ func (d *decision) dropUpload(b *api.Bucket, ref UploadRef) *api.Error {
 		less.UploadBytes -= p.Size
 		return nil
 	})
-	return d.charge(b, less)
+	return less
 }
