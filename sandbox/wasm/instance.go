@@ -34,8 +34,9 @@ type instance struct {
 	globals []wapi.MutableGlobal // all that the module can change
 	stack   wapi.MutableGlobal
 	running engineStack // of the present call
-	counted int         // bytes of it that are
-	refused uint64      // bytes that it wanted in its present call and alone could have had; 0: none
+	counted int         // bytes of it that the account holds
+	refused uint64      // bytes of memory that it wanted in its present call and alone could have had; 0: none
+	crowded bool        // such bytes, or some for its stack, which others held
 	used    meter
 	tank    tank
 	clock   stopwatch
@@ -191,7 +192,7 @@ func (i *instance) cost() sandbox.Cost { return i.used.cost() }
 
 // call runs exported functions () -> (), one after the other until one fails, within bounds.
 func (i *instance) call(bounds context.Context, all ...*export) (err error) {
-	i.bounds, i.fetches, i.storage, i.refused = bounds, nil, nil, 0
+	i.bounds, i.fetches, i.storage, i.refused, i.crowded = bounds, nil, nil, 0, false
 	if err := i.throttle(0); err != nil {
 		return err
 	}
@@ -316,7 +317,7 @@ func (a regionAllocator) Reallocate(size uint64) []byte {
 		return p[:size]
 	}
 	if size <= a.budget.Limit() { // others hold it
-		a.refused = size
+		a.refused, a.crowded = size, true
 	}
 	return nil
 }

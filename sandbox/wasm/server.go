@@ -169,7 +169,7 @@ func (s *server) serve(i *instance, x *exchange) error {
 	i.request = nil
 	ready := s.ready(i, err)
 	sandbox.Count(x.r.Context(), i.cost().Minus(before))
-	if answer != nil && i.refused > 0 && x.ended() == nil && !x.sent() {
+	if answer != nil && i.crowded && x.ended() == nil && !x.sent() {
 		answer = errCrowded
 	}
 	if ready {

@@ -53,7 +53,8 @@ func TestAGuestThatOthersLeaveNoMemoryIsBusy(t *testing.T) {
 	for name, c := range map[string]struct {
 		spec sandbox.Spec
 		one  uint64 // bytes that a guest takes, at least
-	}{"memory": {crowds, 9 * pageBytes}, "stack": {stack, 32 << 20}} {
+		next uint64 // that are reserved for the next one from then on: a stack is none's until it grows
+	}{"memory": {crowds, 9 * pageBytes, 2 * pageBytes}, "stack": {stack, 32 << 20, pageBytes}} {
 		t.Run(name, func(t *testing.T) {
 			web, h, log := serve(t, newDriver(t), c.spec)
 			budget := h.(*server).budget
@@ -88,6 +89,9 @@ func TestAGuestThatOthersLeaveNoMemoryIsBusy(t *testing.T) {
 			}
 			if !strings.Contains(log.String(), errCrowded.Error()) {
 				t.Errorf("the log does not say why: %s", log)
+			}
+			if next := h.(*server).pool.reserve.Load(); next != c.next {
+				t.Errorf("%d bytes are reserved for the next, want %d", next, c.next)
 			}
 		})
 	}

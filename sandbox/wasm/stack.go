@@ -72,9 +72,7 @@ func (i *instance) holdBeside(stack int) bool {
 	if i.memory.Beside(n) {
 		return true
 	}
-	if wanted := i.memory.Held() + n; wanted <= i.budget.Limit() { // others hold it
-		i.refused = wanted
-	}
+	i.crowded = i.memory.Held()+n <= i.budget.Limit() // others hold it
 	return false
 }
 
