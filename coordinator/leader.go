@@ -142,7 +142,7 @@ func (s *Server) reconcileOnce(ctx context.Context, v state.View) (next time.Tim
 	if len(res.Commands) == 0 {
 		return res.Next, nil
 	}
-	applied, _, err := s.propose(ctx, state.Command{At: now, Batch: res.Commands})
+	applied, err := s.proposeLeading(ctx, state.Command{At: now, Batch: res.Commands})
 	if err == nil && applied.Applied == 0 { // the state moved on since; look again, but not at once
 		return now.Add(50 * time.Millisecond), nil
 	}

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/cloudless/cloudless/api"
+	"github.com/cloudless/cloudless/coordinator/state"
 )
 
 // A term lasts from the news of the lead to the news of its loss, and with the coordinator at the longest.
@@ -49,5 +52,20 @@ func TestALeaderThatFailsDoesNotKeepTheLead(t *testing.T) {
 		if err := terms(t.Context(), changes, lead); err == nil || !strings.Contains(err.Error(), "broken") {
 			t.Errorf("%s: ended with %v", name, err)
 		}
+	}
+}
+
+// What a coordinator has planned as the leader does not reach the log when another one leads by then: it was
+// planned on what the other has not seen.
+func TestAPlanIsTheLeadersAlone(t *testing.T) {
+	c := newCluster(t, 2)
+	planned := state.New()
+	w := api.Workload{Metadata: api.Metadata{Namespace: "default", Name: "hi"}}
+	w.Spec.Wasm = &api.WasmSpec{Module: "m.wasm", Mode: api.ModeHTTP}
+	if res := planned.Apply(1, state.Command{PutWorkload: &state.PutWorkload{Workload: w, UID: "w-1"}}); res.Err != nil {
+		t.Fatal(res.Err)
+	}
+	if _, err := c.servers[c.followers()[0]].reconcileOnce(t.Context(), planned.View()); !errors.Is(err, errNotSent) {
+		t.Errorf("a follower's plan: %v", err)
 	}
 }

@@ -46,6 +46,22 @@ func (s *Server) propose(ctx context.Context, cmd state.Command) (state.Result, 
 	return res, index, nil
 }
 
+// proposeLeading is propose for what this coordinator has decided as the leader, from what it alone has seen: a
+// leader that came after it decides for itself.
+func (s *Server) proposeLeading(ctx context.Context, cmd state.Command) (res state.Result, err error) {
+	data, err := cmd.Encode()
+	if err != nil {
+		return res, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
+	defer cancel()
+	err = s.leaderOnly(func() (err error) {
+		res, _, err = s.proposeHere(ctx, data)
+		return err
+	})
+	return res, err
+}
+
 // untilSent tries again until something has been sent, one way or the other, or ctx ends.
 func untilSent(ctx context.Context, try func() error) error {
 	for {
