@@ -154,6 +154,20 @@ func (w *World) Mark() {
 	w.hasMark = true
 }
 
+// Changed tells whether other things are open than at the mark, or under other numbers. Go's runtime sets the flags
+// of its standard streams, which count for nothing here.
+func (w *World) Changed() bool {
+	open := 0
+	for _, d := range w.table {
+		if d != nil {
+			open++
+		}
+	}
+	return open != len(w.marked) || slices.ContainsFunc(w.marked, func(s saved) bool {
+		return s.fd >= len(w.table) || w.table[s.fd] != s.descriptor
+	})
+}
+
 // unmark forgets the mark, and closes what was open in it only.
 func (w *World) unmark() {
 	for _, s := range w.marked {

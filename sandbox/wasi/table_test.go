@@ -142,12 +142,18 @@ func TestRestorePutsTheTableBack(t *testing.T) {
 	for range 3 {
 		g.seek(fd, 9, 0)
 		g.must("fd_fdstat_set_flags", fd, int(flagAppend))
+		if g.w.Changed() {
+			t.Error("the same are open, and it says that they have changed")
+		}
 		g.must("fd_fdstat_set_rights", fd, fileRights&^rightSeek, 0)
 		g.must("fd_close", closed)
 		g.must("fd_close", rootFD)
 		g.must("fd_renumber", moved, 1)
 		g.must("fd_renumber", 0, 2)
-		if !g.w.Restore() {
+		if !g.w.Changed() {
+			t.Error("it does not say that others are open")
+		}
+		if !g.w.Restore() || g.w.Changed() {
 			t.Fatal("not restored")
 		}
 		if after := table(g); after != before {

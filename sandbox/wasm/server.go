@@ -107,8 +107,10 @@ func (s *server) newInstance(bounds context.Context, mem *linear.Account) (*inst
 	return i, nil
 }
 
-// initialize makes an instance what a request starts from, and keeps an image of that.
+// initialize makes an instance what a request starts from, and keeps an image of that. An image has no descriptors:
+// a guest that opens some, or closes those that it has, is initialized in each instance.
 func (s *server) initialize(bounds context.Context, i *instance) error {
+	opened := false
 	if f := i.export(exportInit); f != nil && s.how == driveCl {
 		err := i.call(bounds, f)
 		if _, exited := exitCode(err); exited && err != nil {
@@ -117,9 +119,10 @@ func (s *server) initialize(bounds context.Context, i *instance) error {
 		if err != nil {
 			return err
 		}
+		opened = i.world.Changed()
 		i.world.Mark()
 	}
-	if !s.restores() {
+	if opened || !s.restores() {
 		return nil
 	}
 	return s.loaded.keep(i)

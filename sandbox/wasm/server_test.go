@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -94,6 +96,30 @@ func TestAGuestThatOthersLeaveNoMemoryIsBusy(t *testing.T) {
 				t.Errorf("%d bytes are reserved for the next, want %d", next, c.next)
 			}
 		})
+	}
+}
+
+// TestWhatInitializeOpensIsOpenInEveryInstance: an image has memory, and no descriptors.
+func TestWhatInitializeOpensIsOpenInEveryInstance(t *testing.T) {
+	spec := moduleSpec("keeps", api.ModeHTTP)
+	spec.Mounts = []sandbox.Mount{{Source: t.TempDir(), Target: "/data"}}
+	if err := os.WriteFile(filepath.Join(spec.Mounts[0].Source, "file"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	web, h, _ := serve(t, newDriver(t), spec)
+	pool := h.(*server).pool
+	first, err := pool.get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // by a second, then perhaps by the same
+		if status, body := get(t, web.URL); status != http.StatusOK || body != "x" {
+			t.Errorf("status %d, %q", status, body)
+		}
+	}
+	pool.put(first)
+	if status, body := get(t, web.URL); status != http.StatusOK || body != "x" {
+		t.Errorf("by the first: status %d, %q", status, body)
 	}
 }
 
