@@ -35,7 +35,7 @@ type bucketEntry struct {
 
 // listBuckets shows a key of one bucket that one alone. A token is the name behind which the page before ended.
 func (c *call) listBuckets() error {
-	most, err := c.number("max-buckets", api.MaxBuckets)
+	most, err := number(c.q.get("max-buckets"), "max-buckets", api.MaxBuckets, api.MaxBuckets)
 	if err == nil && most == 0 {
 		err = refuse("InvalidArgument", "max-buckets must be at least 1")
 	}
