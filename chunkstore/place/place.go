@@ -82,16 +82,15 @@ func rank(digest string, members []Member, may func(Member) bool) []ranked {
 // pick takes up to n members, each time the best of a zone that has the fewest so far: the best of each zone,
 // then the second of each, and so on.
 func pick(order []ranked, n int) []string {
-	type turn struct{ after, i int }
-	turns, zones := make([]turn, len(order)), map[string]int{}
+	turns, zones := make([]int, len(order)), map[string]int{}
 	for i, r := range order {
-		turns[i] = turn{zones[r.member.Zone], i}
+		turns[i] = zones[r.member.Zone]*len(order) + i // by how many of its zone come before, then in the order
 		zones[r.member.Zone]++
 	}
-	slices.SortFunc(turns, func(a, b turn) int { return cmp.Or(cmp.Compare(a.after, b.after), cmp.Compare(a.i, b.i)) })
+	slices.Sort(turns)
 	out := make([]string, max(0, min(n, len(order))))
 	for i := range out {
-		out[i] = order[turns[i].i].member.ID
+		out[i] = order[turns[i]%len(order)].member.ID
 	}
 	return out
 }
