@@ -176,7 +176,7 @@ func (w *plainWriter) objects(list []*Object) {
 
 // UnmarshalJSON implements json.Unmarshaler; the text may be any, as for json.Unmarshal.
 func (l *ObjectList) UnmarshalJSON(text []byte) error {
-	r, read := plainReader{all: string(bytes.TrimSpace(text))}, ObjectList{}
+	r, read := plainReader{all: string(bytes.Trim(text, " \t\r\n"))}, ObjectList{}
 	if r.list(&read); r.end() {
 		*l = read
 		return nil

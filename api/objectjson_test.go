@@ -119,7 +119,7 @@ func FuzzObjectJSON(f *testing.F) {
 	whole, _ := json.Marshal(wholeObject())
 	for _, text := range []string{string(whole), `{}`, `null`, ``, `{`, `{"key"`, `{"key":"`, `{"key":"a",}`, `{"key":"a"}}`, `{"KEY":"a"}`, `{"new":[1]}`, `{"key":"a\u0041","size":-1}`, `{"key":"` + "\xff\t" + `"}`,
 		`{"size":01}`, `{"size":-0}`, `{"size":1.0}`, `{"size":9223372036854775808}`, `{"index":-1}`, `{"index":-0}`, `{"index":18446744073709551615}`, `{"tags":{},"metadata":{"a":"b","a":"c"}}`, `{"tags":null}`, `{"tags":{"a":null}}`,
-		`{"checksum":{"algorithm":"a"},"checksum":{"value":"b","composite":false}}`, `{"modified":"2026-01-02T03:04:05.0006Z"}`, `{"modified":"2026-01-02"}`, `{"modified":null}`, `{"modified":"2026-01-02T24:00:00+25:00"}`, ` {"key": "a"} `} {
+		`{"checksum":{"algorithm":"a"},"checksum":{"value":"b","composite":false}}`, `{"modified":"2026-01-02T03:04:05.0006Z"}`, `{"modified":"2026-01-02"}`, `{"modified":null}`, `{"modified":"2026-01-02T24:00:00+25:00"}`, ` {"key": "a"} `, "{}\f"} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
