@@ -233,8 +233,9 @@ func TestMetricsCanBeUsedConcurrently(t *testing.T) {
 	}
 	wg.Go(func() { get(t, tel.Handler(), "/") })
 	wg.Wait()
-	if v := tel.Metrics.SchedulingDecisions.f.snapshot()[0].value; v != 1600 {
-		t.Errorf("counted %v, want 1600", v)
+	const want = `cloudless_scheduling_decisions_total{result="placed"} 1600`
+	if text := get(t, tel.Handler(), "/").Body.String(); !strings.Contains(text, want) {
+		t.Errorf("want %s in\n%s", want, text)
 	}
 }
 
