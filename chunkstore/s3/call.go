@@ -34,7 +34,7 @@ func newCall(d *door, w http.ResponseWriter, r *http.Request) *call {
 	var b [8]byte
 	rand.Read(b[:]) // never fails
 	c := &call{d: d, w: w, r: r, id: strings.ToUpper(hex.EncodeToString(b[:])), began: time.Now()}
-	c.mayWrite()
+	c.mayWrite(idleTimeout)
 	h := w.Header()
 	h.Set("X-Amz-Request-Id", c.id)
 	h.Set("X-Amz-Id-2", c.id)
@@ -45,14 +45,14 @@ func newCall(d *door, w http.ResponseWriter, r *http.Request) *call {
 func (c *call) ctx() context.Context { return c.r.Context() }
 
 // mayWrite gives the client a while from now on to take what is written next.
-func (c *call) mayWrite() {
-	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(idleTimeout)) // not every writer of a test can
+func (c *call) mayWrite(while time.Duration) {
+	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(while)) // not every writer of a test can
 }
 
 // respond begins the answer, which may be long after the request began.
 func (c *call) respond(status int) error {
 	c.status = status
-	c.mayWrite()
+	c.mayWrite(idleTimeout)
 	c.w.WriteHeader(status)
 	return nil
 }

@@ -69,10 +69,12 @@ func TestAnUploadMayBeOnItsWayForLong(t *testing.T) {
 	})
 }
 
-// download reads an object of 1 MiB, 8 KiB a second, and says how much of it came.
+const slowBytes = 4 << 20
+
+// download reads an object of slowBytes, 8 KiB a second, and says how much of it came.
 func download(t *testing.T, w *world, c net.Conn, each func(read int)) (n int, err error) {
 	t.Helper()
-	_, err = w.gateway.Put(t.Context(), gateway.PutObject{Bucket: "assets", Key: "key", Size: 1 << 20}, bytes.NewReader(make([]byte, 1<<20)))
+	_, err = w.gateway.Put(t.Context(), gateway.PutObject{Bucket: "assets", Key: "key", Size: slowBytes}, bytes.NewReader(make([]byte, slowBytes)))
 	must(t, err)
 	r, err := http.NewRequest("GET", w.url+"/assets/key", nil)
 	must(t, err)
@@ -91,7 +93,7 @@ func download(t *testing.T, w *world, c net.Conn, each func(read int)) (n int, e
 
 func TestASlowReaderIsNotCutOff(t *testing.T) {
 	inAPipe(t, func(t *testing.T, w *world, c net.Conn) {
-		if n, err := download(t, w, c, func(int) {}); n != 1<<20 || err != io.EOF {
+		if n, err := download(t, w, c, func(int) {}); n != slowBytes || err != io.EOF {
 			t.Errorf("%d bytes, %v", n, err)
 		}
 	})
@@ -152,7 +154,7 @@ func TestADownloadEndsWithItsKey(t *testing.T) {
 					test.change(w.keys)
 				}
 			})
-			if whole := n == 1<<20 && err == io.EOF; whole != test.whole || !whole && n > 80<<10+2*writeStep {
+			if whole := n == slowBytes && err == io.EOF; whole != test.whole || !whole && n > 80<<10+2*writeStep {
 				t.Errorf("%s: %d bytes, %v", name, n, err)
 			}
 		})
