@@ -133,6 +133,9 @@ func ignoreMissing(err error) error {
 	return err
 }
 
+// lastWords is how long what replicas have written last may be on its way when their workload is gone.
+const lastWords = 2 * time.Second
+
 // logsOfAll copies the streams of all replicas at once, line by line; followed, it takes in replicas
 // that come later.
 func (e *Env) logsOfAll(ctx context.Context, c *client.Client, ref api.Ref, o api.LogOptions) error {
@@ -145,6 +148,8 @@ func (e *Env) logsOfAll(ctx context.Context, c *client.Client, ref api.Ref, o ap
 	for {
 		w, err := c.Workload(ctx, ref, 0, 0)
 		if err != nil {
+			defer time.AfterFunc(lastWords, cancel).Stop()
+			streams.Wait()
 			return ignoreMissing(err)
 		}
 		for _, r := range status(w).Replicas {
