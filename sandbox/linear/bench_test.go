@@ -49,9 +49,7 @@ func BenchmarkRestore(b *testing.B) {
 		{"drop", func(r *Region, _ *Image) error { return r.Trim() }},
 		{"copy all", func(r *Region, im *Image) error { copy(r.Bytes(), im.Bytes()); return nil }},
 		{"compare all", func(r *Region, _ *Image) error {
-			for page := range r.pages() {
-				r.putBack(page * pageBytes)
-			}
+			r.putBack(0, r.pages())
 			return nil
 		}},
 	}
@@ -103,6 +101,22 @@ func BenchmarkFromImage(b *testing.B) {
 				}
 				touch(r, s.pages)
 				if err := r.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkWatched is BenchmarkRestore's first way with a goroutine that stays on its thread.
+func BenchmarkWatched(b *testing.B) {
+	for _, s := range shapes {
+		b.Run(fmt.Sprintf("%s %dK %d pages", s.name, s.size>>10, s.pages), func(b *testing.B) {
+			_, im, r := instance(b, s.size)
+			for b.Loop() {
+				r.Watch()
+				touch(r, s.pages)
+				if err := r.Restore(im); err != nil {
 					b.Fatal(err)
 				}
 			}

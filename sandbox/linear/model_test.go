@@ -13,6 +13,7 @@ type model struct {
 	arena  *Arena
 	region *Region
 	want   []byte
+	clean  bool // nothing was written since it was restored
 	images []*Image
 	held   [][]byte // what the images hold
 }
@@ -24,7 +25,7 @@ func (m *model) fresh() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.region, m.want = r, nil
+	m.region, m.want, m.clean = r, nil, false
 }
 
 // step does one thing to both; b and at choose which and where.
@@ -38,6 +39,7 @@ func (m *model) step(b byte, at uint32) {
 				m.want[i] = b
 			}
 			copy(m.region.Bytes()[from:to], m.want[from:to])
+			m.clean = false
 		}
 	case 0:
 		size := uint64(at) % (modelLimit + 64<<10)
@@ -79,8 +81,15 @@ func (m *model) step(b byte, at uint32) {
 			m.back(m.held[i])
 		}
 	case 5:
+		m.region.Unwatch()
 		closeAll(m.t, m.region, m.region)
 		m.fresh()
+	case 6:
+		if m.clean {
+			m.region.Watch()
+		}
+	case 7:
+		m.region.Unwatch()
 	}
 }
 
@@ -88,7 +97,7 @@ func (m *model) step(b byte, at uint32) {
 func (m *model) back(held []byte) {
 	next := make([]byte, max(len(m.want), len(held)))
 	copy(next, held)
-	m.want = next
+	m.want, m.clean = next, true
 }
 
 func (m *model) check() {
@@ -107,6 +116,7 @@ func play(t testing.TB, arena *Arena, steps []byte) {
 	m := &model{t: t, arena: arena}
 	m.fresh()
 	defer func() {
+		m.region.Unwatch()
 		closeAll(t, m.region)
 		closeAll(t, m.images...)
 	}()
@@ -118,7 +128,7 @@ func play(t testing.TB, arena *Arena, steps []byte) {
 
 func TestRegionsHoldWhatTheModelHolds(t *testing.T) {
 	both(t, func(t *testing.T, a *Arena) {
-		for seed := range uint64(60) {
+		for seed := range uint64(100) {
 			steps := make([]byte, 5*60)
 			random := rand.NewChaCha8([32]byte{byte(seed)})
 			_, _ = random.Read(steps)

@@ -22,8 +22,9 @@ const pagemapEntries = 512
 
 // pagemap tells which pages of a private mapping are no longer the file's: those that were written.
 type pagemap struct {
-	fd    int  // -1 if the kernel does not tell
-	scans bool // it tells runs of pages, and not each (scan.go)
+	fd     int  // -1 if the kernel does not tell
+	scans  bool // it tells runs of pages, and not each (scan.go)
+	faults bool // it counts the faults of a thread (watch.go)
 }
 
 // openPagemap tries whether the kernel tells the truth, the quicker way first.
@@ -33,7 +34,8 @@ func openPagemap() pagemap {
 		return pagemap{fd: -1}
 	}
 	for _, scans := range []bool{true, false} {
-		if p := (pagemap{fd, scans}); p.works() {
+		if p := (pagemap{fd: fd, scans: scans}); p.works() {
+			p.faults = faultsCounted()
 			return p
 		}
 	}
@@ -48,8 +50,18 @@ func (p pagemap) close() error {
 	return unix.Close(p.fd)
 }
 
-// works maps two pages of an image, reads one, writes the other, and asks.
+// works reads one page of an image, writes the other, and asks.
 func (p pagemap) works() bool {
+	return tried(func(mapped []byte) bool {
+		mapped[pageBytes] = mapped[0] + 1
+		var told []uint64
+		err := p.own(unsafe.Pointer(&mapped[0]), 2, func(from, to uint64) bool { told = append(told, from, to); return true })
+		return err == nil && slices.Equal(told, []uint64{1, 2})
+	})
+}
+
+// tried has f try something on two pages of an image.
+func tried(f func(mapped []byte) bool) bool {
 	im, err := newImage(bytes.Repeat([]byte{1}, int(2*pageBytes)))
 	if err != nil {
 		return false
@@ -60,11 +72,7 @@ func (p pagemap) works() bool {
 		return false
 	}
 	defer func() { _ = unix.MunmapPtr(base, uintptr(2*pageBytes)) }() // at worst two pages stay
-	mapped := unsafe.Slice((*byte)(base), 2*pageBytes)
-	mapped[pageBytes] = mapped[0] + 1
-	var told []uint64
-	err = p.own(base, 2, func(from, to uint64) bool { told = append(told, from, to); return true })
-	return err == nil && slices.Equal(told, []uint64{1, 2})
+	return f(unsafe.Slice((*byte)(base), 2*pageBytes))
 }
 
 // own calls each with every run of pages, of those from base on, that the mapping has for itself, as

@@ -20,6 +20,11 @@ type Region struct {
 	image *Image // what the pages are shared with; nil if with nothing
 
 	usual uint64 // pages that the first request touched since all were dropped; 0: not known
+
+	own     []run // pages that are the region's own, if that is known
+	known   bool
+	watched bool  // by a goroutine that stays on its thread
+	faults  int64 // which that thread had had when own was known
 }
 
 // Bytes are the whole of the region. The slice must not be used after Close.

@@ -18,29 +18,48 @@ import (
 const sparePages = 16
 
 // comparedBytes is the size up to which all pages are compared with the image, since to ask the kernel for
-// those that were written takes longer: with a page of wasm twice as long, with two it makes no difference.
+// those that were written takes longer: with a page of wasm twice as long, with two it makes no difference. To
+// count faults takes as long as to compare, with a page.
 const comparedBytes = 64 << 10
 
 // Restore makes the region hold what the image does, and zeros behind it. What the region has grown
 // to stays usable. After an error the region may only be closed.
 func (r *Region) Restore(im *Image) error {
-	if r.arena == nil {
+	known := r.knownStill()
+	r.endWatch()
+	switch {
+	case r.arena == nil:
 		return errors.New("linear memory: the region is closed")
-	}
-	if r.image != im {
+	case r.image != im:
 		return r.adopt(im)
+	case known:
+		for _, own := range r.own {
+			r.putBack(uint64(own.from), uint64(own.to))
+		}
+		return nil
+	case r.small():
+		r.known = false // what it owns, should it grow
+		r.putBack(0, r.pages())
+		return nil
 	}
+	return r.restoreWritten()
+}
+
+func (r *Region) small() bool { return r.size <= comparedBytes }
+
+// restoreWritten restores what the kernel says was written to.
+func (r *Region) restoreWritten() error {
 	own, dear := uint64(0), uint64(0)
 	if r.usual > 0 {
 		dear = 2*r.usual + sparePages
 	}
-	err := r.written(func(from, to uint64) bool {
+	r.ownsNothing()
+	err := r.arena.pages.own(r.span.base, r.pages(), func(from, to uint64) bool {
 		if own += to - from; dear > 0 && own > dear {
 			return false
 		}
-		for page := from; page < to; page++ {
-			r.putBack(page * pageBytes)
-		}
+		r.note(from, to)
+		r.putBack(from, to)
 		return true
 	})
 	switch {
@@ -54,20 +73,13 @@ func (r *Region) Restore(im *Image) error {
 	return nil
 }
 
-// written calls each with all runs of pages that may not be as the image is, until each says that it is enough.
-func (r *Region) written(each func(from, to uint64) (more bool)) error {
-	if r.size <= comparedBytes {
-		each(0, r.pages())
-		return nil
-	}
-	return r.arena.pages.own(r.span.base, r.pages(), each)
-}
-
-// putBack restores a page. One that is as it should be is not written to, as it may be shared.
-func (r *Region) putBack(from uint64) {
-	page, want := unsafe.Slice((*byte)(r.at(from)), pageBytes), r.image.page(from)
-	if !bytes.Equal(page, want) {
-		copy(page, want)
+// putBack restores pages. One that is as it should be is not written to, as it may be shared.
+func (r *Region) putBack(from, to uint64) {
+	for at := from * pageBytes; at < to*pageBytes; at += pageBytes {
+		page, want := unsafe.Slice((*byte)(r.at(at)), pageBytes), r.image.page(at)
+		if !bytes.Equal(page, want) {
+			copy(page, want)
+		}
 	}
 }
 
@@ -81,6 +93,7 @@ func (r *Region) Trim() error {
 		return err
 	}
 	r.usual = 0
+	r.ownsNothing()
 	return nil
 }
 
@@ -94,6 +107,7 @@ func (r *Region) adopt(im *Image) error {
 	}
 	err := r.leaveImage()
 	r.image, r.usual = im, 0
+	r.ownsNothing()
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	wapi "github.com/tetratelabs/wazero/api"
 
@@ -15,6 +16,10 @@ const (
 	// fuelSlice is what a guest gets at a time: some 50 µs of work. Go's collector waits for a guest
 	// until its next tick, so a slice is also the longest pause that a guest can cause.
 	fuelSlice = 100_000
+	// leastTurn is how long a guest runs before it lets others run: some use up a slice in no time, as they are
+	// charged for memory that an instance before has cleared already. Go's collector need not wait for this, but
+	// for a tick only.
+	leastTurn = 50 * time.Microsecond
 	// stackBytes bounds the nested calls of a guest, by rewrite's count of their frames.
 	stackBytes = 16 << 20
 	// bytesPerFuel is what the host charges for bytes that it moves for a guest, as rewrite does.
@@ -108,11 +113,16 @@ func tick(ctx context.Context, _ wapi.Module, _ []uint64) {
 	if i.bounds.Err() != nil {
 		panic(errEnded)
 	}
-	if err := i.throttle(i.clock.lap()); err != nil {
+	took := i.clock.lap()
+	if err := i.throttle(took); err != nil {
 		panic(err)
 	}
-	runtime.Gosched()
-	i.clock.start()
+	if i.turn += took; i.turn >= leastTurn {
+		i.region.Unwatch()
+		runtime.Gosched()
+		i.clock.start()
+		i.turn = 0
+	}
 	i.tank.count()
 	i.tank.fill()
 }

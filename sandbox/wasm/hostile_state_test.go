@@ -27,7 +27,7 @@ func fresh(t *testing.T, y *yard, spec sandbox.Spec) {
 func TestHostileState(t *testing.T) {
 	var attacks []attack
 	for _, where := range []string{
-		"global", "globals", "vector", "memory", "size", "grown", "large", "data", "elem", "table", "tablesize", "extern",
+		"global", "globals", "vector", "memory", "pages", "waits", "size", "grown", "large", "data", "elem", "table", "tablesize", "extern",
 		"trap", "exit", "descriptors", "rights",
 	} {
 		attacks = append(attacks, attack{name: "state-" + where, end: fresh})
@@ -38,7 +38,7 @@ func TestHostileState(t *testing.T) {
 // Without isolation the same guest does find it: the tests above would see a leak.
 func TestAnInstanceThatIsNotIsolatedKeepsItsState(t *testing.T) {
 	d := newDriver(t)
-	for _, where := range []string{"memory", "table", "size"} {
+	for _, where := range []string{"memory", "pages", "waits", "table", "size"} {
 		spec := attack{name: "state-" + where}.spec(t)
 		spec.Wasm.Isolation, spec.Wasm.MaxConcurrency = api.IsolationInstance, 1
 		server, _, _ := serve(t, d, spec)

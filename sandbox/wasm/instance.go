@@ -40,6 +40,7 @@ type instance struct {
 	used    meter
 	tank    tank
 	clock   stopwatch
+	turn    time.Duration // of the guest since it let others run, as far as it has ticked
 
 	ctx     context.Context // a callContext
 	bounds  context.Context // of the present call
@@ -128,6 +129,7 @@ func (i *instance) openMemory() (err error) {
 	} else {
 		i.region, err = i.driver.arena.Restored(i.image.memory, i.budget.Limit(), i.memory)
 	}
+	i.clock.region = i.region
 	return err
 }
 
@@ -175,6 +177,7 @@ func (i *instance) bindGlobals() {
 
 // begin and finish surround a call into the guest.
 func (i *instance) begin() {
+	i.turn = 0
 	i.tank.fill()
 	i.clock.start()
 }
@@ -218,6 +221,7 @@ func (i *instance) throttle(d time.Duration) error {
 	if wait == 0 {
 		return nil
 	}
+	i.region.Unwatch()
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"time"
 
 	"github.com/cloudless/cloudless/api"
@@ -22,6 +23,9 @@ const (
 	defaultIdleAfter = 5 * time.Minute
 	// warmInstances stay until then.
 	warmInstances = 1
+	// longCall is what a request costs after which others are let run before it is answered. The answers then leave
+	// together, and who reads them is woken less often: at 14 µs a request that saves a quarter of all it costs.
+	longCall = 8 * time.Microsecond
 )
 
 // server is a replica of mode http whose guest is called for each request: by the cl interface or by
@@ -162,6 +166,9 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve has an instance handle a request and then makes it ready for the next, or drops it.
 func (s *server) serve(i *instance, x *exchange) error {
 	i.request, x.clock = x, &i.clock
+	if s.restores() {
+		i.region.Watch()
+	}
 	before := i.cost()
 	var err, answer error
 	if s.how == driveWAGI {
@@ -171,7 +178,8 @@ func (s *server) serve(i *instance, x *exchange) error {
 	}
 	i.request = nil
 	ready := s.ready(i, err)
-	sandbox.Count(x.r.Context(), i.cost().Minus(before))
+	cost := i.cost().Minus(before)
+	sandbox.Count(x.r.Context(), cost)
 	if answer != nil && i.crowded && x.ended() == nil && !x.sent() {
 		answer = errCrowded
 	}
@@ -180,12 +188,16 @@ func (s *server) serve(i *instance, x *exchange) error {
 	} else {
 		s.pool.drop(i)
 	}
+	if cost.CPU >= longCall {
+		runtime.Gosched()
+	}
 	return answer
 }
 
 // ready says whether an instance can handle another request, err being how its last call ended. After a
 // trap nobody knows what it was in the middle of.
 func (s *server) ready(i *instance, err error) bool {
+	defer i.region.Unwatch()
 	_, exited := exitCode(err)
 	switch s.isolation {
 	case api.IsolationInstance:

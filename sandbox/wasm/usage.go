@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cloudless/cloudless/sandbox"
+	"github.com/cloudless/cloudless/sandbox/linear"
 )
 
 // usage is what a replica's guests have used. Each counts for itself: a number that the guests of all
@@ -65,8 +66,9 @@ func sinceEpoch() time.Duration { return time.Since(epoch) }
 // client, a sleep) does not count. It belongs to the goroutine that calls the guest.
 type stopwatch struct {
 	meter  *meter
-	since  time.Duration // of the last lap, since epoch
-	waited atomic.Int64  // when it last waited, since epoch; while it does: waiting
+	region *linear.Region // of the guest, whose goroutine may change its thread in a wait; nil before it has one
+	since  time.Duration  // of the last lap, since epoch
+	waited atomic.Int64   // when it last waited, since epoch; while it does: waiting
 }
 
 func (s *stopwatch) start() { s.since = sinceEpoch() }
@@ -85,6 +87,9 @@ const waiting = math.MaxInt64
 
 // wait runs f, which waits for something outside of the guest.
 func (s *stopwatch) wait(f func()) {
+	if s.region != nil {
+		s.region.Unwatch()
+	}
 	s.lap()
 	s.waited.Store(waiting)
 	f()
