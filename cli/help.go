@@ -1,26 +1,18 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
-
-	"github.com/cloudless/cloudless/api"
 )
 
 // helpText is what --help prints: what most people look for, the examples, comes before the lists.
 // cobra would have it as a template; executing one makes the binary a fifth larger (docs/RATIONALE.md).
 func helpText(cmd *cobra.Command) string {
 	var b strings.Builder
-	about := cmd.Long
-	if about == "" {
-		about = cmd.Short
-	}
-	fmt.Fprintf(&b, "%s\n", about)
+	fmt.Fprintf(&b, "%s\n", description(cmd))
 	section := func(title, text string) {
 		if text != "" {
 			fmt.Fprintf(&b, "\n%s:\n%s\n", title, strings.TrimRight(text, " \n"))
@@ -30,11 +22,7 @@ func helpText(cmd *cobra.Command) string {
 	if !cmd.Runnable() && !cmd.HasSubCommands() {
 		return b.String() // a topic
 	}
-	usage := cmd.UseLine()
-	if cmd.HasAvailableSubCommands() {
-		usage = cmd.CommandPath() + " COMMAND"
-	}
-	section("Usage", "  "+usage)
+	section("Usage", "  "+usageLine(cmd))
 	if len(cmd.Aliases) > 0 {
 		section("Aliases", "  "+cmd.NameAndAliases())
 	}
@@ -45,6 +33,15 @@ func helpText(cmd *cobra.Command) string {
 		fmt.Fprintf(&b, "\n'%s COMMAND --help' tells about one command, 'cloudless help topics' lists pages about all of them.\n", cmd.CommandPath())
 	}
 	return b.String()
+}
+
+func description(cmd *cobra.Command) string { return cmp.Or(cmd.Long, cmd.Short) }
+
+func usageLine(cmd *cobra.Command) string {
+	if cmd.HasAvailableSubCommands() {
+		return cmd.CommandPath() + " COMMAND"
+	}
+	return cmd.UseLine()
 }
 
 func commandList(cmd *cobra.Command) string {
@@ -146,27 +143,7 @@ On a terminal times are ages and states have colours; elsewhere times are RFC 33
 coloured. Destructive acts ask on a terminal only; --yes answers them.
 --watch draws anew on a terminal, and elsewhere appends what changed (with -o json a line each).`
 
-// manCommand writes one page a command.
-func manCommand(e *Env, root *cobra.Command) *cobra.Command {
-	return &cobra.Command{
-		Use: "man DIR", Short: "Write the manual pages into a folder", Args: cobra.ExactArgs(1),
-		Example: "  cloudless man /usr/local/share/man/man1",
-		RunE: func(_ *cobra.Command, args []string) error {
-			if err := os.MkdirAll(args[0], 0o755); err != nil {
-				return api.Errorf(api.CodeInvalid, "the folder cannot be made: %w", err)
-			}
-			header := &doc.GenManHeader{Section: "1", Source: "Cloudless " + version(), Manual: "Cloudless"}
-			root.DisableAutoGenTag = true // the same version gives the same pages
-			if err := doc.GenManTree(root, header, args[0]); err != nil {
-				return api.Errorf(api.CodeInvalid, "the manual pages cannot be written: %w", err)
-			}
-			pages, err := filepath.Glob(filepath.Join(args[0], "cloudless*.1"))
-			return orElse(err, func() error { return e.did(args[0], "%d manual pages written to %s", len(pages), args[0]) })
-		},
-	}
-}
-
-// completionExamples: cobra makes the completion commands itself, without examples.
+// completionExamples: cobra makes the completion commands itself, without examples and with headings in Markdown.
 func completionExamples(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
@@ -178,6 +155,7 @@ func completionExamples(root *cobra.Command) {
 		cmd.Args, cmd.RunE = cobra.ArbitraryArgs, group
 		for _, shell := range cmd.Commands() {
 			shell.Example = "  cloudless completion " + shell.Name()
+			shell.Long = strings.ReplaceAll(shell.Long, "#### ", "")
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -85,21 +84,6 @@ func TestHelpBeginsWithExamplesAndKnowsItsTopics(t *testing.T) {
 	if !strings.HasPrefix(s.out.String(), "Set the number of replicas\n\nExamples:\n") {
 		t.Errorf("got\n%s", s.out.String())
 	}
-}
-
-func TestManWritesAPageForEachCommand(t *testing.T) {
-	s := newSession(t)
-	dir := filepath.Join(s.dir, "man1")
-	if code := s.run("man", dir); code != 0 {
-		t.Fatal(s.err.String())
-	}
-	for _, page := range []string{"cloudless.1", "cloudless-workload-scale.1", "cloudless-agent.1"} {
-		data, err := os.ReadFile(filepath.Join(dir, page))
-		if err != nil || !strings.Contains(string(data), ".SH EXAMPLE") && page != "cloudless.1" {
-			t.Errorf("%s: %v\n%.500s", page, err, data)
-		}
-	}
-	s.want(2, "", "cannot be made", "man", s.file("taken", "")+"/man")
 }
 
 func TestApplyFromAURL(t *testing.T) {
