@@ -20,24 +20,33 @@ type Access struct {
 	Cost   sandbox.Cost // of a replica on this node
 }
 
-// logged has requests told to Access when they end.
+// logged has requests told when they end: all to Access, the users' to Observe.
 func (in *Ingress) logged(peer bool, next func(*writer, *http.Request)) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w := newWriter(rw)
-		defer w.end()
-		if in.cfg.Access == nil {
-			next(w, r)
-			return
-		}
-		ctx, cost := sandbox.WithCost(r.Context())
-		start := time.Now()
 		defer func() {
-			in.cfg.Access(Access{
-				Method: r.Method, Host: hostOf(r.Host), Path: r.URL.Path, Client: r.RemoteAddr, Peer: peer,
-				Service: w.service, Replica: w.asked.replicaID, Node: w.asked.nodeID,
-				Status: w.code(), Bytes: w.bytes, Took: time.Since(start), Cost: *cost,
-			})
+			took := w.end()
+			if in.cfg.Observe != nil && !peer {
+				in.cfg.Observe("ingress", w.body.bytes.Load(), w.bytes, took)
+			}
+			if in.cfg.Access != nil {
+				in.cfg.Access(w.access(r, peer, took))
+			}
 		}()
-		next(w, r.WithContext(ctx))
+		next(w, r)
 	})
+}
+
+func (w *writer) access(r *http.Request, peer bool, took time.Duration) Access {
+	a := Access{
+		Method: r.Method, Host: hostOf(r.Host), Path: r.URL.Path, Client: r.RemoteAddr, Peer: peer,
+		Replica: w.asked.replicaID, Node: w.asked.nodeID, Status: w.code(), Bytes: w.bytes, Took: took,
+	}
+	if w.route != nil {
+		a.Service = w.route.namespace + "/" + w.route.service
+	}
+	if w.cost != nil {
+		a.Cost = *w.cost
+	}
+	return a
 }

@@ -19,15 +19,20 @@ const (
 	refusedBroken = "broken" // one may have seen it
 )
 
-// told are the headers that a replica gets from us and can believe.
+// told are the headers that a replica gets from us and can believe, in the order in which vouched has their values.
 var told = [...]string{headerRemoteAddr, "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"}
 
-// vouch drops what a client says about itself and its way here, and says it anew.
-func vouch(r *http.Request) {
-	for name := range r.Header {
-		canonical := http.CanonicalHeaderKey(name)
-		if canonical == "Forwarded" || strings.HasPrefix(canonical, "X-Forwarded-") || strings.HasPrefix(canonical, prefixOwn) {
-			delete(r.Header, name)
+// vouched is what a replica gets to see: not what a client says about itself and its way here, but that said
+// anew. Whether the client waits for a 100 Continue is the server's matter, which sends it when the body is first
+// read. Values are shared with r; nobody changes them in place.
+func vouched(r *http.Request) http.Header {
+	h := make(http.Header, len(r.Header)+len(told))
+	for name, values := range r.Header {
+		switch canonical := http.CanonicalHeaderKey(name); {
+		case canonical == "Expect", canonical == "Forwarded":
+		case strings.HasPrefix(canonical, "X-Forwarded-"), strings.HasPrefix(canonical, prefixOwn):
+		default:
+			h[name] = values
 		}
 	}
 	ip, _, err := net.SplitHostPort(r.RemoteAddr)
@@ -38,13 +43,14 @@ func vouch(r *http.Request) {
 	if r.TLS != nil {
 		proto = "https"
 	}
-	r.Header.Set(headerRemoteAddr, r.RemoteAddr)
-	r.Header.Set("X-Forwarded-For", ip)
-	r.Header.Set("X-Forwarded-Host", r.Host)
-	r.Header.Set("X-Forwarded-Proto", proto)
+	values := [len(told)]string{r.RemoteAddr, ip, r.Host, proto}
+	for i, name := range told {
+		h[name] = values[i : i+1 : i+1]
+	}
+	return h
 }
 
-// copyTold carries over what vouch wrote, which the proxy has dropped or a Connection header named.
+// copyTold carries over what vouched has written, which the proxy has dropped or a Connection header named.
 func copyTold(to, from http.Header) {
 	for _, name := range told {
 		if v, ok := from[name]; ok {

@@ -247,17 +247,8 @@ func TestAStuckClientIsCutOffAndASlowOneIsNot(t *testing.T) {
 				written.Add(1)
 			}
 		})}})
-		n := newNetwork(t)
-		in := New(Config{NodeID: "n-1", Local: local, Log: zerolog.Nop()})
-		defer in.Close()
-		in.Update(&n.table)
-		ln := &oneConn{conn: make(chan net.Conn, 1), done: make(chan struct{})}
-		srv := &http.Server{Handler: in.Public()}
-		served := make(chan error, 1)
-		go func() { served <- srv.Serve(ln) }()
-		client, server := net.Pipe()
-		defer client.Close()
-		ln.conn <- server
+		client, end := served(t, local)
+		defer end()
 		io.WriteString(client, "GET / HTTP/1.1\r\nHost: web.localhost\r\n\r\n")
 		for written.Load() < size/2 {
 			time.Sleep(clientStall / 2) // fake time: the client's pace
@@ -270,8 +261,77 @@ func TestAStuckClientIsCutOffAndASlowOneIsNot(t *testing.T) {
 		if took := time.Since(began); took < clientStall/2 || took > clientStall+time.Second {
 			t.Errorf("a stuck client was cut off after %v, want about %v", took, clientStall)
 		}
+	})
+}
+
+// TestAClientThatNeverTakesTheEndIsCutOff: what a guest has said is flushed when it has returned.
+func TestAClientThatNeverTakesTheEndIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local := &here{replicas: map[string]replica{}}
+		local.set("r-1", wasm(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+		client, end := served(t, local)
+		defer end()
+		io.WriteString(client, "GET / HTTP/1.1\r\nHost: web.localhost\r\n\r\n")
+		time.Sleep(clientStall + time.Second) // fake time
+		if answer, err := io.ReadAll(client); len(answer) > 0 || err != nil {
+			t.Errorf("after %v the client gets %q, %v", clientStall, answer, err)
+		}
+	})
+}
+
+// served is a user's connection to the ingress of a node, for a bubble.
+func served(t *testing.T, local *here) (client net.Conn, end func()) {
+	n := newNetwork(t)
+	in := New(Config{NodeID: "n-1", Local: local, Log: zerolog.Nop()})
+	in.Update(&n.table)
+	ln := &oneConn{conn: make(chan net.Conn, 1), done: make(chan struct{})}
+	srv := &http.Server{Handler: in.Public()}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }()
+	client, server := net.Pipe()
+	client.SetDeadline(time.Now().Add(time.Hour)) // of the bubble's
+	ln.conn <- server
+	return client, func() {
 		srv.Close()
-		<-served
+		<-done
+		client.Close()
+		in.Close()
+	}
+}
+
+// TestTheLastRequestsTimeIsNotTheNextOnes: a replica may think for longer than that before it asks for the body, and
+// for longer before it answers.
+func TestTheLastRequestsTimeIsNotTheNextOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local := &here{replicas: map[string]replica{}}
+		local.set("r-1", wasm(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(2 * clientStall) // fake time
+			body, err := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "%s %s %v", r.Method, body, err)
+		}))
+		client, end := served(t, local)
+		defer end()
+		answers := bufio.NewReader(client)
+		for _, c := range []struct{ method, head, body, want string }{
+			{"GET", "", "", "GET  <nil>"}, {"GET", "", "", "GET  <nil>"},
+			{"PUT", "Content-Length: 4\r\nExpect: 100-continue\r\n", "body", "PUT body <nil>"},
+		} {
+			fmt.Fprintf(client, "%s / HTTP/1.1\r\nHost: web.localhost\r\n%s\r\n", c.method, c.head)
+			if c.body != "" {
+				if line, err := answers.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+					t.Fatalf("%s: %q, %v", c.method, line, err)
+				}
+				answers.ReadString('\n')
+				io.WriteString(client, c.body)
+			}
+			res, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatalf("%s: %v", c.method, err)
+			}
+			if body, err := io.ReadAll(res.Body); string(body) != c.want || err != nil {
+				t.Errorf("%s: %q, %v", c.method, body, err)
+			}
+		}
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	stdlog "log"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -23,15 +24,6 @@ import (
 func (in *Ingress) Public() http.Handler { return in.logged(false, in.servePublic) }
 
 func (in *Ingress) servePublic(w *writer, r *http.Request) {
-	if in.cfg.Observe != nil {
-		start, body := time.Now(), &countedBody{ReadCloser: r.Body}
-		if r.Body != http.NoBody { // which the transport knows, and sends none
-			// net/http looks at the body of its own request to see whether the connection must end
-			r = r.WithContext(r.Context())
-			r.Body = body
-		}
-		defer func() { in.cfg.Observe("ingress", body.bytes.Load(), w.bytes, time.Since(start)) }()
-	}
 	select {
 	case in.room <- struct{}{}:
 		defer func() { <-in.room }()
@@ -60,18 +52,23 @@ func (in *Ingress) route(w *writer, r *http.Request) {
 		writeError(w, http.StatusNotFound, api.Errorf(api.CodeNotFound, "no workload serves host %q", host))
 		return
 	}
-	w.service = route.namespace + "/" + route.service
-	r = owned(r)
-	vouch(r)
-	in.tryAll(w, r, route, host)
+	w.route = route
+	in.tryAll(w, in.owned(w, r, vouched(r)), route, host)
 }
 
-// owned is a copy of r whose headers we may change. Whether the client waits for a 100 Continue is
-// the server's matter, which sends it when the body is first read.
-func owned(r *http.Request) *http.Request {
-	r = r.WithContext(r.Context())
-	r.Header = r.Header.Clone()
-	r.Header.Del("Expect")
+// owned is a copy of r with other headers, whose body and cost are counted. The server looks at the body of its
+// own request to see whether the connection must end.
+func (in *Ingress) owned(w *writer, r *http.Request, header http.Header) *http.Request {
+	ctx := r.Context()
+	if in.cfg.Access != nil {
+		ctx, w.cost = sandbox.WithCost(ctx)
+	}
+	r = r.WithContext(ctx)
+	r.Header = header
+	if r.Body != http.NoBody { // which the transport knows, and sends none
+		w.body.ReadCloser = r.Body
+		r.Body = &w.body
+	}
 	return r
 }
 
@@ -85,11 +82,7 @@ func (in *Ingress) tryAll(w *writer, r *http.Request, route *route, host string)
 			break
 		}
 		tried = append(tried, t.replicaID)
-		seen := tried // the watch may ask while we go on
-		last = in.try(w, r, t, func() bool {
-			next, ok := in.next(host, seen)
-			return ok && !in.watch.silentNow(next.nodeID)
-		})
+		last = in.try(w, r, t, host, tried)
 		if last == nil {
 			return
 		}
@@ -125,12 +118,15 @@ func (in *Ingress) next(host string, tried []string) (target, bool) {
 	return targets[at], true
 }
 
-// try sends the request to one replica; nil means that it was answered. others tells whether another
-// replica could take it.
-func (in *Ingress) try(w *writer, r *http.Request, t target, others func() bool) *attempt {
+// try sends the request to one replica, the last one in tried; nil means that it was answered.
+func (in *Ingress) try(w *writer, r *http.Request, t target, host string, tried []string) *attempt {
 	w.asked = t
 	if t.nodeID != "" {
-		return in.forward(w, r, &attempt{via: in.nodes, host: t.nodeID, node: t.nodeID, replica: t.replicaID, others: others})
+		seen := slices.Clone(tried) // the watch may ask while we go on
+		return in.forward(w, r, &attempt{via: in.nodes, host: t.nodeID, node: t.nodeID, replica: t.replicaID, others: func() bool {
+			next, ok := in.next(host, seen)
+			return ok && !in.watch.silentNow(next.nodeID)
+		}})
 	}
 	a := &attempt{err: errNotHere}
 	endpoint, ports, ok := in.cfg.Local.Endpoint(t.replicaID)
@@ -170,7 +166,7 @@ type attempt struct {
 	replica string // on another node
 	body    *body  // nil if there is none
 	request *http.Request
-	others  func() bool // whether another replica could take the request
+	others  func() bool // whether another replica could take the request; nil when node is ""
 	since   time.Time
 	cancel  context.CancelFunc
 
@@ -218,7 +214,7 @@ func (a *attempt) again(r *http.Request) bool {
 
 // elsewhere is again while the attempt is still under way, if another replica is there to take it.
 func (a *attempt) elsewhere() bool {
-	return !a.body.begun() && (!a.sent.Load() || idempotent(a.request)) && a.others != nil && a.others()
+	return !a.body.begun() && (!a.sent.Load() || idempotent(a.request)) && a.others()
 }
 
 // giveUp ends the attempt, since its node has fallen silent.
@@ -357,9 +353,10 @@ func named(r *http.Request) target { return target{replicaID: r.Header.Get(heade
 
 func (in *Ingress) servePeer(w *writer, r *http.Request) {
 	t := named(r)
-	r = owned(r)
-	r.Header.Del(headerReplica)
-	a := in.try(w, r, t, nil)
+	header := maps.Clone(r.Header)
+	header.Del(headerReplica)
+	header.Del("Expect")
+	a := in.try(w, in.owned(w, r, header), t, "", nil)
 	switch {
 	case a == nil || w.begun():
 	case a.sent.Load() || a.body.taken():

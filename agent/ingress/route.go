@@ -181,8 +181,10 @@ func (t *tier) pick(turn uint64) int {
 
 // hostOf is a Host header without port and final dot, in lower case.
 func hostOf(host string) string {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
+	if strings.IndexByte(host, ':') >= 0 { // an error is made at some cost
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
 	}
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/cloudless/cloudless/sandbox"
 )
 
 // clientStall is how long a client may read nothing of a response before it is cut off: a stuck one
@@ -22,36 +24,40 @@ type writer struct {
 	status   int // 0: nothing yet
 	bytes    int64
 	hijacked bool
+	since    time.Time // when the request came
 	allowed  time.Time // when the client was given its time last
 
-	service string // of the workload that the request is for, "" if there is none
-	asked   target // the replica that was asked last
+	body  countedBody
+	route *route        // nil if no workload has the host, and for a peer's request
+	asked target        // the replica that was asked last
+	cost  *sandbox.Cost // nil if nobody asks
 }
 
-// newWriter begins a response on a connection that may have had others.
+// newWriter begins a response. What the connection's last one has left of its client's time, the server has ended.
 func newWriter(rw http.ResponseWriter) *writer {
-	w := &writer{ResponseWriter: rw}
-	w.deadline(time.Time{})
-	return w
+	return &writer{ResponseWriter: rw, since: time.Now()}
 }
 
-// end gives the client its time to take what is still to be flushed.
-func (w *writer) end() {
+// end gives the client its time to take what is still to be flushed, and says how long the request took.
+func (w *writer) end() time.Duration {
+	now := time.Now()
 	if !w.hijacked {
-		w.allow()
+		w.allow(now)
 	}
+	return now.Sub(w.since)
 }
 
-// WriteHeader passes the status on; informational ones do not count as an answer. A 100 Continue is
-// between us and the upstream.
+// WriteHeader passes the status on; informational ones do not count as an answer and are sent at once, others
+// with what follows. A 100 Continue is between us and the upstream.
 func (w *writer) WriteHeader(status int) {
 	if status == http.StatusContinue {
 		return
 	}
-	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
+	if final := status >= 200 || status == http.StatusSwitchingProtocols; !final {
+		w.allow(time.Now())
+	} else if w.status == 0 {
 		w.status = status
 	}
-	w.allow()
 	w.ResponseWriter.WriteHeader(status)
 }
 
@@ -60,22 +66,18 @@ func (w *writer) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	w.allow()
+	w.allow(time.Now())
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
 	return n, err
 }
 
 // allow gives the client clientStall to take what is written next, or at most stallStep less.
-func (w *writer) allow() {
-	if now := time.Now(); now.Sub(w.allowed) >= stallStep {
+func (w *writer) allow(now time.Time) {
+	if now.Sub(w.allowed) >= stallStep {
 		w.allowed = now
-		w.deadline(now.Add(clientStall))
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(clientStall)) // a test's recorder has none
 	}
-}
-
-func (w *writer) deadline(t time.Time) {
-	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(t) // a test's recorder has none
 }
 
 // Flush sends what is buffered, for handlers that look for an http.Flusher.
@@ -86,7 +88,7 @@ func (w *writer) FlushError() error {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	w.allow()
+	w.allow(time.Now())
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
