@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"golang.org/x/time/rate"
+
 	"github.com/cloudless/cloudless/agent/converge"
 	"github.com/cloudless/cloudless/agent/ledger"
 	"github.com/cloudless/cloudless/api"
@@ -47,5 +49,19 @@ func BenchmarkStart1000(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.StartTimer()
+	}
+}
+
+// BenchmarkLogLine is a line of a wasm replica on its way to its file.
+func BenchmarkLogLine(b *testing.B) {
+	l := openLogs(b.TempDir(), "r-1")
+	defer l.Close()
+	l.limit = rate.NewLimiter(rate.Inf, 0)
+	line := []byte("GET /some/path 200 in 1.2 ms\n")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := l.Write(line); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

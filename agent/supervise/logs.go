@@ -35,6 +35,7 @@ type logs struct {
 	file    *os.File
 	size    int64
 	line    []byte        // begun, not ended yet; what is over the limit of a line is dropped
+	stored  []byte        // room for a line as the file has it
 	limit   *rate.Limiter // made with the first line: most idle replicas say nothing
 	dropped int           // lines over the limit, not told yet
 }
@@ -143,9 +144,15 @@ func (l *logs) endLine() {
 		}
 		l.writeLine(now, l.line)
 	}
-	if l.line = l.line[:0]; cap(l.line) > 4<<10 {
-		l.line = nil
+	l.line = reusable(l.line)
+}
+
+// reusable is the room of a line for the next one: a replica that says little holds little.
+func reusable(line []byte) []byte {
+	if cap(line) > 4<<10 {
+		return nil
 	}
+	return line[:0]
 }
 
 // writeLine drops the line when the disk does not take it; the next one tries again.
@@ -153,8 +160,9 @@ func (l *logs) writeLine(now time.Time, line []byte) {
 	if l.file == nil && l.open() != nil {
 		return
 	}
-	b := append(now.AppendFormat(nil, time.RFC3339Nano), ' ')
+	b := append(now.AppendFormat(l.stored, time.RFC3339Nano), ' ')
 	b = append(append(b, line...), '\n')
+	l.stored = reusable(b)
 	if l.size > 0 && l.size+int64(len(b)) > api.LogFileBytes && l.rotate() != nil {
 		return
 	}
