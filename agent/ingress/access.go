@@ -23,7 +23,7 @@ type Access struct {
 // logged has requests told when they end: all to Access, the users' to Observe.
 func (in *Ingress) logged(peer bool, next func(*writer, *http.Request)) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		w := newWriter(rw)
+		w := newWriter(rw, r)
 		defer func() {
 			took := w.end()
 			if in.cfg.Observe != nil && !peer {

@@ -279,13 +279,55 @@ func TestAClientThatNeverTakesTheEndIsCutOff(t *testing.T) {
 	})
 }
 
+// TestAQuietStreamLastsOverHTTP2, where a stuck client is cut off all the same.
+func TestAQuietStreamLastsOverHTTP2(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failed := make(chan time.Duration, 1)
+		local := &here{replicas: map[string]replica{}}
+		local.set("r-1", wasm(func(w http.ResponseWriter, r *http.Request) {
+			io.WriteString(w, "one ")
+			http.NewResponseController(w).Flush()
+			time.Sleep(2 * clientStall) // fake time
+			io.WriteString(w, "two")
+			for began := time.Now(); r.URL.Path == "/endless"; {
+				if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+					failed <- time.Since(began)
+					return
+				}
+			}
+		}))
+		client, end := served(t, local)
+		defer end()
+		transport := &http.Transport{Protocols: new(http.Protocols), DialContext: func(context.Context, string, string) (net.Conn, error) { return client, nil }}
+		transport.Protocols.SetUnencryptedHTTP2(true)
+		get := func(path string) *http.Response {
+			res, err := transport.RoundTrip(httptest.NewRequest("GET", "http://web.localhost"+path, http.NoBody))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return res
+		}
+		res := get("/")
+		if body, err := io.ReadAll(res.Body); res.ProtoMajor != 2 || string(body) != "one two" || err != nil {
+			t.Errorf("%s: %q, %v", res.Proto, body, err)
+		}
+		stuck := get("/endless")
+		if took := <-failed; took < clientStall || took > clientStall+time.Second {
+			t.Errorf("a stuck client was cut off after %v, want about %v", took, clientStall)
+		}
+		stuck.Body.Close()
+	})
+}
+
 // served is a user's connection to the ingress of a node, for a bubble.
 func served(t *testing.T, local *here) (client net.Conn, end func()) {
 	n := newNetwork(t)
 	in := New(Config{NodeID: "n-1", Local: local, Log: zerolog.Nop()})
 	in.Update(&n.table)
 	ln := &oneConn{conn: make(chan net.Conn, 1), done: make(chan struct{})}
-	srv := &http.Server{Handler: in.Public()}
+	srv := &http.Server{Handler: in.Public(), Protocols: new(http.Protocols)}
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(ln) }()
 	client, server := net.Pipe()

@@ -342,7 +342,7 @@ func (in *Ingress) Peer() http.Handler {
 			requests.ServeHTTP(rw, r)
 			return
 		}
-		w := newWriter(rw)
+		w := newWriter(rw, r)
 		defer w.end()
 		in.serveTunnel(w, r, named(r), port)
 	})

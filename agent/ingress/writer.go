@@ -24,6 +24,7 @@ type writer struct {
 	status   int // 0: nothing yet
 	bytes    int64
 	hijacked bool
+	shared   bool      // the connection, with other requests: it is HTTP/2
 	since    time.Time // when the request came
 	allowed  time.Time // when the client was given its time last
 
@@ -34,8 +35,8 @@ type writer struct {
 }
 
 // newWriter begins a response. What the connection's last one has left of its client's time, the server has ended.
-func newWriter(rw http.ResponseWriter) *writer {
-	return &writer{ResponseWriter: rw, since: time.Now()}
+func newWriter(rw http.ResponseWriter, r *http.Request) *writer {
+	return &writer{ResponseWriter: rw, shared: r.ProtoMajor >= 2, since: time.Now()}
 }
 
 // end gives the client its time to take what is still to be flushed, and says how long the request took.
@@ -55,6 +56,7 @@ func (w *writer) WriteHeader(status int) {
 	}
 	if final := status >= 200 || status == http.StatusSwitchingProtocols; !final {
 		w.allow(time.Now())
+		defer w.rest()
 	} else if w.status == 0 {
 		w.status = status
 	}
@@ -67,6 +69,7 @@ func (w *writer) Write(p []byte) (int, error) {
 		w.status = http.StatusOK
 	}
 	w.allow(time.Now())
+	defer w.rest()
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
 	return n, err
@@ -76,8 +79,21 @@ func (w *writer) Write(p []byte) (int, error) {
 func (w *writer) allow(now time.Time) {
 	if now.Sub(w.allowed) >= stallStep {
 		w.allowed = now
-		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(now.Add(clientStall)) // a test's recorder has none
+		w.deadline(now.Add(clientStall))
 	}
+}
+
+// rest takes back what is left of the client's time when it has taken what was written: on a shared connection a
+// deadline ends its response even when nothing is to be written.
+func (w *writer) rest() {
+	if w.shared {
+		w.allowed = time.Time{}
+		w.deadline(w.allowed)
+	}
+}
+
+func (w *writer) deadline(t time.Time) {
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(t) // a test's recorder has none
 }
 
 // Flush sends what is buffered, for handlers that look for an http.Flusher.
@@ -89,6 +105,7 @@ func (w *writer) FlushError() error {
 		w.status = http.StatusOK
 	}
 	w.allow(time.Now())
+	defer w.rest()
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 

@@ -26,7 +26,7 @@ func TestTheClientsTimeIsMovedOnceAStep(t *testing.T) {
 		began := time.Now()
 		at := began
 		conn := &timed{ResponseWriter: httptest.NewRecorder()}
-		w := newWriter(conn)
+		w := newWriter(conn, httptest.NewRequest("GET", "/", http.NoBody))
 		var want []time.Time
 		w.WriteHeader(http.StatusOK) // goes with what follows
 		for _, c := range []struct {
