@@ -34,7 +34,6 @@ func newCall(d *door, w http.ResponseWriter, r *http.Request) *call {
 	var b [8]byte
 	rand.Read(b[:]) // never fails
 	c := &call{d: d, w: w, r: r, id: strings.ToUpper(hex.EncodeToString(b[:])), began: time.Now()}
-	c.mayWrite(idleTimeout)
 	h := w.Header()
 	h.Set("X-Amz-Request-Id", c.id)
 	h.Set("X-Amz-Id-2", c.id)
@@ -44,7 +43,8 @@ func newCall(d *door, w http.ResponseWriter, r *http.Request) *call {
 
 func (c *call) ctx() context.Context { return c.r.Context() }
 
-// mayWrite gives the client a while from now on to take what is written next.
+// mayWrite gives the client a while from now on to take what is written next. It is called when something is: over
+// HTTP/2 a deadline that passes ends the request, whether anything is to be written or not.
 func (c *call) mayWrite(while time.Duration) {
 	_ = http.NewResponseController(c.w).SetWriteDeadline(time.Now().Add(while)) // not every writer of a test can
 }

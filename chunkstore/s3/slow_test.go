@@ -3,6 +3,7 @@ package s3
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -46,7 +47,9 @@ func inAPipe(t *testing.T, f func(t *testing.T, w *world, c net.Conn)) {
 		near, far := net.Pipe()
 		p := pipe{make(chan net.Conn, 1), make(chan struct{})}
 		p.conns <- far
-		server, ended := &http.Server{Handler: w.door}, make(chan error)
+		server, ended := &http.Server{Handler: w.door, Protocols: new(http.Protocols)}, make(chan error)
+		server.Protocols.SetHTTP1(true)
+		server.Protocols.SetUnencryptedHTTP2(true)
 		go func() { ended <- server.Serve(p) }()
 		f(t, w, near)
 		near.Close()
@@ -56,17 +59,25 @@ func inAPipe(t *testing.T, f func(t *testing.T, w *world, c net.Conn)) {
 }
 
 func TestAnUploadMayBeOnItsWayForLong(t *testing.T) {
-	inAPipe(t, func(t *testing.T, w *world, c net.Conn) {
-		w.takes = 3 * idleTimeout // after its last byte has come
-		r, err := http.NewRequest("PUT", w.url+"/assets/key", bytes.NewReader(make([]byte, 1<<20)))
-		must(t, err)
-		sign(r, unsignedPayload, time.Now())
-		go func() { must(t, r.Write(c)) }()
-		answer, err := http.ReadResponse(bufio.NewReader(c), r)
-		if err != nil || answer.StatusCode != http.StatusOK {
-			t.Errorf("%v, %v", answer, err)
-		}
-	})
+	for proto, choose := range map[string]func(*http.Protocols, bool){
+		"HTTP/1.1": (*http.Protocols).SetHTTP1, "HTTP/2.0": (*http.Protocols).SetUnencryptedHTTP2,
+	} {
+		t.Run(proto, func(t *testing.T) {
+			inAPipe(t, func(t *testing.T, w *world, c net.Conn) {
+				w.takes = 3 * idleTimeout // after its last byte has come
+				client := &http.Transport{Protocols: new(http.Protocols), DialContext: func(context.Context, string, string) (net.Conn, error) { return c, nil }}
+				choose(client.Protocols, true)
+				defer client.CloseIdleConnections()
+				r, err := http.NewRequest("PUT", w.url+"/assets/key", bytes.NewReader(make([]byte, 1<<20)))
+				must(t, err)
+				sign(r, unsignedPayload, time.Now())
+				answer, err := client.RoundTrip(r)
+				if err != nil || answer.StatusCode != http.StatusOK || answer.Proto != proto {
+					t.Errorf("%v, %v", answer, err)
+				}
+			})
+		})
+	}
 }
 
 const slowBytes = 4 << 20
