@@ -91,7 +91,6 @@ func (s *server) followEvents(c *call, q api.EventQuery) error {
 	}
 	defer end()
 	out := newStream(c, "text/event-stream")
-	defer out.close()
 	for {
 		index := s.backend.Index()
 		q.After = f.queryAfter()
@@ -241,7 +240,7 @@ func eventLines(events []api.Event) []byte {
 	return buf.Bytes()
 }
 
-// outStream writes a streamed answer, each piece with its own deadline.
+// outStream writes a streamed answer, each piece at once.
 type outStream struct {
 	c    *call
 	rc   *http.ResponseController
@@ -264,14 +263,12 @@ func (o *outStream) send(piece []byte) error {
 	}
 	o.last = time.Now()
 	_ = o.rc.SetWriteDeadline(o.last.Add(writeTimeout)) // not supported by a recorder in tests
+	defer o.rc.SetWriteDeadline(time.Time{})            // see steadyWriter
 	if _, err := o.c.echo.Response().Write(piece); err != nil {
 		return err
 	}
 	return o.rc.Flush()
 }
-
-// close lets the connection serve the next request without this one's deadline.
-func (o *outStream) close() { _ = o.rc.SetWriteDeadline(time.Time{}) }
 
 // broke ends a list of events that is followed: quietly when the request is over, for whoever follows
 // goes on behind the last one.

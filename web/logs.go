@@ -47,7 +47,6 @@ func (s *server) logs(c *call) error {
 	}
 	defer log.Close()
 	out := newStream(c, "text/plain; charset=utf-8")
-	defer out.close()
 	return brokeStream(cmp.Or(copyText(out, log), c.context().Err())) // a log ends with the request, too
 }
 

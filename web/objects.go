@@ -129,7 +129,6 @@ func (s *server) objectHead(c *call, o *api.Object) (span, error) {
 
 func (s *server) sendObject(c *call, r ObjectReader, part span) error {
 	out := steadyWriter{c.echo.Response(), c.controller()}
-	defer out.close()
 	body := r.Range(c.context(), part.offset, part.n)
 	n, err := io.Copy(out, body)
 	if err = errors.Join(err, body.Close()); err == nil && n < part.n {

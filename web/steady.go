@@ -24,13 +24,15 @@ func (s steadyReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// steadyWriter writes an answer of any length to a client that must not stall.
+// steadyWriter writes an answer of any length to a client that must not stall. Between writes there is no deadline:
+// over HTTP/2 one that passes ends the answer, whether anything is to be written or not.
 type steadyWriter struct {
 	w  io.Writer
 	rc *http.ResponseController
 }
 
 func (s steadyWriter) Write(p []byte) (n int, err error) {
+	defer s.rc.SetWriteDeadline(time.Time{})
 	for n < len(p) && err == nil {
 		_ = s.rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // not supported by a recorder in tests
 		var k int
@@ -39,6 +41,3 @@ func (s steadyWriter) Write(p []byte) (n int, err error) {
 	}
 	return n, err
 }
-
-// close lets the connection serve the next request without this one's deadline.
-func (s steadyWriter) close() { _ = s.rc.SetWriteDeadline(time.Time{}) }

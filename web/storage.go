@@ -43,7 +43,6 @@ func (s *server) backupStorage(c *call) error {
 	}
 	defer end()
 	out := &lateWriter{c: c, steadyWriter: steadyWriter{c.echo.Response(), c.controller()}}
-	defer out.close()
 	err = s.backend.BackupStorage(c.context(), out)
 	if err != nil && !out.begun {
 		return err

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -326,5 +327,60 @@ func TestExecRefusals(t *testing.T) {
 	}
 	if n := len(m.writers()); n != 1 { // the unknown command got through to the backend
 		t.Errorf("the backend was asked %d times", n)
+	}
+}
+
+// oneConn is a listener of one connection.
+type oneConn chan net.Conn
+
+func (l oneConn) Accept() (net.Conn, error) {
+	if conn, ok := <-l; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l oneConn) Addr() net.Addr { return nil }
+func (l oneConn) Close() error   { close(l); return nil }
+
+// TestAQuietLogIsFollowedOn: a replica may say nothing for longer than a client may take for what it has said.
+func TestAQuietLogIsFollowedOn(t *testing.T) {
+	for proto, choose := range map[string]func(*http.Protocols, bool){
+		"HTTP/1.1": (*http.Protocols).SetHTTP1, "HTTP/2.0": (*http.Protocols).SetUnencryptedHTTP2,
+	} {
+		t.Run(proto, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, s := newTest(t)
+				log, said := io.Pipe()
+				m.log = log
+				go func() {
+					io.WriteString(said, "one\n")
+					time.Sleep(2 * writeTimeout) // of the bubble's own time
+					io.WriteString(said, "two\n")
+					said.Close()
+				}()
+				near, far := net.Pipe()
+				ln := make(oneConn, 1)
+				ln <- far
+				spoken := new(http.Protocols)
+				choose(spoken, true)
+				srv, ended := &http.Server{Handler: s.echo, Protocols: spoken}, make(chan error)
+				go func() { ended <- srv.Serve(ln) }()
+				client := &http.Transport{Protocols: spoken, DialContext: func(context.Context, string, string) (net.Conn, error) { return near, nil }}
+				req := httptest.NewRequest(http.MethodGet, "http://localhost"+hello+"/logs?follow=true", http.NoBody)
+				req.Header.Set("Authorization", "Bearer viewer")
+				resp, err := client.RoundTrip(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if text, err := io.ReadAll(resp.Body); resp.Proto != proto || string(text) != "one\ntwo\n" || err != nil {
+					t.Errorf("%s: %q, %v", resp.Proto, text, err)
+				}
+				log.Close()
+				client.CloseIdleConnections()
+				srv.Close()
+				<-ended
+			})
+		})
 	}
 }
