@@ -38,6 +38,9 @@ var served = map[string]struct{ path, isolation string }{
 
 // serve serves a guest, or "native", a handler that does what the guests do.
 func serve(name string) error {
+	if name == stock {
+		return serveStock(context.Background())
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	handler, end, err := handlerOf(ctx, name)

@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,13 +48,12 @@ func (l *lab) startPeer(ctx context.Context, name string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	address := probe.Addr().String()
 	config := filepath.Join(dir, "config.capnp")
-	err = errors.Join(probe.Close(),
+	err = errors.Join(
 		os.WriteFile(config, fmt.Appendf(nil, peerConfig, name, address), 0o600),
 		os.WriteFile(filepath.Join(dir, "worker.js"), peerScript, 0o600),
 		os.WriteFile(filepath.Join(dir, "guest.wasm"), guest, 0o600))
