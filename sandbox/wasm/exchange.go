@@ -38,7 +38,6 @@ type exchange struct {
 
 	mu       sync.Mutex
 	deadline time.Duration // since epoch
-	now      time.Duration // when somebody looked at the clock last
 	done     chan struct{} // made when first asked for
 	timer    *time.Timer   // with done
 	unwatch  [2]func() bool
@@ -129,10 +128,7 @@ func (x *exchange) long() bool {
 func (x *exchange) control() *http.ResponseController { return http.NewResponseController(x.w) }
 
 // left is the time until the deadline; x.mu is held.
-func (x *exchange) left() time.Duration {
-	x.now = sinceEpoch()
-	return x.deadline - x.now
-}
+func (x *exchange) left() time.Duration { return x.deadline - sinceEpoch() }
 
 // Deadline implements context.Context.
 func (x *exchange) Deadline() (time.Time, bool) {
@@ -145,7 +141,10 @@ func (x *exchange) Deadline() (time.Time, bool) {
 func (x *exchange) Value(any) any { return nil }
 
 // Err implements context.Context. Unlike most it tells the cause.
-func (x *exchange) Err() error {
+func (x *exchange) Err() error { return x.check(true) }
+
+// check is Err, with a look at the clock or without: a guest's ticks look at it all the time.
+func (x *exchange) check(clock bool) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	switch {
@@ -154,7 +153,7 @@ func (x *exchange) Err() error {
 		x.end(errStopped)
 	case x.r.Context().Err() != nil:
 		x.end(errClientGone)
-	case x.left() <= 0:
+	case clock && x.left() <= 0:
 		x.end(errDeadline)
 	}
 	return x.cause
@@ -216,18 +215,11 @@ func (x *exchange) end(cause error) {
 	}
 }
 
-// look looks at the clock, as Err does, but judges nothing.
-func (x *exchange) look() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.now = sinceEpoch()
-}
-
-// extend gives the guest the timeout anew, from when somebody looked at the clock last.
+// extend gives the guest the timeout anew, from its last lap on: it has waited or ticked a moment ago.
 func (x *exchange) extend() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.deadline = x.now + x.timeout
+	x.deadline = x.clock.since + x.timeout
 	x.setTimer()
 }
 
@@ -329,13 +321,12 @@ func (x *exchange) Write(p []byte) (n int, err error) {
 	if blocks {
 		x.Done() // so that the end wakes the write
 	}
-	if err := x.Err(); err != nil {
+	if err := x.check(blocks); err != nil {
 		return 0, err
 	}
 	x.respond(http.StatusOK, nil)
 	if blocks {
 		x.clock.wait(func() { n, err = x.w.Write(p) })
-		x.look()
 	} else {
 		n, err = x.w.Write(p)
 	}

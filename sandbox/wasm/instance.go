@@ -52,7 +52,7 @@ type instance struct {
 	entry, resume *export // of a server's instance; resume may be nil
 
 	image   *image        // what it can be put back to; nil if to nothing
-	idle    time.Duration // when it was put into the pool, since epoch
+	idle    time.Duration // its last lap before it was put into the pool, since epoch
 	settled bool          // it has been idle since, and gave back what memory it could
 }
 

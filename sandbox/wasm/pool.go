@@ -221,7 +221,7 @@ func (p *pool) put(i *instance) {
 	if p.queued.Load() > 0 && p.wake(i) {
 		return
 	}
-	i.idle, i.settled = sinceEpoch(), false
+	i.idle, i.settled = i.clock.since, false
 	if !p.near().push(i) {
 		i.close()
 		p.vacate()

@@ -154,10 +154,14 @@ func TestIdleInstancesAreDroppedInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(linear.NewBudget(1<<20), 8, pageBytes, 0, placesOnly)
 		a, b, c := mustGet(t, p), mustGet(t, p), mustGet(t, p)
-		p.put(a)
+		use := func(i *instance) {
+			i.clock.start()
+			p.put(i)
+		}
+		use(a)
 		time.Sleep(time.Second)
-		p.put(b)
-		p.put(c)
+		use(b)
+		use(c)
 		for _, step := range []struct {
 			wait time.Duration
 			left int

@@ -142,7 +142,7 @@ func FuzzCGIHead(f *testing.F) {
 // newTestExchange is a request that no instance handles.
 func newTestExchange(w http.ResponseWriter) *exchange {
 	x := newExchange(context.Background(), w, httptest.NewRequest(http.MethodGet, "/", nil), api.DefaultHTTPTimeout)
-	x.clock = &stopwatch{meter: &meter{}}
+	x.clock = &stopwatch{meter: &meter{}, since: sinceEpoch()}
 	return x
 }
 
