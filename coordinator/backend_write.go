@@ -164,9 +164,14 @@ func (s *Server) RemoveMember(ctx context.Context, _ api.Caller, idOrName string
 }
 
 // Idempotent runs do once for a key: a repeated request gets the answer of the first, whichever coordinator that
-// was asked of. Two that are under way at the same time are both done.
+// was asked of, and waits for it if that is under way here. Two that are under way at two coordinators are both done.
 func (s *Server) Idempotent(ctx context.Context, c api.Caller, key, fingerprint string, do func() (int, []byte, error)) (status int, body []byte, replay bool, err error) {
 	full := c.TokenID + "|" + key
+	end, err := s.writing.take(ctx, full)
+	if err != nil {
+		return 0, nil, false, err
+	}
+	defer end()
 	if err := s.fresh(ctx); err != nil { // another coordinator may have answered the first a moment ago
 		return 0, nil, false, err
 	}

@@ -71,6 +71,7 @@ type Server struct {
 	applied    progress
 	writes     gather[*metaWrite]
 	reads      gather[chan<- error]
+	writing    turns                         // of the API's writes, by their Idempotency-Keys
 	gateway    *gateway.Gateway              // objects, through this coordinator
 	chunks     *transfer.Client              // the chunks of nodes
 	upkeep     atomic.Pointer[upkeep.Upkeep] // nil unless this one leads
