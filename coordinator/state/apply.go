@@ -283,6 +283,9 @@ func (t *tx) putToken(tok api.Token) Result {
 		return refuse(api.CodeConflict, "token %s exists", tok.ID)
 	}
 	if len(t.Tokens()) >= api.MaxTokens {
+		t.dropExpiredTokens()
+	}
+	if len(t.Tokens()) >= api.MaxTokens {
 		return Result{Err: api.Errorf(api.CodeTooLarge, "there are %d tokens already", api.MaxTokens).WithHint("revoke some that are not used")}
 	}
 	tok.Secret, tok.CreatedAt, tok.CreateIndex, tok.ModifyIndex = "", t.at, t.index, t.index
@@ -290,6 +293,16 @@ func (t *tx) putToken(tok api.Token) Result {
 	t.event(api.EventTokenCreated, api.SeverityInfo, "token/"+tok.ID, "token %s of role %s created", tok.ID, tok.Role)
 	redacted := tok.Redacted()
 	return Result{Token: &redacted}
+}
+
+// dropExpiredTokens makes room: who makes tokens that live for an hour must not need someone to clear up. While
+// there is room they are listed with the others.
+func (t *tx) dropExpiredTokens() {
+	for _, tok := range t.Tokens() {
+		if tok.ExpiresAt != nil && !t.at.Before(*tok.ExpiresAt) {
+			t.del(tTokens, tok)
+		}
+	}
 }
 
 func (t *tx) revokeToken(id string) Result {
