@@ -128,17 +128,14 @@ func (in *Ingress) try(w *writer, r *http.Request, t target, host string, tried 
 			return ok && !in.watch.silentNow(next.nodeID)
 		}})
 	}
-	a := &attempt{err: errNotHere}
 	endpoint, ports, ok := in.cfg.Local.Endpoint(t.replicaID)
-	port := httpPort(ports)
-	switch {
-	case !ok:
-		return a
-	case endpoint.Handler != nil:
+	if ok && endpoint.Handler != nil {
 		endpoint.Handler.ServeHTTP(w, r)
 		return nil
-	case endpoint.Host == "" || port == 0:
-		return a
+	}
+	port := httpPort(ports)
+	if !ok || endpoint.Host == "" || port == 0 {
+		return &attempt{err: errNotHere}
 	}
 	return in.forward(w, r, &attempt{via: in.containers, host: net.JoinHostPort(endpoint.Host, strconv.Itoa(port))})
 }
