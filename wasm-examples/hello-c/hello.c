@@ -2,6 +2,10 @@
 #include <stdio.h>
 #include "../lib/c/cloudless.h"
 
+static const char *greeting; /* read once: every request starts from what constructors have left */
+
+__attribute__((constructor)) static void configure(void) { greeting = getenv("GREETING"); }
+
 static void hello(void) {
 	char line[2048], text[160];
 	int len = cl_line(line, sizeof line);
@@ -10,7 +14,6 @@ static void hello(void) {
 	if (len == 11 && memcmp(line, "GET /random", 11) == 0) {
 		snprintf(text, sizeof text, "%llu\n", (unsigned long long)cl_random());
 	} else {
-		const char *greeting = getenv("GREETING");
 		snprintf(text, sizeof text, "hello from C %s\n", greeting ? greeting : "");
 	}
 	cl_print(text);
