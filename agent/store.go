@@ -71,8 +71,6 @@ func (a *Agent) openStore(context.Context) error {
 	s.members.Store(&api.StoreMembers{})
 	if s.small = memInfo("MemTotal") < smallMemory; s.small {
 		debug.SetGCPercent(smallGarbage)
-	} else {
-		paceGarbage()
 	}
 	a.store = s
 	if !a.cfg.Storage.Off {
