@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -24,7 +23,6 @@ const (
 	roundLength   = 1200 * time.Millisecond // of one server
 	warmUp        = 300 * time.Millisecond
 	connections   = 16
-	evenPace      = 20_000 // requests a second to servers that are compared under the same load
 	idleTime      = 5 * time.Second
 	answerTimeout = 20 * time.Second // for an answer
 
@@ -33,7 +31,6 @@ const (
 // rounds are the measurements over loopback: in each round every server is asked for a while.
 type rounds struct {
 	costs   map[string]sample // CPU of the server for a request, nanoseconds
-	even    map[string]sample // the same at an even pace
 	rates   map[string]sample // requests a second
 	idle    map[string]sample // share of a processor
 	missing map[string]error  // servers that could not be had
@@ -44,7 +41,7 @@ func (l *lab) roundsOf(ctx context.Context) (*rounds, error) {
 	if l.rounds != nil {
 		return l.rounds, nil
 	}
-	r := &rounds{map[string]sample{}, map[string]sample{}, map[string]sample{}, map[string]sample{}, map[string]error{}}
+	r := &rounds{map[string]sample{}, map[string]sample{}, map[string]sample{}, map[string]error{}}
 	servers := map[string]*server{}
 	defer func() {
 		for _, s := range servers {
@@ -54,7 +51,7 @@ func (l *lab) roundsOf(ctx context.Context) (*rounds, error) {
 	for _, name := range []string{"native", "c", "as", "as-pooled", "rust", "go", "listener", peerJS, peerReused, peerIsolated} {
 		s, err := l.startServer(ctx, name)
 		if err == nil {
-			_, err = s.load(ctx, warmUp, 0)
+			_, err = s.load(ctx, warmUp)
 			servers[name] = s
 		}
 		if err != nil {
@@ -103,33 +100,20 @@ func (l *lab) startServer(ctx context.Context, name string) (*server, error) {
 
 // ask measures one server in one round.
 func (r *rounds) ask(ctx context.Context, name string, s *server) error {
-	began := time.Now()
-	n, cost, err := s.cost(ctx, 0)
+	before, err := s.used()
 	if err != nil {
 		return err
 	}
-	r.costs[name] = append(r.costs[name], cost)
-	r.rates[name] = append(r.rates[name], float64(n)/time.Since(began).Seconds())
-	if slices.Contains(comparedEvenly, name) {
-		_, cost, err = s.cost(ctx, evenPace)
-		r.even[name] = append(r.even[name], cost)
-	}
-	return err
-}
-
-// comparedEvenly are servers that are asked at an even pace too. Where each is asked without pause, the slower one
-// leaves the client time to sleep, and pays for waking it.
-var comparedEvenly = []string{"native", "c", "as"}
-
-// cost asks for a round, at a pace or without pause, and tells the CPU of the server for a request.
-func (s *server) cost(ctx context.Context, pace int) (n int64, nanoseconds float64, err error) {
-	before, err := s.used()
-	if err != nil {
-		return 0, 0, err
-	}
-	n, err = s.load(ctx, roundLength, pace)
+	began := time.Now()
+	n, err := s.load(ctx, roundLength)
+	took := time.Since(began)
 	after, used := s.used()
-	return n, float64(after-before) / float64(n), errors.Join(err, used)
+	if err := errors.Join(err, used); err != nil {
+		return err
+	}
+	r.costs[name] = append(r.costs[name], float64(after-before)/float64(n))
+	r.rates[name] = append(r.rates[name], float64(n)/took.Seconds())
+	return nil
 }
 
 // leaveAlone measures what a server uses that nobody asks.
@@ -156,25 +140,17 @@ func (s *server) used() (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
-// load has all connections ask for d and counts the good answers: so many times a second together, or without
-// pause if pace is 0.
-func (s *server) load(ctx context.Context, d time.Duration, pace int) (int64, error) {
+// load has all connections ask without pause for d and counts the good answers.
+func (s *server) load(ctx context.Context, d time.Duration) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, d+answerTimeout)
 	defer cancel()
 	var n atomic.Int64
-	var gap time.Duration // between two requests of a connection
-	if pace > 0 {
-		gap = connections * time.Second / time.Duration(pace)
-	}
 	until := time.Now().Add(d)
-	err := together(connections, func(i int) error {
-		return askUntil(ctx, s.address, until, gap, gap*time.Duration(i)/connections, &n)
-	})
+	err := together(connections, func(int) error { return askUntil(ctx, s.address, until, &n) })
 	return n.Load(), err
 }
 
-// askUntil asks every gap, the first time after a while.
-func askUntil(ctx context.Context, address string, until time.Time, gap, after time.Duration, n *atomic.Int64) error {
+func askUntil(ctx context.Context, address string, until time.Time, n *atomic.Int64) error {
 	var dialer net.Dialer
 	c, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -186,12 +162,7 @@ func askUntil(ctx context.Context, address string, until time.Time, gap, after t
 	}
 	get := []byte("GET / HTTP/1.1\r\nHost: hello.localhost\r\nUser-Agent: bench\r\n\r\n")
 	in := bufio.NewReader(c)
-	for next := time.Now().Add(after); time.Now().Before(until); next = next.Add(gap) {
-		if gap > 0 {
-			if err := rest(ctx, time.Until(next)); err != nil {
-				return err
-			}
-		}
+	for time.Now().Before(until) {
 		if _, err := c.Write(get); err != nil {
 			return err
 		}
@@ -250,11 +221,6 @@ func against(one, other string) func(context.Context, *lab) result {
 // the other answers, of the one.
 func share(one, other string) func(context.Context, *lab) result {
 	return measured(func(r *rounds) sample { return ratios(r.costs[one], r.costs[other]) }, one, other)
-}
-
-// evenShare is share at an even pace.
-func evenShare(one, other string) func(context.Context, *lab) result {
-	return measured(func(r *rounds) sample { return ratios(r.even[one], r.even[other]) }, one, other)
 }
 
 func ratios(of, to sample) (s sample) {

@@ -67,7 +67,7 @@ func (r *rounds) askStock(ctx context.Context, l *lab) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.load(ctx, warmUp, 0)
+	_, err = s.load(ctx, warmUp)
 	for range l.sandboxRuns() {
 		if err == nil {
 			err = r.ask(ctx, stock, s)
