@@ -120,9 +120,9 @@ func tick(ctx context.Context, _ wapi.Module, _ []uint64) {
 	if i.turn += took; i.turn >= leastTurn {
 		i.region.Unwatch()
 		runtime.Gosched()
-		i.clock.start()
 		i.turn = 0
 	}
+	i.clock.start() // what it has waited for its share is not its work
 	i.tank.count()
 	i.tank.fill()
 }
